@@ -1,0 +1,237 @@
+//! The vocabulary between a person and the daemon.
+//!
+//! An [`Ask`] goes in, a [`Reply`] or a [`Refusal`] comes back; both travel as
+//! JSON documents over D-Bus. The views in [`view`] are what `--json` prints:
+//! their keys are a contract, more may be added, none are renamed.
+//!
+//! Read [`Ask`] first.
+
+pub mod view;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::base::Name;
+
+/// What a person or a policy may ask of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// Everything at a glance.
+    Status,
+    /// IOMMU groups with their verdicts.
+    IommuList,
+    /// The configured graphics cards and what they are bound to.
+    GpuList,
+    /// The steps that `GpuBind` or `GpuRelease` would take.
+    GpuPlan {
+        /// Configured name or address; the only one when absent.
+        gpu: Option<String>,
+        /// Plan the way back instead.
+        release: bool,
+    },
+    /// Give a card to vfio-pci.
+    GpuBind {
+        /// Configured name or address; the only one when absent.
+        gpu: Option<String>,
+    },
+    /// Give a card back to the drivers it had.
+    GpuRelease {
+        /// Configured name or address; the only one when absent.
+        gpu: Option<String>,
+    },
+    /// All VMs.
+    VmList,
+    /// One VM.
+    VmStatus {
+        /// The VM.
+        name: Name,
+    },
+    /// Start a VM; answers when it runs or has failed to.
+    VmStart {
+        /// The VM.
+        name: Name,
+    },
+    /// Stop a VM; answers when it is off or has refused to go.
+    VmStop {
+        /// The VM.
+        name: Name,
+        /// Quit QEMU when the deadline has passed, whatever the VM's file says.
+        force: bool,
+    },
+    /// End QEMU at once, as if the power went.
+    VmKill {
+        /// The VM.
+        name: Name,
+    },
+    /// What the VM has written: QEMU's messages, and the firmware's if kept.
+    VmLog {
+        /// The VM.
+        name: Name,
+        /// The firmware's debug port instead of QEMU's messages.
+        firmware: bool,
+    },
+    /// Pools with their judgement.
+    PoolStatus {
+        /// One pool; all when absent.
+        pool: Option<String>,
+    },
+    /// The watched services.
+    ServiceList,
+    /// Events of the index that match a query.
+    EventQuery {
+        /// In the query language; `true` for all.
+        query: String,
+    },
+}
+
+impl Ask {
+    /// The right that this ask needs; `None` for those that only look.
+    pub fn right(&self) -> Option<Right> {
+        match self {
+            Self::Status
+            | Self::IommuList
+            | Self::GpuList
+            | Self::GpuPlan { .. }
+            | Self::VmList
+            | Self::VmStatus { .. }
+            | Self::VmLog { .. }
+            | Self::PoolStatus { .. }
+            | Self::ServiceList
+            | Self::EventQuery { .. } => None,
+            Self::GpuBind { .. } | Self::GpuRelease { .. } => Some(Right::GpuOperate),
+            Self::VmStart { .. } | Self::VmStop { .. } | Self::VmKill { .. } => {
+                Some(Right::VmOperate)
+            }
+        }
+    }
+}
+
+/// A right that polkit knows as an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Bind and release graphics cards.
+    GpuOperate,
+    /// Start and stop VMs.
+    VmOperate,
+}
+
+impl Right {
+    /// The polkit action id.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::GpuOperate => "org.hostd.Host1.gpu.operate",
+            Self::VmOperate => "org.hostd.Host1.vm.operate",
+        }
+    }
+}
+
+/// What comes back when the ask was granted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", content = "view", rename_all = "kebab-case")]
+pub enum Reply {
+    /// To `Status`.
+    Status(view::StatusView),
+    /// To `IommuList`.
+    Iommu(view::IommuView),
+    /// To `GpuList`.
+    Gpus(view::GpusView),
+    /// To `GpuPlan`.
+    Plan(view::PlanView),
+    /// To `VmList`, and to `VmStatus` with one entry.
+    Vms(view::VmsView),
+    /// To `VmLog`.
+    Log(view::LogView),
+    /// To `PoolStatus`.
+    Pools(view::PoolsView),
+    /// To `ServiceList`.
+    Services(view::ServicesView),
+    /// To `EventQuery`.
+    Events(view::EventsView),
+    /// To an ask that acts.
+    Done(view::DoneView),
+}
+
+/// Why an ask was not granted; also hostctl's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The words of the ask are wrong, or the configuration is. Exit 2.
+    Usage,
+    /// The caller has not the right. Exit 3.
+    Denied,
+    /// Nobody answers. Exit 4.
+    NoDaemon,
+    /// No such VM, GPU, pool. Exit 5.
+    NotFound,
+    /// The state of things forbids it. Exit 5.
+    Refused,
+    /// It was tried and failed. Exit 5.
+    Failed,
+}
+
+impl Code {
+    /// The exit code of hostctl.
+    pub fn exit(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Denied => 3,
+            Self::NoDaemon => 4,
+            Self::NotFound | Self::Refused | Self::Failed => 5,
+        }
+    }
+}
+
+/// An ask that was not granted: the object and the reason, and the next step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What kind of no.
+    pub code: Code,
+    /// The object and the reason; may have several lines.
+    pub message: String,
+    /// The next step for the person; empty when there is none.
+    #[serde(default)]
+    pub hint: String,
+}
+
+impl Refusal {
+    /// A refusal with a next step.
+    pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: hint.into() }
+    }
+}
+
+/// Who asks, as the transport proved it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// User id of the peer.
+    pub uid: u32,
+    /// For the record: `uid 1000 over the system bus`.
+    pub label: String,
+}
+
+/// An ask on its way to the daemon. Whoever sends it has already checked that
+/// the caller has the [`Ask::right`] it needs.
+pub struct Asked {
+    /// What is asked.
+    pub ask: Ask,
+    /// By whom.
+    pub caller: Caller,
+    /// Where the answer goes; the asker may have left.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// What comes back.
+pub type Answer = Result<Reply, Refusal>;
+
+/// The bounded way in.
+pub type Asks = mpsc::Sender<Asked>;
+
+/// Sends one ask and waits for its answer.
+pub async fn put(asks: &Asks, ask: Ask, caller: Caller) -> Answer {
+    let gone = || Refusal::new(Code::NoDaemon, "hostd is shutting down", "");
+    let (answer, answered) = oneshot::channel();
+    asks.send(Asked { ask, caller, answer }).await.map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())?
+}

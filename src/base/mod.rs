@@ -1,0 +1,27 @@
+//! The words that every room shares; imports nothing.
+//!
+//! - [`address`]: PCI addresses, `0000:01:00.0`
+//! - [`bytes`]: sizes with binary units, `16G`
+//! - [`event`]: the Riemann event, the shape of everything the daemon knows
+//! - [`names`]: names that become file names and bus paths, checked once
+//! - [`reading`]: a value that may be stale or unknown; unknown is never green
+//! - [`severity`]: ok, warning, critical, unknown
+//! - [`span`]: durations as people write them, `30s`
+//! - [`time`]: points in time, microseconds since 1970
+
+pub mod address;
+pub mod bytes;
+pub mod event;
+pub mod names;
+pub mod reading;
+pub mod severity;
+pub mod span;
+pub mod time;
+
+pub use address::PciAddress;
+pub use bytes::Bytes;
+pub use event::{Event, Metric};
+pub use names::Name;
+pub use reading::Reading;
+pub use severity::Severity;
+pub use time::Timestamp;

@@ -1,0 +1,57 @@
+//! The one door to the machine, and its fake.
+//!
+//! A [`Host`] value carries everything a room may touch: the system root
+//! ([`sys`]: sysfs, procfs and other files below one folder), the command
+//! runner ([`run`]), the clock ([`clock`]), the dialler ([`dial`]) and the
+//! state folder ([`store`]). There is no global and no `cfg(test)` swap: a
+//! fake machine is an ordinary value ([`fake`]), and `--sysroot DIR` comes
+//! free. Text and bytes come out of here, never judgements.
+//!
+//! Read [`sys`] first.
+
+pub mod clock;
+pub mod dial;
+pub mod fake;
+pub mod run;
+pub mod store;
+pub mod sys;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use clock::Clock;
+pub use dial::Dial;
+pub use run::{Command, Runner};
+pub use store::Store;
+pub use sys::SysRoot;
+
+/// The machine, as a value that is cheap to clone.
+#[derive(Clone)]
+pub struct Host {
+    /// Files of the machine.
+    pub sys: SysRoot,
+    /// Commands.
+    pub runner: Arc<dyn Runner>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Connections outwards.
+    pub dial: Arc<dyn Dial>,
+    /// What survives a restart: `/var/lib/hostd`.
+    pub state: Store,
+    /// What lives until the next boot: `/run/hostd`.
+    pub runtime: Store,
+}
+
+impl Host {
+    /// The real machine under `sysroot` (`/` for the one we run on).
+    pub fn real(sysroot: PathBuf, state: PathBuf, runtime: PathBuf) -> Self {
+        Self {
+            sys: SysRoot::new(sysroot),
+            runner: Arc::new(run::RealRunner::default()),
+            clock: Arc::new(clock::RealClock),
+            dial: Arc::new(dial::RealDial),
+            state: Store::new(state),
+            runtime: Store::new(runtime),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Small files of our own that must be whole after a power loss.
+#![allow(clippy::disallowed_methods, reason = "this is the door")]
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::SysRoot;
+use super::sys::SysError;
+
+/// A folder of small files: `/var/lib/hostd` or `/run/hostd`.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+/// Why one of our files could not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} {}", path.display())]
+pub struct StoreError {
+    /// What was tried.
+    pub what: &'static str,
+    /// On which file.
+    pub path: PathBuf,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+impl Store {
+    /// The folder; it is made when first written to.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Where a file lies.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The names in a folder, sorted; none when it does not exist.
+    pub fn list(&self, folder: impl AsRef<Path>) -> Result<Vec<String>, SysError> {
+        match SysRoot::new(&self.dir).list(folder) {
+            Err(error) if error.is_missing() => Ok(Vec::new()),
+            other => other,
+        }
+    }
+
+    /// The file's text; `None` when it does not exist.
+    pub fn read(&self, name: impl AsRef<Path>) -> Result<Option<String>, SysError> {
+        match SysRoot::new(&self.dir).bytes(name.as_ref(), super::sys::TEXT_LIMIT) {
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+            Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| SysError::Invalid {
+                path: self.path(name),
+                why: error.utf8_error().to_string(),
+            }),
+        }
+    }
+
+    /// Replaces the file: after a crash at any moment it holds either the old
+    /// or the new text, and after return it survives a power loss.
+    pub fn write(&self, name: impl AsRef<Path>, text: &str) -> Result<(), StoreError> {
+        let path = self.path(name);
+        let fail = |what, source| StoreError { what, path: path.clone(), source };
+        let dir = path.parent().unwrap_or(&self.dir);
+        make_dir(dir).map_err(|e| fail("make the folder of", e))?;
+        let temporary = path.with_extension(format!("new-{}", std::process::id()));
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .open(&temporary)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&temporary, &path))
+            .and_then(|()| fs::File::open(dir)?.sync_all());
+        written.map_err(|error| {
+            // The temporary is useless now; that it may stay is not the error to report.
+            let _ = fs::remove_file(&temporary);
+            fail("write", error)
+        })
+    }
+
+    /// Removes the file, durably; that it is not there is fine.
+    pub fn remove(&self, name: impl AsRef<Path>) -> Result<(), StoreError> {
+        let path = self.path(name);
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other,
+        };
+        removed
+            .and_then(|()| fs::File::open(path.parent().unwrap_or(&self.dir))?.sync_all())
+            .map_err(|source| StoreError { what: "remove", path, source })
+    }
+
+    /// Makes a folder below, and those above it, for root and group `hostd`.
+    pub fn make_dir(&self, name: impl AsRef<Path>) -> Result<PathBuf, StoreError> {
+        let path = self.path(name);
+        make_dir(&path).map_err(|source| StoreError {
+            what: "make folder",
+            path: path.clone(),
+            source,
+        })?;
+        Ok(path)
+    }
+}
+
+fn make_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_whole_and_removes_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().join("deep"));
+        assert_eq!(store.read("a/x.json").unwrap(), None);
+        store.write("a/x.json", "one").unwrap();
+        store.write("a/x.json", "two").unwrap();
+        assert_eq!(store.read("a/x.json").unwrap().as_deref(), Some("two"));
+        assert_eq!(store.list("a").unwrap(), ["x.json"]);
+        store.remove("a/x.json").unwrap();
+        store.remove("a/x.json").unwrap();
+        assert!(store.list("none").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_text_and_no_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        fs::create_dir_all(dir.path().join("x.json/inside")).unwrap();
+        let error = store.write("x.json", "text").unwrap_err();
+        assert!(error.to_string().contains("x.json"), "{error}");
+        assert_eq!(store.list("").unwrap(), ["x.json"]);
+    }
+}

@@ -1,0 +1,205 @@
+//! Files of the machine below one root: sysfs, procfs, kstat, `/etc`.
+//!
+//! Paths are given as on the real machine (`/sys/bus/pci/devices`) and are
+//! looked up below the root. Everything read is bounded. A missing file, an
+//! unreadable one and one that holds rubbish are different errors.
+#![allow(clippy::disallowed_methods, reason = "this is the door")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The largest file that [`SysRoot::text`] reads. Attributes of sysfs are at
+/// most a page; the largest text read whole is a pool's JSON capture.
+pub const TEXT_LIMIT: u64 = 16 << 20;
+
+/// The most entries that [`SysRoot::list`] returns.
+pub const LIST_LIMIT: usize = 1 << 20;
+
+/// Why a file of the machine could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SysError {
+    /// It does not exist.
+    #[error("{0} does not exist")]
+    Missing(PathBuf),
+    /// We may not.
+    #[error("{0}: permission denied (needs root)")]
+    Denied(PathBuf),
+    /// It is not text, or larger than any honest file of its kind.
+    #[error("{path} is not readable as text: {why}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Anything else the kernel said.
+    #[error("{path}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl SysError {
+    fn from_io(path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing(path.to_owned()),
+            io::ErrorKind::PermissionDenied => Self::Denied(path.to_owned()),
+            _ => Self::Io { path: path.to_owned(), source },
+        }
+    }
+
+    /// Whether the file is simply not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing(_))
+    }
+}
+
+/// What a fake machine does when a file is written, in place of the kernel.
+pub trait WriteHook: Send + Sync {
+    /// Called instead of writing; `path` is as on the real machine.
+    fn write(&self, sys: &SysRoot, path: &Path, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// The root below which the machine's files are.
+#[derive(Clone)]
+pub struct SysRoot {
+    root: PathBuf,
+    hook: Option<Arc<dyn WriteHook>>,
+}
+
+impl SysRoot {
+    /// The machine below `root`; `/` is the one we run on.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), hook: None }
+    }
+
+    /// The same files, with writes answered by `hook`.
+    #[must_use]
+    pub fn with_hook(mut self, hook: Arc<dyn WriteHook>) -> Self {
+        self.hook = Some(hook);
+        self
+    }
+
+    /// Whether this is the machine we run on.
+    pub fn is_real(&self) -> bool {
+        self.root == Path::new("/") && self.hook.is_none()
+    }
+
+    /// Where a path of the machine lies for other programs.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The file's bytes, at most `limit` of them; more is an error.
+    pub fn bytes(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, SysError> {
+        let path = path.as_ref();
+        let mut bytes = Vec::new();
+        let read = fs::File::open(self.path(path))
+            .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+        match read {
+            Err(error) => Err(SysError::from_io(path, error)),
+            Ok(_) if bytes.len() as u64 > limit => Err(SysError::Invalid {
+                path: path.to_owned(),
+                why: format!("larger than {limit} bytes"),
+            }),
+            Ok(_) => Ok(bytes),
+        }
+    }
+
+    /// The file as text without its last newline.
+    pub fn text(&self, path: impl AsRef<Path>) -> Result<String, SysError> {
+        let path = path.as_ref();
+        let mut text = String::from_utf8(self.bytes(path, TEXT_LIMIT)?).map_err(|error| {
+            SysError::Invalid { path: path.to_owned(), why: error.utf8_error().to_string() }
+        })?;
+        if text.ends_with('\n') {
+            text.pop();
+        }
+        Ok(text)
+    }
+
+    /// The names in a folder, sorted.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>, SysError> {
+        let path = path.as_ref();
+        let fail = |error| SysError::from_io(path, error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.path(path)).map_err(fail)?.take(LIST_LIMIT) {
+            names.push(entry.map_err(fail)?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The last part of a link's target: the driver's name, the group's number.
+    pub fn link_name(&self, path: impl AsRef<Path>) -> Result<String, SysError> {
+        let path = path.as_ref();
+        let target =
+            fs::read_link(self.path(path)).map_err(|error| SysError::from_io(path, error))?;
+        Ok(target.file_name().unwrap_or(OsStr::new("")).to_string_lossy().into_owned())
+    }
+
+    /// The path with all links resolved, as on the real machine.
+    pub fn resolve(&self, path: impl AsRef<Path>) -> Result<PathBuf, SysError> {
+        let path = path.as_ref();
+        let fail = |error| SysError::from_io(path, error);
+        let real = fs::canonicalize(self.path(path)).map_err(fail)?;
+        let root = fs::canonicalize(&self.root).map_err(fail)?;
+        let below = real.strip_prefix(&root).map_err(|_| SysError::Invalid {
+            path: path.to_owned(),
+            why: format!("leads out of the root, to {}", real.display()),
+        })?;
+        Ok(Path::new("/").join(below))
+    }
+
+    /// Whether something is there, whatever it is.
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        fs::symlink_metadata(self.path(path)).is_ok()
+    }
+
+    /// Writes an attribute in one `write` call, as the kernel wants it. The
+    /// file must exist. Blocks as long as the kernel does: writes that can
+    /// hang belong in a helper process.
+    pub fn write(&self, path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), SysError> {
+        let path = path.as_ref();
+        let written = match &self.hook {
+            Some(hook) => hook.write(self, path, bytes),
+            None => fs::OpenOptions::new()
+                .write(true)
+                .open(self.path(path))
+                .and_then(|mut file| file.write_all(bytes)),
+        };
+        written.map_err(|error| SysError::from_io(path, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_missing_from_invalid_and_too_large() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = SysRoot::new(dir.path());
+        assert!(sys.text("/sys/none").unwrap_err().is_missing());
+        fs::write(dir.path().join("bad"), [0xff, 0xfe]).unwrap();
+        assert!(matches!(sys.text("/bad"), Err(SysError::Invalid { .. })));
+        assert!(matches!(sys.bytes("/bad", 1), Err(SysError::Invalid { .. })));
+        assert!(sys.write("/sys/none", b"1").unwrap_err().is_missing());
+    }
+
+    #[test]
+    fn a_link_out_of_the_root_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
+        let sys = SysRoot::new(dir.path());
+        assert!(matches!(sys.resolve("/out"), Err(SysError::Invalid { .. })));
+        assert_eq!(sys.link_name("/out").unwrap(), "etc");
+    }
+}
