@@ -9,7 +9,7 @@ use crate::{
     machine::{self, Machine, trouble},
     payload,
     qmp::Qmp,
-    spec::{LabSpec, Tier},
+    spec::{CardKind, LabSpec, Tier},
 };
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -273,18 +273,31 @@ impl Lab {
         self.qmp("device_add", argv::disk_device(number)).map(drop)
     }
 
-    /// Takes card `index` (from 0) away, with its audio function.
+    /// Takes card `index` (from 0) away, with its audio function. QEMU can
+    /// unplug only `Secondary0380`; the others are removed by their own kernel,
+    /// which to everything above the PCI bus looks the same.
     pub fn unplug_card(&self, index: usize) -> Result<()> {
         let devices = self.card(index)?;
+        if !self.hotpluggable(index) {
+            return self.run_ok(&removal(index, devices.len())).map(drop);
+        }
         let more = if devices.len() > 1 { vec![format!("card{index}-audio")] } else { Vec::new() };
         self.unplug(&format!("card{index}"), &more)
     }
 
     pub fn plug_card(&self, index: usize) -> Result<()> {
-        for device in self.card(index)? {
+        let devices = self.card(index)?;
+        if !self.hotpluggable(index) {
+            return self.run_ok("echo 1 > /sys/bus/pci/rescan").map(drop);
+        }
+        for device in devices {
             self.qmp("device_add", device)?;
         }
         Ok(())
+    }
+
+    fn hotpluggable(&self, index: usize) -> bool {
+        self.spec.cards.get(index).is_some_and(|card| card.kind == CardKind::Secondary0380)
     }
 
     /// A clean reboot from inside; returns when commands can be run again.
@@ -403,7 +416,7 @@ impl Lab {
         let command = match self.spec.tier {
             Tier::Fast => "until [ -e /run/lab/settled ]; do sleep 0.05; done",
             Tier::Full | Tier::OwnBoot => {
-                "until systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'; do sleep 0.5; done"
+                "until systemctl is-system-running --wait 2>/dev/null | grep -qE 'running|degraded'; do sleep 1; done"
             }
         };
         self.run_ok_for(command, limit)
@@ -497,6 +510,12 @@ impl Drop for Lab {
             eprintln!("lab: kept {}", dir.keep().display());
         }
     }
+}
+
+/// The functions of a card, the last first, leave the bus.
+fn removal(index: usize, functions: usize) -> String {
+    let remove = |function| format!("echo 1 > /sys/bus/pci/devices/0000:{:02x}:00.{function}/remove", index + 1);
+    (0..functions).rev().map(remove).collect::<Vec<_>>().join(" && ")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
