@@ -37,10 +37,8 @@ pub fn choose(image: &Image) -> Result<Accel> {
         Ok("") | Err(_) => {}
         Ok(other) => bail!("HOSTD_LAB_ACCEL is {other:?}; it can be tcg or kvm"),
     }
-    let writable = rustix::fs::access(
-        "/dev/kvm",
-        rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK,
-    );
+    let writable =
+        rustix::fs::access("/dev/kvm", rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK);
     if writable.is_err() {
         return Ok(Accel::Tcg);
     }
@@ -55,7 +53,9 @@ pub fn choose(image: &Image) -> Result<Accel> {
     let accel = match try_kvm(image) {
         Ok(()) => Accel::Kvm,
         Err(error) => {
-            eprintln!("lab: /dev/kvm exists and cannot run a kernel ({error:#}): using TCG, which is slow");
+            eprintln!(
+                "lab: /dev/kvm exists and cannot run a kernel ({error:#}): using TCG, which is slow"
+            );
             Accel::Tcg
         }
     };

@@ -104,14 +104,21 @@ pub fn argv(spec: &LabSpec, run: &RunDir, image: &Image, accel: Accel) -> Vec<St
 
     args.chardev("qmp", &run.qmp(), "");
     args.pair("-mon", "chardev=qmp,mode=control");
-    args.chardev("console", &run.console(), &format!(",logfile={},logappend=on", comma(&run.console_log())));
+    args.chardev(
+        "console",
+        &run.console(),
+        &format!(",logfile={},logappend=on", comma(&run.console_log())),
+    );
     args.pair("-serial", "chardev:console");
     args.pair("-device", "virtio-serial-pci,id=agents,addr=04");
     for port in 0..wire::PORTS {
         args.chardev(&format!("agent{port}"), &run.agent(port), "");
         args.pair(
             "-device",
-            &format!("virtserialport,bus=agents.0,nr={},chardev=agent{port},name=hostd.lab.{port}", port + 1),
+            &format!(
+                "virtserialport,bus=agents.0,nr={},chardev=agent{port},name=hostd.lab.{port}",
+                port + 1
+            ),
         );
     }
 
@@ -208,10 +215,11 @@ fn cpu(iommu: Iommu, accel: Accel) -> &'static str {
 }
 
 pub fn cmdline(spec: &LabSpec) -> String {
-    let mut words: Vec<String> = "console=ttyS0,115200 loglevel=4 mitigations=off audit=0 net.ifnames=0"
-        .split(' ')
-        .map(str::to_owned)
-        .collect();
+    let mut words: Vec<String> =
+        "console=ttyS0,115200 loglevel=4 mitigations=off audit=0 net.ifnames=0"
+            .split(' ')
+            .map(str::to_owned)
+            .collect();
     match spec.iommu {
         Iommu::Intel => words.extend(["intel_iommu=on".to_owned(), "iommu=pt".to_owned()]),
         Iommu::Amd => words.push("iommu=pt".to_owned()),
@@ -267,7 +275,10 @@ impl Args {
 
     fn drive(&mut self, id: &str, format: &str, path: &Path, more: &str) {
         let path = comma(path);
-        self.pair("-drive", &format!("if=none,id={id},format={format},cache=unsafe,file={path}{more}"));
+        self.pair(
+            "-drive",
+            &format!("if=none,id={id},format={format},cache=unsafe,file={path}{more}"),
+        );
     }
 
     fn root_port(&mut self, what: &str, index: usize, first: usize) {

@@ -102,7 +102,12 @@ fn partition(root: &Path, raw: &Path) -> Result<()> {
     }
     drop(disk);
     let mut command = tool("sfdisk");
-    command.arg("--quiet").arg(raw).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("--quiet")
+        .arg(raw)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().context("starting sfdisk (package fdisk)")?;
     if let Some(mut stdin) = child.stdin.take() {
         writeln!(stdin, "label: dos\nstart={}, type=83, bootable", START / 512)?;
@@ -120,7 +125,8 @@ fn install(raw: &Path) -> Result<()> {
         while !running.is_finished() {
             std::thread::sleep(Duration::from_millis(500));
             let console = lab.console_tail(200);
-            let steps: Vec<_> = console.lines().filter(|line| line.contains("boot disk: ")).collect();
+            let steps: Vec<_> =
+                console.lines().filter(|line| line.contains("boot disk: ")).collect();
             steps.iter().skip(said).for_each(|step| eprintln!("lab: {}", step.trim()));
             said = steps.len();
         }
@@ -140,7 +146,8 @@ fn install(raw: &Path) -> Result<()> {
 }
 
 fn finish(mut command: Command, what: &str) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting {what}"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("starting {what}"))?;
     check(output, what)
 }
 

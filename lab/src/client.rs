@@ -96,7 +96,9 @@ impl Client {
     /// begun: a second attempt should ask for it.
     pub fn hello(&self, limit: Duration, flush: bool) -> Result<Option<String>> {
         if flush {
-            lock(&self.writer).write_all(&vec![0; MAX_FRAME]).context("writing to the agent's port")?;
+            lock(&self.writer)
+                .write_all(&vec![0; MAX_FRAME])
+                .context("writing to the agent's port")?;
         }
         self.send(&ToAgent::Hello { session: self.session }, &[])?;
         let end = Instant::now() + limit;
@@ -272,9 +274,11 @@ impl Client {
 
     fn send(&self, message: &ToAgent, body: &[u8]) -> Result<()> {
         let frame = wire::encode(message, body)?;
-        lock(&self.writer).write_all(&frame).map_err(|error| match lock(&self.shared).closed.clone() {
-            Some(reason) => anyhow!(reason),
-            None => anyhow!(error).context("writing to the agent's port"),
+        lock(&self.writer).write_all(&frame).map_err(|error| {
+            match lock(&self.shared).closed.clone() {
+                Some(reason) => anyhow!(reason),
+                None => anyhow!(error).context("writing to the agent's port"),
+            }
         })
     }
 

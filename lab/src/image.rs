@@ -18,7 +18,8 @@ pub fn cache_dir() -> Result<PathBuf> {
         (None, None, Some(home)) => home.join(".cache/hostd/lab"),
         (None, None, None) => bail!("none of HOSTD_LAB_CACHE, XDG_CACHE_HOME and HOME is set"),
     };
-    std::fs::create_dir_all(&dir).with_context(|| format!("creating the lab's cache {}", dir.display()))?;
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("creating the lab's cache {}", dir.display()))?;
     Ok(dir)
 }
 
@@ -35,7 +36,12 @@ pub fn ensure() -> Result<Image> {
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("starting {}", build.display()))?;
-    ensure!(output.status.success(), "{} failed with {}: see above", build.display(), output.status);
+    ensure!(
+        output.status.success(),
+        "{} failed with {}: see above",
+        build.display(),
+        output.status
+    );
     let said = String::from_utf8_lossy(&output.stdout);
     let dir = said.lines().last().map(PathBuf::from).context("image/build printed no directory")?;
     Ok(IMAGE.get_or_init(|| Image { dir }).clone())

@@ -49,7 +49,10 @@ impl Lab {
     /// Builds what is missing (image, agent, boot disk), starts QEMU and waits
     /// until commands can be run.
     pub fn boot(spec: LabSpec) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("hostd-lab-").tempdir().context("a directory for the lab")?;
+        let dir = tempfile::Builder::new()
+            .prefix("hostd-lab-")
+            .tempdir()
+            .context("a directory for the lab")?;
         let path = dir.path().to_owned();
         Self::boot_in(spec, &path, Some(dir), false)
     }
@@ -59,11 +62,20 @@ impl Lab {
         Self::boot_in(spec, dir, None, true)
     }
 
-    fn boot_in(spec: LabSpec, path: &Path, dir: Option<tempfile::TempDir>, detached: bool) -> Result<Self> {
+    fn boot_in(
+        spec: LabSpec,
+        path: &Path,
+        dir: Option<tempfile::TempDir>,
+        detached: bool,
+    ) -> Result<Self> {
         spec.check().map_err(anyhow::Error::msg)?;
         let run = RunDir(path.to_owned());
         // The limit of a unix socket's path, less room for the longest name.
-        ensure!(path.as_os_str().len() < 90, "{} is too long for sockets: set TMPDIR", path.display());
+        ensure!(
+            path.as_os_str().len() < 90,
+            "{} is too long for sockets: set TMPDIR",
+            path.display()
+        );
         let image = image::ensure()?;
         let accel = accel::choose(&image)?;
         let mut files = vec![(image::agent()?, "lab-agent".to_owned())];
@@ -168,7 +180,11 @@ impl Lab {
         } else {
             format!("failed with status {}", output.status)
         };
-        bail!("in the lab, {command:?} {how}\nstdout:\n{}\nstderr:\n{}", output.stdout, output.stderr)
+        bail!(
+            "in the lab, {command:?} {how}\nstdout:\n{}\nstderr:\n{}",
+            output.stdout,
+            output.stderr
+        )
     }
 
     /// Repeats a command until it succeeds; its stdout.
@@ -183,7 +199,10 @@ impl Lab {
             if Instant::now() > end {
                 bail!(
                     "in the lab, {command:?} did not come true within {} s; the last time it failed with status {}\nstdout:\n{}\nstderr:\n{}",
-                    limit.as_secs_f32(), output.status, output.stdout, output.stderr
+                    limit.as_secs_f32(),
+                    output.status,
+                    output.stdout,
+                    output.stderr
                 );
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -193,18 +212,23 @@ impl Lab {
     /// A file from here to there, with its mode.
     pub fn push(&self, file: impl AsRef<Path>, path: &str) -> Result<()> {
         let (file, mode) = client::open_for_push(file.as_ref())?;
-        self.client()?.push(file, path, mode).map_err(|error| self.explain(error, format!("pushing {path}")))
+        self.client()?
+            .push(file, path, mode)
+            .map_err(|error| self.explain(error, format!("pushing {path}")))
     }
 
     pub fn push_bytes(&self, bytes: &[u8], path: &str, mode: u32) -> Result<()> {
-        self.client()?.push(bytes, path, mode).map_err(|error| self.explain(error, format!("pushing {path}")))
+        self.client()?
+            .push(bytes, path, mode)
+            .map_err(|error| self.explain(error, format!("pushing {path}")))
     }
 
     /// A file from there to here.
     pub fn pull(&self, path: &str, file: impl AsRef<Path>) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         let file = file.as_ref();
-        let mut target = fs::File::create(file).with_context(|| format!("creating {}", file.display()))?;
+        let mut target =
+            fs::File::create(file).with_context(|| format!("creating {}", file.display()))?;
         let mode = self
             .client()?
             .pull(path, &mut target)
@@ -244,7 +268,9 @@ impl Lab {
 
     /// The port on 127.0.0.1 that leads to this TCP port of the guest.
     pub fn port(&self, guest: u16) -> Result<u16> {
-        if let Some(forward) = self.spec.forwards.iter().find(|forward| forward.guest == guest && forward.host != 0) {
+        if let Some(forward) =
+            self.spec.forwards.iter().find(|forward| forward.guest == guest && forward.host != 0)
+        {
             return Ok(forward.host);
         }
         let table = self.qmp("human-monitor-command", json!({"command-line": "info usernet"}))?;
@@ -256,7 +282,9 @@ impl Lab {
             .map(|line| line.split_whitespace().collect::<Vec<_>>())
             .find(|words| words.get(5).is_some_and(|port| *port == guest.to_string()))
             .and_then(|words| words.get(3)?.parse().ok())
-            .with_context(|| format!("the lab forwards nothing to its port {guest}; QEMU says:\n{table}"))
+            .with_context(|| {
+                format!("the lab forwards nothing to its port {guest}; QEMU says:\n{table}")
+            })
     }
 
     /// Takes disk `number` away, data and all, as if pulled.
@@ -303,7 +331,11 @@ impl Lab {
     /// A clean reboot from inside; returns when commands can be run again.
     pub fn reboot(&mut self) -> Result<()> {
         let before = self.boot_id.clone();
-        let command = if self.spec.tier == Tier::Fast { "sync; (sleep 0.2; reboot -f) > /dev/null 2>&1 &" } else { "systemctl --no-block reboot" };
+        let command = if self.spec.tier == Tier::Fast {
+            "sync; (sleep 0.2; reboot -f) > /dev/null 2>&1 &"
+        } else {
+            "systemctl --no-block reboot"
+        };
         self.run_ok(command)?;
         self.wait_boot(&before)
     }
@@ -370,7 +402,10 @@ impl Lab {
             self.look_at_machine(start)?;
             if Instant::now() > end {
                 let limit = self.boot_limit().as_secs();
-                return Err(trouble(format!("the agent in the lab does not answer {limit} s after the start"), &self.run));
+                return Err(trouble(
+                    format!("the agent in the lab does not answer {limit} s after the start"),
+                    &self.run,
+                ));
             }
             let heard = self.say_hello(attempt);
             attempt += 1;
@@ -419,9 +454,9 @@ impl Lab {
                 "until systemctl is-system-running --wait 2>/dev/null | grep -qE 'running|degraded'; do sleep 1; done"
             }
         };
-        self.run_ok_for(command, limit)
-            .map(drop)
-            .map_err(|error| trouble(format!("the lab answers and does not settle: {error:#}"), &self.run))
+        self.run_ok_for(command, limit).map(drop).map_err(|error| {
+            trouble(format!("the lab answers and does not settle: {error:#}"), &self.run)
+        })
     }
 
     fn connect(&self) -> Result<Arc<Client>> {
@@ -446,7 +481,10 @@ impl Lab {
             }
         }
         *lock(&self.client) = None;
-        Err(trouble("the agent in the lab does not answer: the guest hangs or is paused", &self.run))
+        Err(trouble(
+            "the agent in the lab does not answer: the guest hangs or is paused",
+            &self.run,
+        ))
     }
 
     fn with_qmp<T>(&self, action: impl FnOnce(&mut Qmp) -> Result<T>) -> Result<T> {
@@ -471,13 +509,21 @@ impl Lab {
     }
 
     fn check_disk(&self, number: usize) -> Result<()> {
-        ensure!(number < self.spec.disks, "there is no disk{number}: the lab has {}", self.spec.disks);
+        ensure!(
+            number < self.spec.disks,
+            "there is no disk{number}: the lab has {}",
+            self.spec.disks
+        );
         Ok(())
     }
 
     fn card(&self, index: usize) -> Result<Vec<Value>> {
         let devices = argv::card_devices(&self.spec, index);
-        ensure!(!devices.is_empty(), "there is no card{index}: the lab has {}", self.spec.cards.len());
+        ensure!(
+            !devices.is_empty(),
+            "there is no card{index}: the lab has {}",
+            self.spec.cards.len()
+        );
         Ok(devices)
     }
 
@@ -514,7 +560,9 @@ impl Drop for Lab {
 
 /// The functions of a card, the last first, leave the bus.
 fn removal(index: usize, functions: usize) -> String {
-    let remove = |function| format!("echo 1 > /sys/bus/pci/devices/0000:{:02x}:00.{function}/remove", index + 1);
+    let remove = |function| {
+        format!("echo 1 > /sys/bus/pci/devices/0000:{:02x}:00.{function}/remove", index + 1)
+    };
     (0..functions).rev().map(remove).collect::<Vec<_>>().join(" && ")
 }
 

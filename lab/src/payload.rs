@@ -19,7 +19,8 @@ pub fn make(target: &Path, scratch: &Path, files: &[(PathBuf, String)]) -> Resul
         let length = fs::metadata(file)
             .with_context(|| format!("the payload {name}: no file {}", file.display()))?
             .len();
-        fs::copy(file, &place).with_context(|| format!("copying {} for the payload", file.display()))?;
+        fs::copy(file, &place)
+            .with_context(|| format!("copying {} for the payload", file.display()))?;
         size += length + 4096;
     }
     // File system overhead: block maps, inodes.

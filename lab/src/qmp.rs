@@ -24,7 +24,11 @@ impl Qmp {
     pub fn connect(path: &Path, limit: Duration) -> Result<Self> {
         let stream = UnixStream::connect(path)
             .with_context(|| format!("connecting to QEMU's monitor {}", path.display()))?;
-        let mut qmp = Self { reader: BufReader::new(stream), partial: String::new(), events: VecDeque::new() };
+        let mut qmp = Self {
+            reader: BufReader::new(stream),
+            partial: String::new(),
+            events: VecDeque::new(),
+        };
         let end = Instant::now() + limit;
         let greeting = qmp.line(end)?;
         if greeting.get("QMP").is_none() {
@@ -42,7 +46,9 @@ impl Qmp {
             .write_all(format!("{request}\n").as_bytes())
             .with_context(|| format!("sending {command} to QEMU"))?;
         loop {
-            let answer = self.line(end).with_context(|| format!("waiting for QEMU's answer to {command}"))?;
+            let answer = self
+                .line(end)
+                .with_context(|| format!("waiting for QEMU's answer to {command}"))?;
             if let Some(value) = answer.get("return") {
                 return Ok(value.clone());
             }
@@ -55,10 +61,17 @@ impl Qmp {
     }
 
     /// Waits for an event that `wanted` accepts, also among those already seen.
-    pub fn event(&mut self, limit: Duration, wanted: impl Fn(&str, &Value) -> bool) -> Result<Value> {
+    pub fn event(
+        &mut self,
+        limit: Duration,
+        wanted: impl Fn(&str, &Value) -> bool,
+    ) -> Result<Value> {
         let end = Instant::now() + limit;
         let matches = |event: &Value| {
-            event.get("event").and_then(Value::as_str).is_some_and(|name| wanted(name, &event["data"]))
+            event
+                .get("event")
+                .and_then(Value::as_str)
+                .is_some_and(|name| wanted(name, &event["data"]))
         };
         loop {
             if let Some(found) = self.events.iter().position(matches) {

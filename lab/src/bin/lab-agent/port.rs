@@ -13,6 +13,9 @@ use std::{
     time::Duration,
 };
 
+/// Between two looks for a host; longer and longer while none comes.
+const REST: Duration = Duration::from_millis(10);
+
 /// The way out, shared by all jobs of a port. A write blocks while no host
 /// listens, which is the back pressure that bounds everything here.
 #[derive(Clone)]
@@ -65,14 +68,18 @@ pub fn serve(device: &Path) {
     let mut decoder = Decoder::default();
     let mut talk = Conversation { sender, session: 0, jobs: HashMap::new(), files: HashMap::new() };
     let mut buffer = vec![0; wire::CHUNK];
+    let mut rest = REST;
     loop {
         match port.read(&mut buffer) {
             Ok(0) => {
                 // No host. Its frame, if one had begun, will not be continued.
+                // The driver offers nothing to wait on until one comes.
                 decoder.reset();
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(rest);
+                rest = (rest * 2).min(REST * 32);
             }
             Ok(length) => {
+                rest = REST;
                 decoder.push(&buffer[..length]);
                 while let Some(frame) = decoder.next::<ToAgent>() {
                     match frame {
@@ -101,7 +108,8 @@ impl Conversation {
                     self.jobs.drain().for_each(|(_, job)| job.kill());
                     self.files.drain().for_each(|(_, file)| drop(fs::remove_file(file.part)));
                 }
-                let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+                let boot_id =
+                    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
                 let boot_id = boot_id.trim().to_owned();
                 self.sender.send(&FromAgent::Hello { session, boot_id }, &[]);
             }
@@ -168,7 +176,9 @@ impl Conversation {
                 .and_then(|()| fs::rename(&part, &path));
             match placed {
                 Ok(()) => self.sender.send(&FromAgent::Done { id, mode }, &[]),
-                Err(error) => self.sender.error(id, format!("cannot place {}: {error}", path.display())),
+                Err(error) => {
+                    self.sender.error(id, format!("cannot place {}: {error}", path.display()))
+                }
             }
         }
     }
@@ -183,7 +193,8 @@ fn incoming(path: &str, mode: u32) -> anyhow::Result<Incoming> {
     let mut part = path.clone().into_os_string();
     part.push(".lab-part");
     let part = PathBuf::from(part);
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
     Ok(Incoming { file, part, path, mode })
 }
 

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 /// The first `lab up` builds the image, which takes ten minutes and root (or
 /// sudo). A lab goes on until `lab down`.
 #[derive(Parser)]
-#[command(name = "lab", after_help = "\
+#[command(
+    name = "lab",
+    after_help = "\
 Examples:
   lab up --disks 6 --card ati --payload target/debug/hostd
   lab exec -- /lab/make-pool 6
@@ -19,7 +21,8 @@ Examples:
   lab down
 
 Exit codes: 0 done, 1 failed (status: not running), 2 usage, 4 no such lab; exec and shell end with the status of what they ran.
-Environment: HOSTD_LAB_CACHE, HOSTD_LAB_ACCEL=tcg|kvm, HOSTD_LAB_AGENT, HOSTD_LAB_MIRROR, TMPDIR; see lab/README.md.")]
+Environment: HOSTD_LAB_CACHE, HOSTD_LAB_ACCEL=tcg|kvm, HOSTD_LAB_AGENT, HOSTD_LAB_MIRROR, TMPDIR; see lab/README.md."
+)]
 pub struct Args {
     /// Which lab
     #[arg(long, global = true, default_value = "default")]

@@ -39,7 +39,11 @@ fn main() -> ExitCode {
 fn perform(args: Args) -> Result<u8> {
     let named = Named::new(&args.name)?;
     let name = &args.name;
-    let say = |text: String| if !args.quiet { eprintln!("lab {name}: {text}") };
+    let say = |text: String| {
+        if !args.quiet {
+            eprintln!("lab {name}: {text}")
+        }
+    };
     match args.command {
         Command::Up(up) => {
             let spec = up.spec()?;
@@ -53,11 +57,17 @@ fn perform(args: Args) -> Result<u8> {
                 lab.accel.name()
             ));
             for forward in &lab.spec.forwards {
-                say(format!("127.0.0.1:{} leads to port {}", lab.port(forward.guest)?, forward.guest));
+                say(format!(
+                    "127.0.0.1:{} leads to port {}",
+                    lab.port(forward.guest)?,
+                    forward.guest
+                ));
             }
             lab.leave();
             let flag = if name == "default" { String::new() } else { format!("--name {name} ") };
-            say(format!("next: lab {flag}shell | lab {flag}exec -- COMMAND | lab {flag}console | lab {flag}down"));
+            say(format!(
+                "next: lab {flag}shell | lab {flag}exec -- COMMAND | lab {flag}console | lab {flag}down"
+            ));
         }
         Command::Down => named.down()?,
         Command::Status { json } => return status(&named, json),
@@ -76,22 +86,28 @@ fn perform(args: Args) -> Result<u8> {
             let deadline = Duration::from_secs(deadline);
             let command = command.join(" ");
             let client = lab.client()?;
-            let (status, expired) = client.stream(&command, &BTreeMap::new(), &input, deadline, |stream, bytes| {
-                if stream == 2 {
-                    std::io::stderr().write_all(bytes)?;
-                } else {
-                    std::io::stdout().write_all(bytes)?;
-                    std::io::stdout().flush()?;
-                }
-                Ok(())
-            })?;
+            let (status, expired) =
+                client.stream(&command, &BTreeMap::new(), &input, deadline, |stream, bytes| {
+                    if stream == 2 {
+                        std::io::stderr().write_all(bytes)?;
+                    } else {
+                        std::io::stdout().write_all(bytes)?;
+                        std::io::stdout().flush()?;
+                    }
+                    Ok(())
+                })?;
             if expired {
-                bail!("{command:?} was killed after {} s; allow more with --deadline", deadline.as_secs());
+                bail!(
+                    "{command:?} was killed after {} s; allow more with --deadline",
+                    deadline.as_secs()
+                );
             }
             return Ok(u8::try_from(status).unwrap_or(1));
         }
         Command::Shell => return screen::shell(&named.running()?),
-        Command::Console { lines, no_follow } => screen::console(&named.open()?, lines, !no_follow)?,
+        Command::Console { lines, no_follow } => {
+            screen::console(&named.open()?, lines, !no_follow)?
+        }
         Command::Push { file, path } => named.running()?.push(file, &path)?,
         Command::Pull { path, file } => {
             let file = match file {
@@ -126,7 +142,8 @@ fn perform(args: Args) -> Result<u8> {
             lab.leave();
         }
         Command::Qmp { command, arguments } => {
-            let arguments = serde_json::from_str(&arguments).context("the arguments are not JSON")?;
+            let arguments =
+                serde_json::from_str(&arguments).context("the arguments are not JSON")?;
             println!("{:#}", named.running()?.qmp(&command, arguments)?);
         }
         Command::Image { boot_disk: with_boot } => {
@@ -150,7 +167,10 @@ fn status(named: &Named, json: bool) -> Result<u8> {
     };
     if json {
         let dir = lab.dir().to_string_lossy();
-        println!("{:#}", serde_json::json!({"name": named.name, "state": state, "pid": lab.pid(), "dir": dir, "spec": lab.spec}));
+        println!(
+            "{:#}",
+            serde_json::json!({"name": named.name, "state": state, "pid": lab.pid(), "dir": dir, "spec": lab.spec})
+        );
     } else {
         println!("{}: {state}; {}", named.name, describe(&lab.spec));
         println!("files: {}", lab.dir().display());
@@ -179,4 +199,3 @@ fn describe(spec: &LabSpec) -> String {
     )
     .to_lowercase()
 }
-

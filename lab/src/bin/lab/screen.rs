@@ -33,7 +33,8 @@ impl Drop for Raw {
 }
 
 fn size() -> (u16, u16) {
-    tcgetwinsize(std::io::stdout()).map_or((24, 80), |size| (size.ws_row.max(1), size.ws_col.max(1)))
+    tcgetwinsize(std::io::stdout())
+        .map_or((24, 80), |size| (size.ws_row.max(1), size.ws_col.max(1)))
 }
 
 pub fn shell(lab: &Lab) -> Result<u8> {

@@ -37,7 +37,9 @@ pub struct Named {
 fn base() -> Result<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    let base = runtime.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from).join(format!("hostd-lab-{uid}"));
+    let base = runtime
+        .map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
+        .join(format!("hostd-lab-{uid}"));
     match DirBuilder::new().mode(0o700).create(&base) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(error).with_context(|| format!("creating {}", base.display()));
@@ -46,7 +48,11 @@ fn base() -> Result<PathBuf> {
     }
     // In /tmp somebody else may have been there first.
     let meta = fs::symlink_metadata(&base)?;
-    ensure!(meta.is_dir() && meta.uid() == uid, "{} is not a directory of yours: remove it", base.display());
+    ensure!(
+        meta.is_dir() && meta.uid() == uid,
+        "{} is not a directory of yours: remove it",
+        base.display()
+    );
     Ok(base)
 }
 
@@ -63,7 +69,10 @@ pub fn names() -> Result<Vec<String>> {
 impl Named {
     pub fn new(name: &str) -> Result<Self> {
         let sound = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        ensure!(!name.is_empty() && name.chars().all(sound), "{name:?} is no name for a lab: use letters, digits, - and _");
+        ensure!(
+            !name.is_empty() && name.chars().all(sound),
+            "{name:?} is no name for a lab: use letters, digits, - and _"
+        );
         Ok(Self { name: name.to_owned(), dir: base()?.join(name) })
     }
 
@@ -82,10 +91,13 @@ impl Named {
                 let text = format!("there is no lab {:?}; next: lab {}up", self.name, self.flag());
                 return Err(anyhow!(NoLab(text)));
             }
-            Err(error) => return Err(error).with_context(|| format!("reading {}", self.file().display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("reading {}", self.file().display()));
+            }
         };
-        serde_json::from_slice(&text)
-            .with_context(|| format!("{} is not a lab's state; next: remove it", self.file().display()))
+        serde_json::from_slice(&text).with_context(|| {
+            format!("{} is not a lab's state; next: remove it", self.file().display())
+        })
     }
 
     fn store(&self, state: &State) -> Result<()> {
@@ -100,13 +112,18 @@ impl Named {
         let _lock = self.lock("up.lock")?;
         if let Ok(state) = self.load() {
             if Lab::attach(state.spec, &state.dir, state.pid, 0)?.running() {
-                bail!("the lab {:?} is up already; next: lab {}down, or another --name", self.name, self.flag());
+                bail!(
+                    "the lab {:?} is up already; next: lab {}down, or another --name",
+                    self.name,
+                    self.flag()
+                );
             }
             remove(&state.dir)?;
         }
         let dir = tempfile::Builder::new().prefix("hostd-lab-").tempdir()?;
         let lab = Lab::boot_detached(spec, dir.path())?;
-        let state = State { spec: lab.spec.clone(), dir: dir.keep(), pid: lab.pid().unwrap_or_default() };
+        let state =
+            State { spec: lab.spec.clone(), dir: dir.keep(), pid: lab.pid().unwrap_or_default() };
         self.store(&state)?;
         Ok(lab)
     }
@@ -122,7 +139,8 @@ impl Named {
         if !lab.running() {
             let text = format!(
                 "the lab {:?} is not running; next: lab {flag}power-on, or lab {flag}console --no-follow to see why",
-                self.name, flag = self.flag()
+                self.name,
+                flag = self.flag()
             );
             return Err(anyhow!(NoLab(text)));
         }
@@ -155,7 +173,11 @@ impl Named {
                 return Ok(port);
             }
         }
-        bail!("{} commands talk to the lab {:?} already; wait for one to end", wire::PORTS, self.name)
+        bail!(
+            "{} commands talk to the lab {:?} already; wait for one to end",
+            wire::PORTS,
+            self.name
+        )
     }
 
     fn lock(&self, name: &str) -> Result<File> {
