@@ -1,8 +1,11 @@
-//! Configuration: YAML text in, one checked value out, or every problem at once.
-//!
-//! [`types`] is what the rest of the program sees: nothing in it can be
-//! invalid any more.
-
+//! Configuration.
+pub mod problem;
+mod formats;
+mod raw;
+pub mod schema;
+mod text;
+mod tree;
+mod yaml;
 pub mod types;
 
 pub use types::*;
