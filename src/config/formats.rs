@@ -178,8 +178,7 @@ impl Format for Address {
     const LIKE: &'static str =
         "a PCI address looks like 0000:01:00.0; `hostctl gpu list` shows the cards' addresses";
     const EXAMPLE: &'static str = "0000:01:00.0";
-    const PATTERN: &'static str =
-        "^([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\\.[0-7]$";
+    const PATTERN: &'static str = "^([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\\.[0-7]$";
 
     fn read(text: &str) -> Option<PciAddress> {
         text.parse().ok()
@@ -253,7 +252,7 @@ impl Format for Label {
     }
 
     fn repair(text: &str) -> Option<String> {
-        Some(text.trim().split_whitespace().collect::<Vec<_>>().join("-"))
+        Some(text.split_whitespace().collect::<Vec<_>>().join("-"))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::text::Lines;
+use super::text::{Lines, clip_path, printable};
 use super::tree::Place;
 
 /// Problems that are kept; more are only counted.
@@ -60,16 +60,21 @@ pub struct Problem {
 
 impl Problem {
     /// An error in the text. Its file and excerpt are filled in by [`Problem::of`].
-    pub fn new(at: Place, path: impl fmt::Display, message: String, fix: String) -> Self {
+    pub fn new(
+        at: Place,
+        path: impl fmt::Display,
+        message: impl fmt::Display,
+        fix: impl fmt::Display,
+    ) -> Self {
         Self {
             level: Level::Error,
             cause: Cause::Text,
             file: PathBuf::new(),
             line: at.line,
             column: at.column,
-            path: path.to_string(),
-            message,
-            fix,
+            path: printable(&path.to_string()),
+            message: printable(&message.to_string()),
+            fix: printable(&fix.to_string()),
             excerpt: String::new(),
             caret: 0,
             width: at.width,
@@ -96,7 +101,9 @@ impl Problem {
         self.line = self.line.clamp(1, lines.count());
         let length = lines.line(self.line).chars().count();
         self.column = self.column.clamp(1, length + 1);
-        (self.excerpt, self.caret) = lines.excerpt(self.line, self.column);
+        if self.width > 0 {
+            (self.excerpt, self.caret) = lines.excerpt(self.line, self.column);
+        }
         let shown = self.excerpt.chars().count().saturating_sub(self.caret);
         self.width = self.width.clamp(1, shown.max(1));
         self.file = file;
@@ -110,7 +117,7 @@ impl fmt::Display for Problem {
             Level::Error => "",
             Level::Warning => "warning: ",
         };
-        let file = super::text::clip_path(&self.file);
+        let file = clip_path(&self.file);
         write!(f, "{file}:{}:{}: {word}{}", self.line, self.column, self.message)?;
         let number = self.line.to_string();
         let pad = number.len();

@@ -93,8 +93,8 @@ pub struct RawService {
     /// How often it is asked. 1s to 1h.
     #[schemars(extend("default" = "10s"))]
     pub interval: Option<Text<Span>>,
-    /// How long each step may take. 100ms to 5m.
-    #[schemars(extend("default" = "5s"))]
+    /// How long each step may take, 100ms to 5m. 5s when absent, or the
+    /// interval if that is shorter.
     pub deadline: Option<Text<Span>>,
 }
 
@@ -151,7 +151,7 @@ pub struct RawVm {
     pub gpu: Option<Text<CardRef>>,
     /// Disks in boot order: a path, or a mapping.
     pub disks: List<RawDisk>,
-    /// The guest's network.
+    /// The guest's network: a word, or a mapping.
     #[schemars(extend("default" = "user"))]
     pub network: Option<RawNetwork>,
     /// What runs first in the guest: a word, or a mapping.
@@ -190,7 +190,7 @@ pub enum RawAccel {
 pub enum RawDisk {
     /// A file or block device.
     Path(Text<AbsolutePath>),
-    /// With its format.
+    /// A disk with its format.
     Full(RawDiskFull),
 }
 
@@ -221,24 +221,40 @@ pub enum RawDiskFormat {
 
 /// The guest's network.
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(untagged)]
 pub enum RawNetwork {
+    /// A network that needs nothing of the host.
+    Kind(RawNetworkKind),
+    /// A network of the host.
+    Full(RawNetworkFull),
+}
+
+/// Networks that need nothing of the host.
+#[derive(Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawNetworkKind {
     /// No network.
     None,
     /// Behind QEMU's own address translation: out, but not in.
     User,
-    /// On a bridge of the host, as a machine of its own.
-    #[schemars(extend("examples" = [{"bridge": "br0"}]))]
-    Bridge(Text<Word>),
+}
+
+/// A network of the host.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawNetworkFull {
+    /// A bridge of the host: the guest is a machine of its own on its network.
+    #[schemars(required, extend("examples" = ["br0"]))]
+    pub bridge: Option<Text<Word>>,
 }
 
 /// What runs first in the guest.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RawFirmware {
-    /// With the usual files.
+    /// Firmware with its usual files.
     Kind(RawFirmwareKind),
-    /// With files of your own, or with its log.
+    /// Firmware with files of your own, or with its log.
     Full(RawFirmwareFull),
 }
 

@@ -45,7 +45,8 @@ fn tidy(schema: &mut Map<String, Value>) {
                     let Some(property) = property.as_object_mut() else { continue };
                     not_null(property);
                     tidy(property);
-                    let section = ["array", "object"].into_iter()
+                    let section = ["array", "object"]
+                        .into_iter()
                         .find(|t| property.get("type").is_some_and(|one| one == t));
                     let optional = !required.as_array().is_some_and(|r| r.contains(&json!(key)));
                     if let (Some(section), true) = (section, optional) {
@@ -144,9 +145,26 @@ mod tests {
     #[test]
     fn every_keyword_is_known() {
         const KNOWN: [&str; 20] = [
-            "$schema", "title", "description", "examples", "default", "type", "properties",
-            "required", "additionalProperties", "items", "oneOf", "anyOf", "const", "enum",
-            "minimum", "maximum", "format", "pattern", "x-format", "x-later",
+            "$schema",
+            "title",
+            "description",
+            "examples",
+            "default",
+            "type",
+            "properties",
+            "required",
+            "additionalProperties",
+            "items",
+            "oneOf",
+            "anyOf",
+            "const",
+            "enum",
+            "minimum",
+            "maximum",
+            "format",
+            "pattern",
+            "x-format",
+            "x-later",
         ];
         fn walk(schema: &Value) {
             let object = schema.as_object().unwrap();

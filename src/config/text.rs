@@ -16,6 +16,11 @@ pub fn clip(text: &str) -> String {
     out
 }
 
+/// A message as it may be shown: whole, without control characters.
+pub fn printable(text: &str) -> String {
+    text.chars().map(plain).collect()
+}
+
 /// A path as it may be shown: whole, without control characters.
 pub fn clip_path(path: &Path) -> String {
     path.to_string_lossy().chars().take(4096).map(plain).collect()
@@ -45,7 +50,8 @@ impl<'a> Lines<'a> {
         for (i, byte) in bytes.iter().enumerate() {
             let crlf = *byte == b'\r' && bytes.get(i + 1) == Some(&b'\n');
             if matches!(byte, b'\n' | b'\r') && !crlf {
-                let end = if *byte == b'\n' && i > start && bytes[i - 1] == b'\r' { i - 1 } else { i };
+                let end =
+                    if *byte == b'\n' && i > start && bytes[i - 1] == b'\r' { i - 1 } else { i };
                 ranges.push(start..end);
                 start = i + 1;
             }

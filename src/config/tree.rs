@@ -89,21 +89,27 @@ impl Node {
     pub fn place(&self, trail: &Trail) -> Place {
         let (mut node, mut named) = (self, self.at);
         for step in &trail.0 {
-            let next = match (step, &node.value) {
-                (Step::Key(key), _) => node.entry(key).map(|e| (&e.value, e.at)),
-                (Step::Index(i), Value::List(items)) => items.get(*i).map(|n| (n, n.at)),
-                (Step::Index(_), Value::Scalar(..) | Value::Map(_)) => None,
-            };
-            let Some(next) = next else { return node.spot(named) };
+            let Some(next) = node.child(step) else { break };
             (node, named) = next;
         }
-        node.spot(named)
+        match node.value {
+            Value::Scalar(..) if node.at.width > 0 => node.at,
+            Value::Scalar(..) | Value::List(_) | Value::Map(_) => named,
+        }
     }
 
-    fn spot(&self, named: Place) -> Place {
-        match self.value {
-            Value::Scalar(..) if self.at.width > 0 => self.at,
-            Value::Scalar(..) | Value::List(_) | Value::Map(_) => named,
+    /// Whether something is written at `trail`.
+    pub fn has(&self, trail: &Trail) -> bool {
+        let mut steps = trail.0.iter();
+        steps.try_fold(self, |node, step| node.child(step).map(|(child, _)| child)).is_some()
+    }
+
+    /// One step down, with the place of what names the child.
+    fn child(&self, step: &Step) -> Option<(&Self, Place)> {
+        match (step, &self.value) {
+            (Step::Key(key), _) => self.entry(key).map(|e| (&e.value, e.at)),
+            (Step::Index(i), Value::List(items)) => items.get(*i).map(|n| (n, n.at)),
+            (Step::Index(_), Value::Scalar(..) | Value::Map(_)) => None,
         }
     }
 
@@ -121,9 +127,7 @@ impl Node {
         match &self.value {
             Value::Scalar(..) => 1,
             Value::List(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
-            Value::Map(entries) => {
-                1 + entries.iter().map(|e| e.value.depth()).max().unwrap_or(0)
-            }
+            Value::Map(entries) => 1 + entries.iter().map(|e| e.value.depth()).max().unwrap_or(0),
         }
     }
 }
@@ -154,6 +158,11 @@ impl Trail {
     #[must_use]
     pub fn item(&self, index: usize) -> Self {
         self.with(Step::Index(index))
+    }
+
+    /// Whether the last step is a list's item.
+    pub fn is_item(&self) -> bool {
+        matches!(self.0.last(), Some(Step::Index(_)))
     }
 
     /// The last key on the way, for messages.

@@ -28,14 +28,14 @@ pub fn parse(text: &str, problems: &mut dyn FnMut(Problem)) -> Option<Node> {
     options.block_nesting_limit = MAX_DEPTH;
     let mut builder = Builder::default();
     for next in Parser::new_from_str_with_options(text, options) {
-        let step = next.map_err(|e| syntax(&e)).and_then(|(event, span)| {
-            builder.take(event, &span, problems)
-        });
+        let step = next
+            .map_err(|e| Box::new(syntax(&e)))
+            .and_then(|(event, span)| builder.take(event, &span, problems));
         match step {
             Ok(Go::On) => {}
             Ok(Go::Stop) => break,
             Err(problem) => {
-                problems(problem);
+                problems(*problem);
                 return None;
             }
         }
@@ -86,14 +86,14 @@ impl Builder {
         event: Event<'_>,
         span: &Span,
         problems: &mut dyn FnMut(Problem),
-    ) -> Result<Go, Problem> {
+    ) -> Result<Go, Box<Problem>> {
         let at = place(span);
         if let Some(tag) = event.tag() {
             problems(Problem::new(
                 span.tag_span().as_ref().map_or(at, place),
                 "",
                 format!("the tag `{}` is not used here", clip(&tag.original())),
-                "leave it out".into(),
+                "leave it out",
             ));
         }
         match event {
@@ -122,13 +122,13 @@ impl Builder {
             }
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor) else {
-                    let message = "this alias stands inside what it repeats".to_owned();
-                    return Err(Problem::new(at, "", message, "write the value out".into()));
+                    let message = "this alias stands inside what it repeats";
+                    return Err(Problem::new(at, "", message, "write the value out").into());
                 };
                 let node = node.clone();
                 self.charge(node.count(), at)?;
                 if self.stack.len() + node.depth() > MAX_DEPTH {
-                    return Err(too_deep(at));
+                    return Err(too_deep(at).into());
                 }
                 self.put(node, 0, problems)?;
             }
@@ -136,8 +136,8 @@ impl Builder {
                 problems(Problem::new(
                     at,
                     "",
-                    "a second document begins here; a configuration file has one".into(),
-                    "remove the line `---` and what repeats".into(),
+                    "a second document begins here; a configuration file has one",
+                    "remove the line `---` and what repeats",
                 ));
                 return Ok(Go::Stop);
             }
@@ -148,21 +148,21 @@ impl Builder {
         Ok(Go::On)
     }
 
-    fn open(&mut self, at: Place, anchor: usize, kind: OpenKind) -> Result<(), Problem> {
+    fn open(&mut self, at: Place, anchor: usize, kind: OpenKind) -> Result<(), Box<Problem>> {
         if self.stack.len() >= MAX_DEPTH {
-            return Err(too_deep(at));
+            return Err(too_deep(at).into());
         }
         self.stack.push(Open { at, anchor, kind });
         Ok(())
     }
 
-    fn charge(&mut self, nodes: usize, at: Place) -> Result<(), Problem> {
+    fn charge(&mut self, nodes: usize, at: Place) -> Result<(), Box<Problem>> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes <= MAX_NODES {
             return Ok(());
         }
         let message = format!("more than {MAX_NODES} values, counting what aliases repeat");
-        Err(Problem::new(at, "", message, "a configuration needs a few hundred".into()))
+        Err(Problem::new(at, "", message, "a configuration needs a few hundred").into())
     }
 
     /// A complete node goes to the collection that is open.
@@ -171,7 +171,7 @@ impl Builder {
         node: Node,
         anchor: usize,
         problems: &mut dyn FnMut(Problem),
-    ) -> Result<(), Problem> {
+    ) -> Result<(), Box<Problem>> {
         self.charge(1, node.at)?;
         if anchor != 0 {
             self.charge(node.count(), node.at)?;
@@ -194,19 +194,19 @@ impl Builder {
 
 fn key(node: Node, seen: &mut HashMap<String, Place>, problems: &mut dyn FnMut(Problem)) -> Key {
     let at = node.at;
-    let mut refuse = |message: String, fix: &str| {
-        problems(Problem::new(at, "", message, fix.to_owned()));
+    let mut refuse = |message: &str, fix: &str| {
+        problems(Problem::new(at, "", message, fix));
         Key { name: None, at }
     };
     let Value::Scalar(kind, text) = node.value else {
-        return refuse("a key must be one word, not a list or mapping".into(), "");
+        return refuse("a key must be one word, not a list or mapping", "");
     };
     if text == "<<" {
         let fix = "write the keys out, or repeat a whole value with an alias";
-        return refuse("merge keys (`<<`) are not used here".into(), fix);
+        return refuse("merge keys (`<<`) are not used here", fix);
     }
     if kind == Scalar::Null {
-        return refuse("there is no key before this `:`".into(), "");
+        return refuse("there is no key before this `:`", "");
     }
     if let Some(first) = seen.get(&text) {
         let message = format!(
@@ -215,7 +215,7 @@ fn key(node: Node, seen: &mut HashMap<String, Place>, problems: &mut dyn FnMut(P
             first.line,
             first.column
         );
-        return refuse(message, "keep one of them");
+        return refuse(&message, "keep one of them");
     }
     seen.insert(text.clone(), at);
     Key { name: Some(text), at }
@@ -257,11 +257,8 @@ fn is_number(digits: &str) -> bool {
 fn place(span: &Span) -> Place {
     let (start, end) = (span.start, span.end);
     // A text over several lines is marked on its first.
-    let width = if start.line() == end.line() {
-        end.col().saturating_sub(start.col())
-    } else {
-        usize::MAX
-    };
+    let width =
+        if start.line() == end.line() { end.col().saturating_sub(start.col()) } else { usize::MAX };
     mark(&start, width)
 }
 
@@ -271,7 +268,7 @@ fn mark(marker: &Marker, width: usize) -> Place {
 
 fn too_deep(at: Place) -> Problem {
     let message = format!("nested deeper than {MAX_DEPTH} levels");
-    Problem::new(at, "", message, String::new())
+    Problem::new(at, "", message, "")
 }
 
 fn syntax(error: &ScanError) -> Problem {
@@ -298,7 +295,7 @@ fn syntax(error: &ScanError) -> Problem {
         _ => "",
     };
     let message = format!("this is not YAML: {}", error.info());
-    Problem::new(mark(error.marker(), 1), "", message, fix.to_owned())
+    Problem::new(mark(error.marker(), 1), "", message, fix)
 }
 
 #[cfg(test)]
@@ -306,6 +303,7 @@ mod tests {
     use super::*;
     use crate::config::tree::Trail;
     use proptest::prelude::*;
+    use std::fmt::Write as _;
 
     fn read(text: &str) -> (Option<Node>, Vec<String>) {
         let mut out = Vec::new();
@@ -350,7 +348,10 @@ mod tests {
         for (text, said) in [
             ("a: 1\nb: 2\na: 3\n", "3:1 `a` is given twice; first at line 1, column 1"),
             ("a: !!str 1\n", "1:4 the tag `!!str` is not used here"),
-            ("a: 1\n---\nb: 2\n", "2:1 a second document begins here; a configuration file has one"),
+            (
+                "a: 1\n---\nb: 2\n",
+                "2:1 a second document begins here; a configuration file has one",
+            ),
             ("? [a]\n: 1\n", "1:3 a key must be one word, not a list or mapping"),
             ("a: &x 1\n<<: *x\n", "2:1 merge keys (`<<`) are not used here"),
             ("a: &x [*x]\n", "1:8 this alias stands inside what it repeats"),
@@ -365,7 +366,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
         for i in 1..20 {
             let row = vec![format!("*a{}", i - 1); 10].join(",");
-            bomb.push_str(&format!("a{i}: &a{i} [{row}]\n"));
+            let _ = writeln!(bomb, "a{i}: &a{i} [{row}]");
         }
         let (node, problems) = read(&bomb);
         assert!(node.is_none() && problems[0].contains("more than 50000"), "{problems:?}");
@@ -373,7 +374,7 @@ mod tests {
         assert!(node.is_none() && problems[0].contains("deeper"), "{problems:?}");
         let mut deep = "a0: &a0 [x]\n".to_owned();
         for i in 1..60 {
-            deep.push_str(&format!("a{i}: &a{i} [*a{}]\n", i - 1));
+            let _ = writeln!(deep, "a{i}: &a{i} [*a{}]", i - 1);
         }
         let (node, problems) = read(&deep);
         assert!(node.is_none() && problems[0].contains("deeper"), "{problems:?}");
