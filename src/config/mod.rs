@@ -1,8 +1,46 @@
-//! Configuration: YAML text in, one checked value out, or every problem at once.
+//! Configuration: the text of some files in, one checked value out, or every
+//! problem at once.
 //!
-//! [`types`] is what the rest of the program sees: nothing in it can be
-//! invalid any more.
+//! ```text
+//! bytes ─ yaml ─▶ tree ─ check ─▶ JSON of what is sound ─ raw ─▶ host, vm ─▶ Config
+//!           │               ▲ │                                    │
+//!           │          schema │ (from raw)                         │ meaning
+//!           └─ syntax ──▶ structure ──▶ Problems ◀─────────────────┘
+//! ```
+//!
+//! No stage stops the next: a file with a misspelt key, a wrong unit and a
+//! missing disk is told all three in one message. Nothing here reads a file or
+//! asks the machine: texts come in as [`Source`]s, and a function answers
+//! whether a path exists.
+//!
+//! [`raw`] is the one description of the format: the JSON Schema ([`schema`]),
+//! the check ([`check`]), the defaults and the reference page ([`reference`])
+//! are made from it. [`types`] is what the rest of the program sees: nothing
+//! in it can be invalid any more. Read [`compile`] first.
 
+mod advice;
+mod check;
+pub mod compile;
+mod desk;
+mod formats;
+mod host;
+mod page;
+pub mod problem;
+mod raw;
+pub mod reference;
+pub mod schema;
+pub mod show;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tree;
 pub mod types;
+mod vm;
+pub mod world;
+mod yaml;
 
+pub use compile::{Judged, judge, load};
+pub use problem::{Cause, Level, Problem, Problems};
+pub use show::show;
 pub use types::*;
+pub use world::{Existence, Exists, MAX_FILE, Role, Source, is_vm_file, not_asked, vms_folder};

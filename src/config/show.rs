@@ -1,0 +1,135 @@
+//! The effective configuration as files that would mean the same, defaults
+//! written out: `hostctl config show`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value as Json, json};
+
+use super::desk::exact;
+use super::types::{
+    Accel, AfterDeadline, Config, DiskFormat, Events, Firmware, Gpu, GpuRef, Network, Probe,
+    Service, Vm,
+};
+use crate::base::Bytes;
+
+/// One YAML document for `host.yaml` and one for each VM, each after a comment
+/// that names its file.
+pub fn show(config: &Config) -> String {
+    let mut out = String::new();
+    document(&mut out, "host.yaml", &host(config));
+    for one in &config.vms {
+        out.push_str("---\n");
+        document(&mut out, &format!("vms/{}.yaml", one.name), &vm(one));
+    }
+    out
+}
+
+/// One document; JSON is a subset of YAML, should the writer fail.
+fn document(out: &mut String, name: &str, value: &Json) {
+    let yaml = serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}"));
+    let _ = writeln!(out, "# {name}\n{}", yaml.trim_end());
+}
+
+/// `host.yaml`.
+pub fn host(config: &Config) -> Json {
+    json!({
+        "host": without_null(json!({
+            "name": config.host.name,
+            "interval": exact(config.host.interval),
+        })),
+        "gpus": config.gpus.iter().map(gpu).collect::<Vec<_>>(),
+        "pools": { "expected": config.pools.expected },
+        "services": config.services.iter().map(service).collect::<Vec<_>>(),
+        "events": events(&config.events),
+    })
+}
+
+fn gpu(gpu: &Gpu) -> Json {
+    without_null(json!({
+        "name": gpu.name,
+        "address": gpu.address,
+        "identity": gpu.identity.map(|(vendor, device)| format!("{vendor:04x}:{device:04x}")),
+    }))
+}
+
+fn service(service: &Service) -> Json {
+    let (probe, address) = match service.probe {
+        Probe::None => ("none", None),
+        Probe::Tcp(address) => ("tcp", Some(address)),
+        Probe::Smb(address) => ("smb", Some(address)),
+        Probe::Afp(address) => ("afp", Some(address)),
+    };
+    without_null(json!({
+        "name": service.name,
+        "probe": probe,
+        "address": address,
+        "unit": service.unit,
+        "path": service.path,
+        "interval": exact(service.interval),
+        "deadline": exact(service.deadline),
+    }))
+}
+
+fn events(events: &Events) -> Json {
+    let listen = |a: Option<std::net::SocketAddr>| a.map_or("off".into(), |a| a.to_string());
+    json!({ "tcp": listen(events.tcp), "udp": listen(events.udp) })
+}
+
+/// A VM file.
+pub fn vm(vm: &Vm) -> Json {
+    let firmware = match &vm.firmware {
+        Firmware::Seabios { log } => json!({ "kind": "seabios", "log": log }),
+        Firmware::Ovmf { code, vars } => json!({ "kind": "ovmf", "code": code, "vars": vars }),
+    };
+    let gpu = vm.gpu.as_ref().map(|gpu| match gpu {
+        GpuRef::Name(name) => name.to_string(),
+        GpuRef::Address(address) => address.to_string(),
+    });
+    let disk = |disk: &super::types::Disk| {
+        let format = match disk.format {
+            DiskFormat::Raw => "raw",
+            DiskFormat::Qcow2 => "qcow2",
+        };
+        json!({ "path": disk.path, "format": format, "readonly": disk.readonly })
+    };
+    without_null(json!({
+        "memory": size(vm.memory),
+        "cpus": vm.cpus,
+        "gpu": gpu,
+        "disks": vm.disks.iter().map(disk).collect::<Vec<_>>(),
+        "network": match &vm.network {
+            Network::None => json!("none"),
+            Network::User => json!("user"),
+            Network::Bridge(bridge) => json!({ "bridge": bridge }),
+        },
+        "firmware": firmware,
+        "accel": match vm.accel {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg",
+        },
+        "machine": vm.machine,
+        "cpu": vm.cpu,
+        "qemu": vm.qemu,
+        "stop": {
+            "deadline": exact(vm.stop.deadline),
+            "then": match vm.stop.then {
+                AfterDeadline::Ask => "ask",
+                AfterDeadline::Quit => "quit",
+            },
+        },
+    }))
+}
+
+/// Without loss: memory is a whole number of megabytes.
+fn size(memory: Bytes) -> String {
+    let mib = memory.mib();
+    if mib > 0 && mib.is_multiple_of(1024) { format!("{}G", mib / 1024) } else { format!("{mib}M") }
+}
+
+/// A mapping without the keys that have no value.
+fn without_null(mut value: Json) -> Json {
+    if let Some(map) = value.as_object_mut() {
+        map.retain(|_, value| !value.is_null());
+    }
+    value
+}

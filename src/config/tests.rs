@@ -1,0 +1,291 @@
+//! The whole room: files in, problems or a configuration out.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const HOST: &str = include_str!("../../config/host.yaml");
+const GAMING: &str = include_str!("../../vm-configs/gaming.yaml");
+const TCG: &str = include_str!("../../vm-configs/tcg.yaml");
+const CARD: &str = "gpus:\n  - {name: radeon, address: 0000:01:00.0}\n";
+
+fn exists(path: &Path) -> Existence {
+    match path.to_string_lossy().as_ref() {
+        p if p.contains("missing") => Existence::Missing,
+        p if p.ends_with("folder") || p == "/tank/media" => Existence::Folder,
+        _ => Existence::File,
+    }
+}
+
+fn two(host: &str, vm: &str) -> Vec<Source> {
+    vec![Source::host("host.yaml", host), Source::vm("vms/gaming.yaml", vm)]
+}
+
+/// What a person sees.
+fn said(sources: &[Source]) -> String {
+    match load(sources, &exists) {
+        Ok((_, warnings)) => format!("fine\n{warnings}"),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+fn of_vm(text: &str) -> String {
+    said(&two(CARD, text))
+}
+
+fn of_host(text: &str) -> String {
+    said(&[Source::host("host.yaml", text)])
+}
+
+#[test]
+fn a_misspelt_key_a_wrong_unit_and_a_missing_disk_in_one_message() {
+    let text = "memroy: 16G\ncpus: 8\ngpu: radeon\n\ndisks:\n  - /dev/zvol/tank/missing\n\n\
+                stop:\n  deadline: 60 seconds\n";
+    insta::assert_snapshot!(of_vm(text));
+    let problems = judge(&two(CARD, text), &exists).problems;
+    insta::assert_json_snapshot!(problems.json());
+}
+
+/// One file a mistake, so that each message can be read on its own.
+#[test]
+fn every_kind_of_mistake_in_a_vm_file() {
+    let cases = [
+        ("unknown key", "memory: 1G\ncolour: red\n"),
+        ("not in this version", "memory: 1G\nusb: []\n"),
+        ("wrong indentation", "memory: 1G\ndeadline: 5s\n"),
+        ("wrong indentation inwards", "memory: 1G\nstop:\n  cpus: 2\n"),
+        ("missing key", "cpus: 2\n"),
+        ("empty file", ""),
+        ("no value", "memory:\n"),
+        ("no unit", "memory: 4096\n"),
+        ("wrong unit", "memory: 16GB\n"),
+        ("fraction", "memory: 1.5G\n"),
+        ("too little", "memory: 1M\n"),
+        ("not whole megabytes", "memory: 20000K\n"),
+        ("not a number", "memory: 1G\ncpus: many\n"),
+        ("quoted number", "memory: 1G\ncpus: \"4\"\n"),
+        ("out of range", "memory: 1G\ncpus: 0\n"),
+        ("not a word known", "memory: 1G\naccel: kmv\n"),
+        ("not a boolean", "memory: 1G\ndisks:\n  - {path: /a.raw, readonly: yes}\n"),
+        ("not a list", "memory: 1G\ndisks: /a.raw\n"),
+        ("not a mapping", "memory: 1G\nstop: 5s\n"),
+        ("a list", "memory: [1G, 2G]\n"),
+        ("a list for a word", "memory: 1G\naccel: [kvm]\n"),
+        ("the whole file", "- memory: 1G\n"),
+        ("one word for the file", "memory=1G\n"),
+        ("neither word nor mapping", "memory: 1G\nnetwork: bridged\n"),
+        ("unknown key in a mapping", "memory: 1G\nnetwork: {brige: br0}\n"),
+        ("relative path", "memory: 1G\ndisks: [a.raw]\n"),
+        ("missing key in an item", "memory: 1G\ndisks:\n  - format: raw\n"),
+        ("folder", "memory: 1G\ndisks: [/a/folder]\n"),
+        ("missing disks", "memory: 1G\ndisks: [/missing.qcow2, /missing.iso, /dev/missing]\n"),
+        ("same disk twice", "memory: 1G\ndisks:\n  - /a.raw\n  - path: /a.raw\n"),
+        ("missing firmware", "memory: 1G\nfirmware: {kind: ovmf, code: /missing.fd}\n"),
+        ("log of ovmf", "memory: 1G\nfirmware: {kind: ovmf, log: true}\n"),
+        ("code of seabios", "memory: 1G\nfirmware:\n  kind: seabios\n  code: /a\n"),
+        ("unknown card", "memory: 1G\ngpu: radoen\n"),
+        ("half an address", "memory: 1G\ngpu: \"01:00\"\n"),
+        ("no PCI Express", "memory: 1G\ngpu: radeon\nmachine: pc\n"),
+        ("host CPU in software", "memory: 1G\naccel: tcg\ncpu: host\n"),
+        ("long bridge", "memory: 1G\nnetwork: {bridge: bridge-of-the-house}\n"),
+        ("no time to stop", "memory: 1G\nstop: {deadline: 0s}\n"),
+        ("endless stop", "memory: 1G\nstop: {deadline: 2d}\n"),
+        ("another name", "memory: 1G\nname: games\n"),
+        ("missing QEMU", "memory: 1G\nqemu: /missing/qemu\n"),
+    ];
+    let mut all = String::new();
+    for (what, text) in cases {
+        let _ = writeln!(all, "## {what}\n{}\n", of_vm(text));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn every_kind_of_mistake_in_host_yaml() {
+    let cases = [
+        ("not in this version", "web: {listen: off}\nnotify: []\n"),
+        ("off loopback", "events: {tcp: \"0.0.0.0:5555\", udp: off}\n"),
+        ("port alone", "events: {tcp: 5555}\n"),
+        ("boolean for off", "events: {tcp: false}\n"),
+        ("host name for address", "events: {udp: localhost:5555}\n"),
+        ("later key", "events: {allow: [10.0.0.0/8]}\n"),
+        (
+            "same card twice",
+            "gpus:\n  - {name: a, address: 01:00.0}\n  - {name: a, address: 01:00.1}\n",
+        ),
+        ("libvirt's address", "gpus:\n  - {name: a, address: pci_0000_01_00_0}\n"),
+        ("wrong ids", "gpus:\n  - {name: a, address: 01:00.0, identity: \"[0x1002:0x5046]\"}\n"),
+        ("ids as a number", "gpus:\n  - {name: a, address: 01:00.0, identity: 1002}\n"),
+        ("same pool twice", "pools: {expected: [tank, tank]}\n"),
+        ("pool that cannot be", "pools: {expected: [1tank]}\n"),
+        ("same service twice", "services:\n  - {name: s, probe: smb}\n  - {name: s, probe: afp}\n"),
+        ("nothing to look at", "services:\n  - name: s\n"),
+        ("tcp without port", "services:\n  - {name: s, probe: tcp}\n"),
+        ("wrong port once", "services:\n  - {name: s, probe: tcp, address: plex}\n"),
+        ("unused address", "services:\n  - {name: s, unit: a.service, address: \"127.0.0.1:1\"}\n"),
+        ("unit without kind", "services:\n  - {name: s, unit: smbd}\n"),
+        ("slow probe", "services:\n  - {name: s, probe: smb, interval: 2s}\n"),
+        ("folder not there", "services:\n  - {name: s, path: /missing}\n"),
+        ("folder is a file", "services:\n  - {name: s, path: /etc/passwd}\n"),
+        ("too often", "host: {interval: 100ms}\n"),
+        ("name with a space", "host: {name: my nas}\n"),
+        ("null item", "services:\n  -\n"),
+        ("tab", "host:\n\tname: a\n"),
+        ("colon", "host:\n  name: a: b\n"),
+        ("unclosed bracket", "pools: {expected: [tank\n"),
+        ("unclosed quotes", "host: {name: \"a\n"),
+        ("twice", "pools:\nhost:\npools:\n"),
+    ];
+    let mut all = String::new();
+    for (what, text) in cases {
+        let _ = writeln!(all, "## {what}\n{}\n", of_host(text));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn mistakes_between_files_and_of_files() {
+    let mut files = vec![
+        Source::host("host.yaml", vec![b'h', b'o', b'\n', b'a', 0xff]),
+        Source::vm("vms/a b.yaml", TCG),
+        Source::vm("vms/one.yaml", "memory: 1G\ndisks: [/shared.raw]\ngpu: any\n"),
+        Source::vm("vms/one.yml", "memory: 1G\n"),
+        Source::vm("vms/two.yaml", "memory: 1G\ndisks: [/shared.raw]\n"),
+        Source::vm("vms/long.yaml", vec![b'#'; MAX_FILE + 1]),
+    ];
+    files.push(Source {
+        content: Err("permission denied".into()),
+        ..Source::vm("vms/secret.yaml", "")
+    });
+    insta::assert_snapshot!(said(&files));
+}
+
+#[test]
+fn an_empty_file_is_valid_and_so_is_none() {
+    for sources in [vec![], vec![Source::host("host.yaml", "")]] {
+        let (config, warnings) = load(&sources, &exists).unwrap();
+        assert_eq!(config, Config::default());
+        assert!(warnings.is_empty());
+    }
+}
+
+#[test]
+fn shipped_files_are_valid() {
+    let sources = [Source::host("host.yaml", HOST), Source::vm("tcg.yaml", TCG)];
+    let (config, warnings) = load(&sources, &exists).unwrap();
+    assert!(warnings.is_empty(), "{warnings}");
+    assert_eq!(config, Config { vms: config.vms.clone(), ..Config::default() });
+    assert_eq!(config.vms[0].firmware, Firmware::Seabios { log: true });
+    let uncommented: String =
+        HOST.lines().skip(11).map(|l| l.replacen("  # ", "  ", 1) + "\n").collect();
+    // What is written in comments is right too, with the card that the VM wants.
+    let prose = ["Name of", "How often", "Refuse"];
+    let uncommented: String = uncommented
+        .lines()
+        .filter(|l| !prose.iter().any(|p| l.trim_start_matches([' ', '#']).starts_with(p)))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let (config, warnings) = load(&two(&uncommented, GAMING), &exists).unwrap();
+    assert!(warnings.is_empty(), "{warnings}");
+    assert_eq!((config.gpus.len(), config.services.len(), config.vms.len()), (1, 3, 1));
+    assert_eq!(config.pools.expected, ["tank"]);
+    insta::assert_snapshot!(show(&config));
+}
+
+#[test]
+fn what_is_shown_means_the_same() {
+    let host = "host: {name: nas, interval: 90s}\nevents: {tcp: off}\n\
+                gpus: [{name: radeon, address: 01:00.0, identity: \"1002:5046\"}]\n\
+                services: [{name: a, probe: tcp, address: \"[::1]:80\", path: /tank/media}]\n";
+    let vm = "memory: 1500M\ngpu: 02:00.0\ncpu: 'true'\ndisks: [/a.qcow2, /b.iso, '/c: # d']\n\
+              firmware: {kind: ovmf}\nnetwork: {bridge: '1'}\n";
+    let (config, _) = load(&two(host, vm), &exists).unwrap();
+    let shown = show(&config);
+    let (first, second) = shown.split_once("---\n").unwrap();
+    let (again, _) = load(&two(first, second), &exists).unwrap();
+    assert_eq!(again, config, "{shown}");
+}
+
+#[test]
+fn one_wrong_vm_does_not_keep_its_neighbours() {
+    let sources = [
+        Source::vm("broken.yaml", "memory: lots\n"),
+        Source::vm("later.yaml", "memory: 1G\ndisks: [/missing.raw]\n"),
+        Source::vm("tcg.yaml", TCG),
+    ];
+    let Judged { config, problems } = judge(&sources, &exists);
+    let names: Vec<_> = config.unwrap().vms.iter().map(|vm| vm.name.to_string()).collect();
+    assert_eq!(names, ["later", "tcg"]);
+    assert_eq!(problems.errors().count(), 2);
+    assert!(problems.in_text());
+    let judged = judge(&[Source::host("host.yaml", "hots:\n")], &exists);
+    assert_eq!(judged.config, None);
+}
+
+#[test]
+fn problems_are_bounded() {
+    let text: String = (0..5_000).fold(String::new(), |t, i| t + &format!("k{i}: 1\n"));
+    let problems = load(&[Source::host("host.yaml", text)], &exists).unwrap_err();
+    assert_eq!((problems.problems.len(), problems.more), (100, 4900));
+    assert!(problems.to_string().ends_with("100 problems, and 4900 more not shown"));
+}
+
+/// Lines a problem may name: those of its file.
+fn within(problems: &Problems, text: &str) -> Result<(), TestCaseError> {
+    let lines = text.split(['\n', '\r']).count();
+    for problem in &problems.problems {
+        prop_assert!((1..=lines).contains(&problem.line), "{problem} in {text:?}");
+        prop_assert!(problem.column >= 1);
+        prop_assert!(!problem.message.contains("cannot be understood"), "{problem} in {text:?}");
+    }
+    let escapes = problems.to_string().contains('\u{1b}');
+    prop_assert!(!escapes);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let judged = judge(&two("", ""), &exists);
+        prop_assert!(judged.problems.problems.len() == 1);
+        let sources = [Source::host("h.yaml", bytes.clone()), Source::vm("v.yaml", text)];
+        let _ = judge(&sources, &exists).problems.to_string();
+    }
+
+    #[test]
+    fn arbitrary_text_names_lines_that_exist(text in "([a-z]{1,6}: |\\PC|\\s|[-\\[\\]{}&*'\"|>#%,:]){0,40}") {
+        within(&judge(&[Source::host("h.yaml", text.clone())], &exists).problems, &text)?;
+        within(&judge(&[Source::vm("v.yaml", text.clone())], &exists).problems, &text)?;
+    }
+
+    /// Valid files with a few bytes or lines changed.
+    #[test]
+    fn mutated_files_name_lines_that_exist(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0u8..6, "[ -~\\n\\t]"), 1..6),
+        which in 0usize..3,
+    ) {
+        let host = "host: {name: nas}\ngpus:\n  - name: a\n    address: 01:00.0\npools:\n  expected: [tank]\n\
+                    services:\n  - {name: s, probe: tcp, address: 127.0.0.1:80}\nevents:\n  tcp: off\n";
+        let mut text: Vec<char> = [host, GAMING, TCG][which].chars().collect();
+        for (index, kind, with) in edits {
+            let at = index.index(text.len().max(1));
+            let with = with.chars().next().unwrap_or(' ');
+            match kind {
+                0 if at < text.len() => { text.remove(at); }
+                1 => text.insert(at.min(text.len()), with),
+                2 if at < text.len() => text[at] = with,
+                3 => text.truncate(at),
+                4 => { let tail = text[at.min(text.len())..].to_vec(); text.extend(tail); }
+                _ => text.insert(at.min(text.len()), '\n'),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let source = if which == 0 { Source::host("f.yaml", text.clone()) } else { Source::vm("f.yaml", text.clone()) };
+        within(&judge(&[source], &exists).problems, &text)?;
+    }
+}
