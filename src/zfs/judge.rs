@@ -1,0 +1,349 @@
+//! The judgement of a pool. Pure: facts and memory in, a [`PoolView`] out.
+//!
+//! | code | severity | what |
+//! |---|---|---|
+//! | `pool-suspended` | critical | I/O is blocked |
+//! | `pool-absent` | critical | expected and not imported |
+//! | `pool-faulted`, `vdev-failed` | critical | more is lost than the layout allows |
+//! | `data-errors` | critical | what redundancy did not save |
+//! | `device-missing`, `label-bad`, `device-faulted`, `device-offline`, `device-removed` | warning; critical when its vdev tolerates nothing more | a lost device |
+//! | `device-degraded`, `device-errors`, `errors-on-several-devices`, `slow-io` | warning | a suspect device; counters by their rise |
+//! | `spare-in-use`, `spare-lost`, `no-spares-left`, `log-lost` | warning | what stood by |
+//! | `single-device`, `special-single-device`, `dedup-single-device` | warning | standing risk by layout |
+//! | `scrub-paused`, `scrub-errors`, `resilver-errors` | warning | scans |
+//! | `resilver-running` | ok; warning while nothing is tolerated | a scan that changes what is tolerated |
+//! | `capacity-high`, `capacity-critical` | warning; critical | 85 and 90 %; 95 % |
+//! | `hostid-mismatch`, `errata`, `pool-degraded`, `pool-notice` | warning | what ZFS says of the pool as a whole |
+//! | `status-unparsed` | warning | part of the output was not understood |
+//! | `redundancy-unknown`, `errors-unknown`, `capacity-unknown`, `pool-state-unknown`, `device-state-unknown` | unknown | not known, so not green |
+//! | `not-read-yet`, `zpool-hangs`, `zpool-missing`, `status-denied`, `status-unreadable`, `kstat-unreadable` | unknown | why facts are missing or stale |
+//! | `scrub-running`, `cache-lost`, `ashift-mismatch`, `fragmentation` | ok | to know |
+
+use std::time::Instant;
+
+use super::devices::{self, failures, finding, typed};
+use super::list::Usage;
+use super::memory::{LEVELS, Memory};
+use super::model::{Function, Pool, Scan, ScanState};
+use super::redundancy::{self, Tolerance};
+use super::view;
+use crate::ask::view::{FindingView, PoolView};
+use crate::base::{Severity, Timestamp, span};
+
+/// What is known of a pool when it is judged.
+pub struct Facts<'a> {
+    /// From `zpool status`.
+    pub pool: &'a Pool,
+    /// The kstat's word, where it could be read: it is newer, and nothing masks it.
+    pub kstat: Option<&'a str>,
+    /// From `zpool list`.
+    pub usage: Option<&'a Usage>,
+    /// Of the readings before, this one included.
+    pub memory: &'a Memory,
+    /// The time, as `memory` counts it.
+    pub now: Instant,
+}
+
+/// The pool with everything that is to be said about it.
+pub fn judge(facts: &Facts) -> PoolView {
+    let pool = facts.pool;
+    let tolerances = redundancy::tolerances(pool, &facts.memory.known);
+    let tolerates = redundancy::of_pool(pool, &tolerances);
+    let state = facts.kstat.unwrap_or(&pool.state);
+    let mut found = devices::judge(pool, &tolerances, facts.memory, facts.now);
+    data_errors(pool, &mut found);
+    if let Some(scan) = &pool.scan {
+        scan_findings(pool, scan, tolerates, &tolerances, &mut found);
+    }
+    rebuilds(pool, tolerates, &mut found);
+    notices(pool, &mut found);
+    space(facts, &mut found);
+    unknowns(pool, tolerates, &mut found);
+    found.extend(state_finding(&pool.name, state, pool, &found));
+    view::pool(pool, state, &tolerances, tolerates, capacity(facts), found)
+}
+
+/// Used fraction 0–1.
+pub fn capacity(facts: &Facts) -> Option<f64> {
+    let listed = facts.usage.and_then(Usage::fraction);
+    listed.or_else(|| super::list::fraction(facts.pool.size, facts.pool.alloc))
+}
+
+/// The finding that a suspended pool has, with or without further facts.
+pub fn suspended(name: &str, msgid: Option<&str>) -> FindingView {
+    let why = match msgid {
+        Some("ZFS-8000-MM") => " because another machine may have imported it (multihost)",
+        Some("ZFS-8000-JQ") => "; new writes fail with an error (failmode continue)",
+        Some("ZFS-8000-HC") => "; programs that write wait (failmode wait)",
+        _ => "",
+    };
+    let message = format!("{name} is suspended: its I/O is blocked{why}");
+    let advice = format!(
+        "reconnect its devices, then `zpool clear {}`; programs that use it hang until then",
+        typed(name)
+    );
+    finding(Severity::Critical, "pool-suspended", name, message, advice)
+}
+
+/// What the pool's state alone says; `found` is what has been found already.
+pub fn state_finding(
+    name: &str,
+    state: &str,
+    pool: &Pool,
+    found: &[FindingView],
+) -> Option<FindingView> {
+    let told = found.iter().any(|f| f.severity > Severity::Ok && f.code != "status-unparsed");
+    let advice = || format!("`zpool status -v {}`", typed(name));
+    let said = || if pool.status.is_empty() { String::new() } else { format!(": {}", pool.status) };
+    match state {
+        "ONLINE" => None,
+        "SUSPENDED" => Some(suspended(name, pool.msgid.as_deref())),
+        "DEGRADED" if told => None,
+        "DEGRADED" => {
+            let message = format!("{name} is degraded{}", said());
+            Some(finding(Severity::Warning, "pool-degraded", name, message, advice()))
+        }
+        "FAULTED" | "UNAVAIL" | "OFFLINE" | "REMOVED" | "SPLIT" => {
+            let message = format!("{name} is {state}: its data cannot be reached{}", said());
+            let advice = if pool.action.is_empty() { advice() } else { pool.action.clone() };
+            Some(finding(Severity::Critical, "pool-faulted", name, message, advice))
+        }
+        "TRANSITIONING" => {
+            let message = format!("{name} is being imported or exported");
+            Some(finding(Severity::Unknown, "pool-state-unknown", name, message, String::new()))
+        }
+        other => {
+            let message = format!("{name} is in a state that hostd does not know: {other:?}");
+            Some(finding(Severity::Unknown, "pool-state-unknown", name, message, advice()))
+        }
+    }
+}
+
+fn data_errors(pool: &Pool, found: &mut Vec<FindingView>) {
+    let name = typed(&pool.name);
+    let advice = format!(
+        "`zpool status -v {name}` as root lists the files; restore them from backup, then `zpool scrub {name}` twice"
+    );
+    match pool.error_count {
+        Some(0) => {}
+        Some(count) => {
+            let message =
+                format!("{} has {count} data errors that redundancy did not save", pool.name);
+            found.push(finding(Severity::Critical, "data-errors", &pool.name, message, advice));
+        }
+        None => {
+            let message = format!("whether {} has data errors is not known", pool.name);
+            found.push(finding(Severity::Unknown, "errors-unknown", &pool.name, message, advice));
+        }
+    }
+}
+
+fn percent(progress: Option<f64>) -> String {
+    progress.map_or(String::new(), |done| format!(" at {:.1} %", done * 100.0))
+}
+
+/// How bad a running resilver is: while it runs, less is tolerated.
+fn during(tolerates: Option<u32>, reduced: bool) -> (Severity, String) {
+    match tolerates {
+        Some(0) if reduced => {
+            (Severity::Warning, "until it is done no further failure is tolerated".to_owned())
+        }
+        Some(left) => (Severity::Ok, format!("while it runs {} are tolerated", failures(left))),
+        None => (Severity::Unknown, "how many failures are tolerated is not known".to_owned()),
+    }
+}
+
+fn scan_findings(
+    pool: &Pool,
+    scan: &Scan,
+    tolerates: Option<u32>,
+    tolerances: &[Option<Tolerance>],
+    found: &mut Vec<FindingView>,
+) {
+    let name = typed(&pool.name);
+    let mut push = |severity, code, message, advice| {
+        found.push(finding(severity, code, &pool.name, message, advice));
+    };
+    let function = match scan.function {
+        Function::Scrub => "scrub",
+        Function::Resilver => "resilver",
+    };
+    match (scan.function, scan.state) {
+        (Function::Resilver, ScanState::Scanning) => {
+            let reduced =
+                tolerances.iter().flatten().any(|t| t.now == Some(0) && t.layout > Some(0));
+            let (severity, left) = during(tolerates, reduced);
+            let message = format!("{} resilvers{}; {left}", pool.name, percent(scan.progress));
+            push(severity, "resilver-running", message, "do not pull or reboot".to_owned());
+        }
+        (Function::Scrub, ScanState::Scanning) => {
+            let message = format!("{} is scrubbed{}", pool.name, percent(scan.progress));
+            push(Severity::Ok, "scrub-running", message, String::new());
+        }
+        (_, ScanState::Paused) => {
+            let message = format!("the scrub of {} is paused{}", pool.name, percent(scan.progress));
+            push(
+                Severity::Warning,
+                "scrub-paused",
+                message,
+                format!("`zpool scrub {name}` resumes it"),
+            );
+        }
+        (_, ScanState::Finished | ScanState::Canceled) => {}
+    }
+    if scan.errors > 0 {
+        let message = format!(
+            "the last {function} of {} met {} errors it could not repair",
+            pool.name, scan.errors
+        );
+        let code = match scan.function {
+            Function::Scrub => "scrub-errors",
+            Function::Resilver => "resilver-errors",
+        };
+        push(Severity::Warning, code, message, format!("`zpool status -v {name}` as root"));
+    }
+}
+
+fn rebuilds(pool: &Pool, tolerates: Option<u32>, found: &mut Vec<FindingView>) {
+    for rebuild in &pool.rebuilds {
+        if rebuild.state == ScanState::Scanning {
+            let (severity, left) = during(tolerates, true);
+            let message =
+                format!("{} is rebuilt{}; {left}", rebuild.vdev, percent(rebuild.progress));
+            let advice = format!("`zpool scrub {}` when it is done", typed(&pool.name));
+            found.push(finding(severity, "resilver-running", &rebuild.vdev, message, advice));
+        }
+        if rebuild.errors > 0 {
+            let message = format!("the rebuild of {} met {} errors", rebuild.vdev, rebuild.errors);
+            let advice = format!("`zpool status -v {}` as root", typed(&pool.name));
+            found.push(finding(
+                Severity::Warning,
+                "resilver-errors",
+                &rebuild.vdev,
+                message,
+                advice,
+            ));
+        }
+    }
+}
+
+/// What ZFS says of the pool as a whole, where nothing else has been found to
+/// say the same.
+fn notices(pool: &Pool, found: &mut Vec<FindingView>) {
+    let Some(msgid) = &pool.msgid else { return };
+    let told = found.iter().any(|finding| finding.severity > Severity::Ok);
+    let (code, always) = match msgid.as_str() {
+        "ZFS-8000-EY" => ("hostid-mismatch", true),
+        "ZFS-8000-ER" => ("errata", true),
+        "ZFS-8000-K4" => ("log-lost", true),
+        // Old errors stay in the status until they are cleared.
+        "ZFS-8000-9P" => return,
+        _ => ("pool-notice", !told),
+    };
+    if always {
+        let message = format!("{msgid}: {}", pool.status);
+        found.push(finding(Severity::Warning, code, &pool.name, message, pool.action.clone()));
+    }
+}
+
+fn space(facts: &Facts, found: &mut Vec<FindingView>) {
+    const FRAGMENTED: u64 = 60;
+    let name = &facts.pool.name;
+    if let (Some(fraction), level @ 1..) = (capacity(facts), facts.memory.level) {
+        let line = LEVELS.get(level - 1).map_or(100.0, |line| line * 100.0);
+        let (severity, code) = if level == LEVELS.len() {
+            (Severity::Critical, "capacity-critical")
+        } else {
+            (Severity::Warning, "capacity-high")
+        };
+        let message = format!(
+            "{name} is {:.0} % full, above {line:.0} %: writes become slow, then fail",
+            fraction * 100.0
+        );
+        let advice = format!(
+            "delete data and snapshots (`zfs list -t snapshot -o name,used -s used -r {}`) or add disks",
+            typed(name)
+        );
+        found.push(finding(severity, code, name, message, advice));
+    }
+    if let Some(part) =
+        facts.usage.and_then(|usage| usage.fragmentation).filter(|p| *p >= FRAGMENTED)
+    {
+        let message = format!("{part} % of the free space of {name} is in small pieces");
+        found.push(finding(Severity::Ok, "fragmentation", name, message, String::new()));
+    }
+}
+
+fn unknowns(pool: &Pool, tolerates: Option<u32>, found: &mut Vec<FindingView>) {
+    let advice = || format!("`zpool status -v {}`", typed(&pool.name));
+    if tolerates.is_none() {
+        let message = format!("how many failures {} still tolerates is not known", pool.name);
+        found.push(finding(Severity::Unknown, "redundancy-unknown", &pool.name, message, advice()));
+    }
+    if let Some(first) = pool.unparsed.first() {
+        let message = format!(
+            "{} parts of the status of {} were not understood; the first: {first}",
+            pool.unparsed.len(),
+            pool.name
+        );
+        found.push(finding(Severity::Warning, "status-unparsed", &pool.name, message, advice()));
+    }
+}
+
+/// Why there are no fresh facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// The first answer is still awaited.
+    NotReadYet,
+    /// `zpool` has not answered for this long.
+    Hangs {
+        /// Since it was started.
+        waited: std::time::Duration,
+        /// It cannot even be killed.
+        stuck: bool,
+    },
+    /// There is no `zpool` command.
+    Missing,
+    /// We may not.
+    Denied(String),
+    /// It answered, and not with a status.
+    Unreadable(String),
+    /// `zpool list` did not answer, so how full the pool is is not known.
+    NoCapacity(String),
+    /// The kstat could not be read.
+    Kstat(String),
+}
+
+/// The finding for a doubt; `since` is the age of the facts that are shown.
+pub fn doubt(pool: &str, doubt: &Doubt, since: Option<Timestamp>) -> FindingView {
+    let shown = since.map_or(String::new(), |at| format!("; what is shown is of {}", at.iso()));
+    let status = || format!("`zpool status {}`", typed(pool));
+    let (code, message, advice) = match doubt {
+        Doubt::NotReadYet => {
+            ("not-read-yet", format!("{pool} has not been read yet"), String::new())
+        }
+        Doubt::Hangs { waited, stuck } => (
+            "zpool-hangs",
+            format!(
+                "ZFS commands about {pool} hang: `zpool status` has not answered for {}{}{shown}",
+                span::show(*waited),
+                if *stuck { " and cannot be killed" } else { "" }
+            ),
+            "look for hung tasks and disk errors in `dmesg`".to_owned(),
+        ),
+        Doubt::Missing => (
+            "zpool-missing",
+            format!("the command `zpool` is not installed, so {pool} cannot be examined{shown}"),
+            "install zfsutils-linux".to_owned(),
+        ),
+        Doubt::Denied(why) => {
+            ("status-denied", format!("{why}{shown}"), "run hostd as root".to_owned())
+        }
+        Doubt::Unreadable(why) => ("status-unreadable", format!("{why}{shown}"), status()),
+        Doubt::NoCapacity(why) => {
+            ("capacity-unknown", format!("how full {pool} is is not known: {why}"), status())
+        }
+        Doubt::Kstat(why) => ("kstat-unreadable", format!("{why}{shown}"), status()),
+    };
+    finding(Severity::Unknown, code, pool, message, advice)
+}

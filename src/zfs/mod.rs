@@ -1,0 +1,45 @@
+//! ZFS pool health: is every pool well, and how many more disks may fail?
+//!
+//! In: the kstat `state` of every pool, the output of `zpool status` (JSON
+//! from 2.3 on, text from any version) and of `zpool list`. Out: a
+//! [`PoolsView`](crate::ask::view::PoolsView), every finding with what to type.
+//!
+//! ```text
+//!   kstat ──────────────┐  every round, no child
+//!                       ▼
+//!   zpool status ─► json │ text ─► model::Pool ─► redundancy ─► judge ─► view
+//!   zpool list ───► list ──────────────────────────▲   ▲
+//!          observer: what to ask when              memory: rises, hysteresis
+//! ```
+//!
+//! - [`model`], [`words`]: the pool as ZFS describes it; read these first
+//! - [`json`], [`text`], [`scan`], [`list`], [`fields`]: the parsers, pure
+//! - [`redundancy`]: failures still tolerated, and why the number is never too high
+//! - [`memory`]: what must be remembered between two readings
+//! - [`judge`] (with the table of findings), [`devices`], [`standing`], [`view`]
+//! - [`read`]: one pool read with `zpool`, whichever form it speaks
+//! - [`observer`]: kstats each round, `zpool` when there is a reason, never waiting
+//! - [`capture`]: judging a saved output without a machine
+
+pub mod capture;
+pub mod devices;
+pub mod fields;
+pub mod json;
+pub mod judge;
+pub mod list;
+pub mod memory;
+pub mod model;
+pub mod observer;
+pub mod read;
+pub mod redundancy;
+pub mod scan;
+pub mod standing;
+pub mod text;
+pub mod view;
+pub mod words;
+
+pub use capture::judge_capture;
+pub use observer::Observer;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! Watches all pools: kstats every round, `zpool` only for a reason.
+//!
+//! A round reads each pool's kstat, which takes no lock and starts no child.
+//! `zpool` is started for a pool when its kstat has changed, when a pool has
+//! come or gone, after [`Observer::poke`], or when its facts are old. A round
+//! waits a moment for the answers, so that they usually are in its view, and
+//! never longer: what takes its time is asked on in later rounds, beside the
+//! others. `zpool status` of a suspended pool may hang where even SIGKILL does
+//! not end it; then nothing more is started for that pool until it has ended,
+//! and the kstat alone goes on telling.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use jiff::tz::TimeZone;
+use tokio::time::timeout_at;
+
+use super::judge::{self, Doubt, Facts};
+use super::list::parse_kstat;
+use super::memory::Memory;
+use super::model::{MAX_POOLS, Pool};
+use super::read::{self, Format, Reading};
+use super::view;
+use crate::ask::view::{PoolView, PoolsView};
+use crate::base::Timestamp;
+use crate::config;
+use crate::host::Host;
+use crate::host::sys::SysError;
+
+/// Where the kernel module keeps a folder for each pool.
+const KSTATS: &str = "/proc/spl/kstat/zfs";
+/// Facts older than this are read again.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Facts older than this are doubted.
+const OLD: Duration = Duration::from_secs(90);
+/// The interval while a scan runs.
+const SCANNING: Duration = Duration::from_secs(5);
+/// How long a round waits for what it has started.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// How long a round looks at what an earlier one has started.
+const GLANCE: Duration = Duration::from_millis(20);
+/// An answer that takes longer than this is told.
+const HANGS: Duration = Duration::from_secs(3);
+/// A child that cannot be killed keeps us from asking again for this long, or
+/// until one such child has ended.
+const HOLD: Duration = Duration::from_secs(600);
+/// With this many such children nothing more is started.
+const MAX_STUCK: usize = 8;
+
+type Done = (String, Option<Format>, Result<Reading, Doubt>);
+
+/// Watches all pools of a machine.
+pub struct Observer {
+    host: Host,
+    expected: Vec<String>,
+    zone: TimeZone,
+    format: Option<Format>,
+    pools: BTreeMap<String, Watched>,
+    reads: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    /// Since when a pool's read has been under way; also of pools now gone.
+    flying: BTreeMap<String, Instant>,
+    poked: bool,
+}
+
+struct Watched {
+    /// The kstat's word, or why it cannot be read.
+    kstat: Result<String, String>,
+    latest: Option<(Reading, Instant, Timestamp)>,
+    memory: Memory,
+    doubt: Option<Doubt>,
+    /// Since when `zpool` has not answered, attempts in a row taken together.
+    silent: Option<Instant>,
+    /// The kstat when `zpool` was last started.
+    asked_at: Option<Result<String, String>>,
+    next: Instant,
+    /// How many children were stuck when ours was, and until when to wait.
+    held: Option<(usize, Instant)>,
+}
+
+impl Watched {
+    fn new(now: Instant) -> Self {
+        Self {
+            kstat: Ok(String::new()),
+            latest: None,
+            memory: Memory::default(),
+            doubt: None,
+            silent: None,
+            asked_at: None,
+            next: now,
+            held: None,
+        }
+    }
+}
+
+impl Observer {
+    /// Of the pools on `host`; nothing is read yet but the time zone, which old
+    /// versions of `zpool` print dates in.
+    pub fn new(host: Host, config: config::Pools) -> Self {
+        let zone = host.sys.resolve("/etc/localtime").and_then(|at| host.sys.bytes(at, 1 << 16));
+        let zone = zone.ok().and_then(|bytes| TimeZone::tzif("local", &bytes).ok());
+        Self {
+            host,
+            expected: config.expected,
+            zone: zone.unwrap_or(TimeZone::UTC),
+            format: None,
+            pools: BTreeMap::new(),
+            reads: FuturesUnordered::new(),
+            flying: BTreeMap::new(),
+            poked: false,
+        }
+    }
+
+    /// Something has happened: the next round asks `zpool` about every pool.
+    pub fn poke(&mut self) {
+        self.poked = true;
+    }
+
+    /// One look at all pools; meant for every second. Infallible: what cannot
+    /// be read is a finding or a note. Takes at most about a second.
+    pub async fn round(&mut self) -> PoolsView {
+        self.look(PATIENCE).await
+    }
+
+    /// The same, waiting for every answer up to the deadline of the commands:
+    /// for a single look without a daemon.
+    pub async fn settled(&mut self) -> PoolsView {
+        self.look(2 * read::DEADLINE + PATIENCE).await
+    }
+
+    async fn look(&mut self, patience: Duration) -> PoolsView {
+        let mut notes = Vec::new();
+        let absence = self.kstats(&mut notes);
+        let started = self.start();
+        let patience = if started { patience } else { GLANCE };
+        let until = tokio::time::Instant::now() + patience;
+        while let Ok(Some(done)) = timeout_at(until, self.reads.next()).await {
+            self.absorb(done);
+        }
+        let mut pools: Vec<PoolView> =
+            self.pools.iter().map(|(name, watched)| self.view(name, watched)).collect();
+        for name in &self.expected {
+            if !pools.iter().any(|pool| pool.name == *name) {
+                pools.push(view::absent(name, absence));
+            }
+        }
+        pools.sort_by(|a, b| a.name.cmp(&b.name));
+        PoolsView { pools, notes }
+    }
+
+    /// Reads all kstats; returns why an expected pool may be absent.
+    fn kstats(&mut self, notes: &mut Vec<String>) -> &'static str {
+        let now = self.host.clock.instant();
+        let names = match self.host.sys.list(KSTATS) {
+            Ok(names) => names,
+            Err(SysError::Missing(_)) => {
+                self.pools.clear();
+                notes.push("ZFS is not loaded".to_owned());
+                return ": ZFS is not loaded";
+            }
+            Err(error) => {
+                notes.push(error.to_string());
+                for watched in self.pools.values_mut() {
+                    watched.kstat = Err(error.to_string());
+                }
+                return ", as far as can be seen";
+            }
+        };
+        let state = |name: &String| format!("{KSTATS}/{name}/state");
+        // Beside the pools there are statistics of the module; ZFS's names
+        // begin with a letter, so none can be taken for an option.
+        let mut names: Vec<String> = names
+            .into_iter()
+            .filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
+            .filter(|name| self.host.sys.exists(state(name)))
+            .collect();
+        if names.len() > MAX_POOLS {
+            notes.push(format!("{} pools are not watched", names.len() - MAX_POOLS));
+            names.truncate(MAX_POOLS);
+        }
+        let same = names.len() == self.pools.len() && names.iter().eq(self.pools.keys());
+        self.poked |= !same;
+        self.pools.retain(|name, _| names.contains(name));
+        for name in names {
+            let text = self.host.sys.bytes(state(&name), 4096);
+            let kstat = text.map_err(|error| error.to_string()).and_then(|bytes| {
+                let text = String::from_utf8_lossy(&bytes);
+                parse_kstat(&text).ok_or_else(|| format!("the kstat of {name} says {text:?}"))
+            });
+            self.pools.entry(name).or_insert_with(|| Watched::new(now)).kstat = kstat;
+        }
+        ""
+    }
+
+    /// Starts `zpool` where there is a reason; true if it has been for any.
+    fn start(&mut self) -> bool {
+        let now = self.host.clock.instant();
+        let poked = std::mem::take(&mut self.poked);
+        let mut started = false;
+        for (name, watched) in &mut self.pools {
+            // A reason outlives the read that is under way.
+            if poked {
+                watched.next = now;
+            }
+            let changed = watched.asked_at.as_ref() != Some(&watched.kstat);
+            let stuck = self.host.runner.stuck();
+            let held = watched.held.is_some_and(|(count, until)| stuck >= count && now < until);
+            let due = changed || now >= watched.next;
+            if !due || held || stuck >= MAX_STUCK || self.flying.contains_key(name) {
+                continue;
+            }
+            watched.held = None;
+            watched.asked_at = Some(watched.kstat.clone());
+            watched.next = now + INTERVAL;
+            self.flying.insert(name.clone(), now);
+            let (runner, zone) = (self.host.runner.clone(), self.zone.clone());
+            let (name, format) = (name.clone(), self.format);
+            self.reads.push(Box::pin(async move {
+                let (format, reading) = read::read(runner, zone, name.clone(), format).await;
+                (name, format, reading)
+            }));
+            started = true;
+        }
+        started
+    }
+
+    /// Takes in an answer.
+    fn absorb(&mut self, (name, format, reading): Done) {
+        let now = self.host.clock.instant();
+        let begun = self.flying.remove(&name).unwrap_or(now);
+        self.format = format.or(self.format);
+        // It may have gone meanwhile.
+        let Some(watched) = self.pools.get_mut(&name) else { return };
+        match reading {
+            Ok(reading) => {
+                watched.memory.observe(&reading.pool, now);
+                let usage = reading.usage.as_ref().ok();
+                let facts =
+                    Facts { pool: &reading.pool, kstat: None, usage, memory: &watched.memory, now };
+                if let Some(fraction) = judge::capacity(&facts) {
+                    watched.memory.observe_usage(fraction);
+                }
+                let interval = if reading.pool.scanning() { SCANNING } else { INTERVAL };
+                watched.next = watched.next.min(begun + interval);
+                watched.latest = Some((reading, now, self.host.clock.now()));
+                watched.doubt = None;
+                watched.silent = None;
+            }
+            Err(doubt) => {
+                if let Doubt::Hangs { stuck, .. } = doubt {
+                    watched.silent = watched.silent.or(Some(begun));
+                    let stuck = stuck.then(|| self.host.runner.stuck().max(1));
+                    watched.held = stuck.map(|count| (count, now + HOLD));
+                } else {
+                    watched.silent = None;
+                }
+                watched.doubt = Some(doubt);
+            }
+        }
+    }
+
+    fn view(&self, name: &str, watched: &Watched) -> PoolView {
+        let now = self.host.clock.instant();
+        let mut doubts: Vec<Doubt> = Vec::new();
+        doubts.extend(watched.kstat.clone().err().map(Doubt::Kstat));
+        let flying = self.flying.get(name).copied();
+        let silent = watched.silent.or(flying);
+        let waited = silent.map(|since| now.saturating_duration_since(since));
+        let stuck = matches!(watched.doubt, Some(Doubt::Hangs { stuck: true, .. }));
+        match (&watched.doubt, waited) {
+            (Some(Doubt::Hangs { .. }), Some(waited)) => {
+                doubts.push(Doubt::Hangs { waited, stuck });
+            }
+            (_, Some(waited)) if waited >= HANGS => doubts.push(Doubt::Hangs { waited, stuck }),
+            (Some(doubt), _) => doubts.push(doubt.clone()),
+            (None, _) => match &watched.latest {
+                None => doubts.push(Doubt::NotReadYet),
+                // Whatever kept us from asking: old facts are no facts.
+                Some((_, at, _)) => {
+                    let waited = now.saturating_duration_since(*at);
+                    if waited > OLD {
+                        doubts.push(Doubt::Hangs { waited, stuck });
+                    }
+                }
+            },
+        }
+        let kstat = watched.kstat.as_deref().ok();
+        let mut pool = match &watched.latest {
+            Some((reading, ..)) => {
+                let usage = reading.usage.as_ref();
+                let (pool, memory) = (&reading.pool, &watched.memory);
+                let facts = Facts { pool, kstat, usage: usage.ok(), memory, now };
+                if judge::capacity(&facts).is_none() {
+                    doubts.extend(usage.err().cloned().map(Doubt::NoCapacity));
+                }
+                judge::judge(&facts)
+            }
+            None => {
+                let pool = Pool { name: name.to_owned(), ..Pool::default() };
+                let state = kstat.unwrap_or("UNKNOWN");
+                let finding = judge::state_finding(name, state, &pool, &[]);
+                view::bare(name, state, finding.into_iter().collect())
+            }
+        };
+        let since = watched.latest.as_ref().map(|(_, _, at)| *at);
+        pool.findings.extend(doubts.iter().map(|doubt| judge::doubt(name, doubt, since)));
+        view::ranked(pool)
+    }
+}

@@ -1,0 +1,131 @@
+//! One pool read with `zpool`: its status in whichever form this version
+//! speaks, then how full it is. The commands run one after the other, so that
+//! there is at most one child a pool.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::json::parse_json;
+use super::judge::Doubt;
+use super::list::{COLUMNS, Usage, parse_list};
+use super::model::Pool;
+use super::text::parse_text;
+use crate::host::run::{Command, Exit, Output, RunError, Runner};
+
+/// How long one `zpool` may take.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The forms of `zpool status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// 2.3 and later.
+    Json,
+    /// Before.
+    Text,
+}
+
+/// What was read of a pool.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Its status.
+    pub pool: Pool,
+    /// How full it is, or why that is not known.
+    pub usage: Result<Usage, String>,
+}
+
+/// Reads `name`. Also returns the form that `zpool` speaks, once that is known.
+pub async fn read(
+    runner: Arc<dyn Runner>,
+    zone: TimeZone,
+    name: String,
+    format: Option<Format>,
+) -> (Option<Format>, Result<Reading, Doubt>) {
+    let (format, pool) = status(&*runner, &zone, &name, format).await;
+    let pool = match pool {
+        Ok(pool) => pool,
+        Err(doubt) => return (format, Err(doubt)),
+    };
+    let usage = usage(&*runner, &name).await;
+    (format, Ok(Reading { pool, usage }))
+}
+
+fn zpool<const N: usize>(args: [&str; N]) -> Command {
+    Command::new("zpool", args).deadline(DEADLINE)
+}
+
+async fn status(
+    runner: &dyn Runner,
+    zone: &TimeZone,
+    name: &str,
+    format: Option<Format>,
+) -> (Option<Format>, Result<Pool, Doubt>) {
+    let mut format = format;
+    let mut broken = None;
+    if format != Some(Format::Text) {
+        let command = zpool(["status", "-j", "--json-int", name]);
+        match runner.run(command.clone()).await {
+            Err(error) => return (format, Err(doubt(&error))),
+            Ok(output) if is_usage(&output) => format = Some(Format::Text),
+            Ok(output) => match output.success(&command) {
+                Err(error) => return (format, Err(doubt(&error))),
+                Ok(stdout) => {
+                    match parse_json(&String::from_utf8_lossy(&stdout), zone) {
+                        Ok(pools) => return (Some(Format::Json), pick(pools, name)),
+                        // Whole in the other form, perhaps.
+                        Err(error) => broken = Some(error.to_string()),
+                    }
+                }
+            },
+        }
+    }
+    let command = zpool(["status", "-pPs", name]);
+    let pool = match run(runner, command).await {
+        Ok(text) => pick(parse_text(&text, zone), name),
+        Err(error) => Err(doubt(&error)),
+    };
+    let pool = pool.map_err(|doubt| broken.map_or(doubt, Doubt::Unreadable));
+    (format, pool)
+}
+
+async fn usage(runner: &dyn Runner, name: &str) -> Result<Usage, String> {
+    let command = zpool(["list", "-Hp", "-o", COLUMNS, name]);
+    let text = run(runner, command).await.map_err(|error| error.to_string())?;
+    parse_list(&text, name).ok_or_else(|| format!("`zpool list` has no line about {name}"))
+}
+
+async fn run(runner: &dyn Runner, command: Command) -> Result<String, RunError> {
+    let stdout = runner.run(command.clone()).await?.success(&command)?;
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
+}
+
+fn pick(pools: Vec<Pool>, name: &str) -> Result<Pool, Doubt> {
+    let found = pools.into_iter().find(|pool| pool.name == name);
+    found.ok_or_else(|| Doubt::Unreadable(format!("`zpool status` does not mention {name}")))
+}
+
+/// Whether `zpool` did not understand its arguments.
+fn is_usage(output: &Output) -> bool {
+    let said = String::from_utf8_lossy(&output.stderr);
+    output.exit == Exit::Code(2)
+        || output.exit != Exit::Code(0) && (said.contains("option") && said.contains("usage:"))
+}
+
+fn doubt(error: &RunError) -> Doubt {
+    match error {
+        _ if error.is_missing() => Doubt::Missing,
+        RunError::Deadline { deadline, stuck, .. } => {
+            Doubt::Hangs { waited: *deadline, stuck: *stuck }
+        }
+        RunError::Failed { stderr, .. }
+            if stderr.to_lowercase().contains("permission denied")
+                || stderr.contains("must be run as root") =>
+        {
+            Doubt::Denied(error.to_string())
+        }
+        RunError::Start { .. } | RunError::Failed { .. } | RunError::TooMuch { .. } => {
+            Doubt::Unreadable(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The real captures: tolerances 2, 0, 0, the same from JSON and text.
+
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::zfs::json::parse_json;
+use crate::zfs::model::{Pool, Vdev};
+use crate::zfs::text::parse_text;
+
+fn only(mut pools: Vec<Pool>) -> Pool {
+    assert_eq!(pools.len(), 1);
+    pools.remove(0)
+}
+
+/// What only the JSON form has.
+fn bare(mut pool: Pool) -> Pool {
+    fn strip(vdev: &mut Vdev) {
+        (vdev.guid, vdev.slow_ios) = (None, None);
+        vdev.children.iter_mut().for_each(strip);
+    }
+    pool.vdevs.iter_mut().for_each(strip);
+    (pool.guid, pool.size, pool.alloc) = (None, None, None);
+    pool
+}
+
+#[test]
+fn json_and_text_give_the_same_pool() {
+    for (json, text) in [(HEALTHY, HEALTHY_TEXT), (REPLACING, REPLACING_TEXT), (SPARE, SPARE_TEXT)]
+    {
+        let json = only(parse_json(json, &TimeZone::UTC).unwrap());
+        let text = only(parse_text(text, &TimeZone::UTC));
+        assert_eq!(json.unparsed, Vec::<String>::new());
+        assert_eq!(bare(json), bare(text));
+    }
+}
+
+#[test]
+fn json_and_text_are_judged_the_same() {
+    for (json, text) in [(HEALTHY, HEALTHY_TEXT), (REPLACING, REPLACING_TEXT), (SPARE, SPARE_TEXT)]
+    {
+        let (mut json, text) = (judged(json), judged(text));
+        assert!(json.capacity.take().is_some(), "sizes are in the JSON form only");
+        assert_eq!(json, text);
+    }
+}
+
+#[test]
+fn healthy() {
+    let pool = judged(HEALTHY);
+    assert_eq!((pool.health, pool.tolerates), (Severity::Ok, Some(2)));
+    assert_eq!(codes(&pool), []);
+    assert_eq!((pool.name.as_str(), pool.state.as_str()), ("tank", "ONLINE"));
+    let names: Vec<&str> = pool.vdevs[0].children.iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(names, ["/vdevs/f0", "/vdevs/f1", "/vdevs/f2", "/vdevs/f3", "/vdevs/f4"]);
+    assert_eq!(pool.vdevs[0].kind, "raidz");
+    assert_eq!(pool.vdevs[0].children[0].kind, "file");
+}
+
+#[test]
+fn resilver_at_zero_percent_tolerates_nothing() {
+    let pool = judged(REPLACING);
+    assert_eq!((pool.health, pool.tolerates), (Severity::Critical, Some(0)));
+    assert_eq!(
+        codes(&pool),
+        [
+            (Severity::Critical, "device-offline"),
+            (Severity::Critical, "device-offline"),
+            (Severity::Warning, "resilver-running"),
+        ]
+    );
+    assert!(pool.findings[0].message.contains("raidz2-0 tolerates no further failure"));
+    assert!(pool.findings[0].message.contains("/vdevs/f10 takes its place"));
+    let scan = pool.scan.unwrap();
+    assert_eq!((scan.function.as_str(), scan.state.as_str()), ("resilver", "scanning"));
+    assert_eq!((scan.progress, scan.ended), (Some(0.0), None));
+    assert_eq!(scan.started.unwrap().secs(), 1_795_367_189);
+    assert!((pool.capacity.unwrap() - 0.306).abs() < 0.001);
+}
+
+#[test]
+fn spare_resilvered_in_beside_a_single_special_device() {
+    let pool = judged(SPARE);
+    assert_eq!((pool.health, pool.tolerates), (Severity::Warning, Some(0)));
+    let tops: Vec<_> =
+        pool.vdevs.iter().map(|v| (v.name.as_str(), v.class.as_str(), v.tolerates)).collect();
+    assert_eq!(
+        tops,
+        [
+            ("raidz2-0", "normal", Some(2)),
+            ("/vdevs/f6", "special", Some(0)),
+            ("/vdevs/f7", "log", None),
+            ("/vdevs/f8", "cache", None),
+            ("/vdevs/f9", "spare", None),
+        ]
+    );
+    assert_eq!(
+        codes(&pool),
+        [
+            (Severity::Warning, "device-faulted"),
+            (Severity::Warning, "special-single-device"),
+            (Severity::Warning, "spare-in-use"),
+            (Severity::Warning, "no-spares-left"),
+        ]
+    );
+    assert!(found(&pool, "device-faulted").message.contains("still tolerates 2 failures"));
+    assert!(found(&pool, "spare-in-use").message.contains("/vdevs/f9 stands in for /vdevs/f1"));
+    assert_eq!(pool.scan.unwrap().progress, Some(1.0));
+}
+
+#[test]
+fn what_is_neither_form_is_a_note() {
+    for text in ["", "{", "[]", "no pools available\n", "{\"pools\":[]}", "\u{0}\u{ff}"] {
+        let view = judge_capture(text);
+        assert!(view.pools.is_empty() && !view.notes.is_empty(), "{text:?}");
+    }
+    assert_eq!(judge_capture("{}").notes.len(), 1);
+}
