@@ -10,5 +10,7 @@ pub mod ask;
 pub mod base;
 pub mod config;
 pub mod host;
+pub mod query;
+pub mod riemann;
 pub mod state;
 pub mod zfs;
