@@ -11,3 +11,4 @@ pub mod base;
 pub mod config;
 pub mod host;
 pub mod passthrough;
+pub mod vm;

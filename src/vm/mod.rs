@@ -1,0 +1,7 @@
+//! VMs: from a file to a running guest and back.
+pub mod argv;
+pub mod identity;
+pub mod paths;
+
+#[cfg(test)]
+pub(crate) mod tests;
