@@ -2,6 +2,7 @@
 pub mod argv;
 pub mod identity;
 pub mod paths;
+pub mod qmp;
 
 #[cfg(test)]
 pub(crate) mod tests;
