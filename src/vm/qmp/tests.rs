@@ -121,6 +121,8 @@ async fn garbage_half_lines_and_endless_ones_end_it() {
         let error = with(async move |mut peer: UnixStream| {
             // The other side may leave before it has read it all.
             let _ = peer.write_all(&said).await;
+            let _ = peer.shutdown().await;
+            let _ = peer.read_to_end(&mut Vec::new()).await;
         })
         .await
         .err()
