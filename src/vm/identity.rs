@@ -77,6 +77,9 @@ pub struct Uuid([u8; 16]);
 pub struct BadUuid(String);
 
 impl Uuid {
+    /// Stands for one that is not made yet.
+    pub const ZERO: Self = Self([0; 16]);
+
     /// A new one from the kernel.
     pub fn random(sys: &SysRoot) -> Result<Self, SysError> {
         const SOURCE: &str = "/proc/sys/kernel/random/uuid";

@@ -4,6 +4,8 @@ pub mod devices;
 pub mod identity;
 pub mod lifecycle;
 pub mod paths;
+pub mod plan;
+pub mod preflight;
 pub mod process;
 pub mod qmp;
 pub mod record;

@@ -54,7 +54,17 @@ pub const VARS: &str = "OVMF_VARS.fd";
 /// UUID and hardware address; see [`super::identity`].
 pub const IDENTITY: &str = "identity.json";
 
+/// The folder of `vm` as the stores name it.
+pub fn folder(vm: &Name) -> PathBuf {
+    PathBuf::from(FOLDER).join(vm.as_str())
+}
+
 /// A file of `vm` as the stores name it.
 pub fn name(vm: &Name, file: &str) -> PathBuf {
-    PathBuf::from(FOLDER).join(vm.as_str()).join(file)
+    folder(vm).join(file)
+}
+
+/// Whether `vm` has firmware variables of its own.
+pub fn has_vars(host: &Host, vm: &Name) -> bool {
+    host.state.list(folder(vm)).is_ok_and(|names| names.iter().any(|name| name == VARS))
 }

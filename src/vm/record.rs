@@ -107,7 +107,7 @@ pub enum RecordError {
     #[error(transparent)]
     Read(#[from] SysError),
     /// It is damaged.
-    #[error("{path} is damaged: {source}")]
+    #[error("{path} is damaged")]
     Damaged {
         /// The file.
         path: String,
