@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::clock::FakeClock;
 use super::dial::RealDial;
+use super::process::FakeProcesses;
 use super::run::{Command, Exit, Output, RunError, Runner, Running, Started};
 use super::{Host, Store, SysRoot};
 use crate::base::Timestamp;
@@ -29,6 +30,8 @@ pub struct FakeHost {
     pub clock: Arc<FakeClock>,
     /// Its commands.
     pub runner: Arc<FakeRunner>,
+    /// Its processes.
+    pub processes: Arc<FakeProcesses>,
 }
 
 impl FakeHost {
@@ -38,6 +41,7 @@ impl FakeHost {
             root: root.into(),
             clock: Arc::new(FakeClock::at(Timestamp::from_secs(1_795_000_000))),
             runner: Arc::new(FakeRunner::default()),
+            processes: Arc::new(FakeProcesses::default()),
         }
     }
 
@@ -46,6 +50,7 @@ impl FakeHost {
         Host {
             sys: SysRoot::new(self.root.join("root")),
             runner: Arc::clone(&self.runner) as Arc<dyn Runner>,
+            processes: Arc::clone(&self.processes) as Arc<dyn super::Processes>,
             clock: Arc::clone(&self.clock) as Arc<dyn super::Clock>,
             dial: Arc::new(RealDial),
             state: Store::new(self.root.join("state")),

@@ -2,8 +2,8 @@
 //!
 //! A [`Host`] value carries everything a room may touch: the system root
 //! ([`sys`]: sysfs, procfs and other files below one folder), the command
-//! runner ([`run`]), the clock ([`clock`]), the dialler ([`dial`]) and the
-//! state folder ([`store`]). There is no global and no `cfg(test)` swap: a
+//! runner ([`run`]), processes that others started ([`process`]), the clock
+//! ([`clock`]), the dialler ([`dial`]) and the state folder ([`store`]). There is no global and no `cfg(test)` swap: a
 //! fake machine is an ordinary value ([`fake`]), and `--sysroot DIR` comes
 //! free. Text and bytes come out of here, never judgements.
 //!
@@ -12,6 +12,7 @@
 pub mod clock;
 pub mod dial;
 pub mod fake;
+pub mod process;
 pub mod run;
 pub mod store;
 pub mod sys;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use clock::Clock;
 pub use dial::Dial;
+pub use process::{Process, Processes};
 pub use run::{Command, Runner};
 pub use store::Store;
 pub use sys::SysRoot;
@@ -32,6 +34,8 @@ pub struct Host {
     pub sys: SysRoot,
     /// Commands.
     pub runner: Arc<dyn Runner>,
+    /// Processes that may not be our children.
+    pub processes: Arc<dyn Processes>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Connections outwards.
@@ -48,6 +52,7 @@ impl Host {
         Self {
             sys: SysRoot::new(sysroot),
             runner: Arc::new(run::RealRunner::default()),
+            processes: Arc::new(process::RealProcesses),
             clock: Arc::new(clock::RealClock),
             dial: Arc::new(dial::RealDial),
             state: Store::new(state),

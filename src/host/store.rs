@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the door")]
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -97,6 +97,64 @@ impl Store {
             .map_err(|source| StoreError { what: "remove", path, source })
     }
 
+    /// The end of a file that may be large or not text, at most `limit`
+    /// bytes, cut at the beginning of a line; `None` when it does not exist.
+    pub fn tail(&self, name: impl AsRef<Path>, limit: u64) -> Result<Option<String>, StoreError> {
+        let path = self.path(name);
+        let read = || -> io::Result<(bool, Vec<u8>)> {
+            let mut file = fs::File::open(&path)?;
+            let start = file.metadata()?.len().saturating_sub(limit);
+            file.seek(io::SeekFrom::Start(start))?;
+            let mut bytes = Vec::new();
+            file.take(limit).read_to_end(&mut bytes)?;
+            Ok((start > 0, bytes))
+        };
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError { what: "read", path, source }),
+            Ok((cut, bytes)) => {
+                let text = String::from_utf8_lossy(&bytes);
+                let whole = text.split_once('\n').filter(|_| cut).map_or(&*text, |(_, rest)| rest);
+                Ok(Some(whole.to_owned()))
+            }
+        }
+    }
+
+    /// Copies a file of the machine in, durably; it is there whole or not at all.
+    pub fn copy_in(&self, name: impl AsRef<Path>, from: &Path) -> Result<(), StoreError> {
+        let path = self.path(name);
+        let fail = |what, source| StoreError { what, path: path.clone(), source };
+        let dir = path.parent().unwrap_or(&self.dir);
+        make_dir(dir).map_err(|e| fail("make the folder of", e))?;
+        let temporary = path.with_extension(format!("new-{}", std::process::id()));
+        let copied = fs::File::open(from).and_then(|mut from| {
+            let mut to = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o640)
+                .open(&temporary)?;
+            io::copy(&mut from, &mut to)?;
+            to.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            fs::File::open(dir)?.sync_all()
+        });
+        copied.map_err(|error| {
+            // As in `write`.
+            let _ = fs::remove_file(&temporary);
+            fail("copy to", error)
+        })
+    }
+
+    /// Gives a file another name; that it is not there is fine.
+    pub fn rename(&self, name: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<(), StoreError> {
+        let path = self.path(name);
+        match fs::rename(&path, self.path(to)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|source| StoreError { what: "rename", path, source }),
+        }
+    }
+
     /// Makes a folder below, and those above it, for root and group `hostd`.
     pub fn make_dir(&self, name: impl AsRef<Path>) -> Result<PathBuf, StoreError> {
         let path = self.path(name);
@@ -129,6 +187,23 @@ mod tests {
         store.remove("a/x.json").unwrap();
         store.remove("a/x.json").unwrap();
         assert!(store.list("none").unwrap().is_empty());
+    }
+
+    #[test]
+    fn copies_renames_and_reads_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().join("state"));
+        let from = dir.path().join("template");
+        fs::write(&from, b"one\ntwo\n\xffthree\n").unwrap();
+        store.copy_in("vms/x/vars", &from).unwrap();
+        assert_eq!(store.list("vms/x").unwrap(), ["vars"]);
+        assert_eq!(store.tail("vms/x/vars", 100).unwrap().unwrap(), "one\ntwo\n\u{fffd}three\n");
+        assert_eq!(store.tail("vms/x/vars", 9).unwrap().unwrap(), "\u{fffd}three\n");
+        store.rename("vms/x/vars", "vms/x/old").unwrap();
+        store.rename("vms/x/vars", "vms/x/old").unwrap();
+        assert_eq!(store.tail("vms/x/vars", 9).unwrap(), None);
+        let error = store.copy_in("y", &dir.path().join("none")).unwrap_err();
+        assert!(error.to_string().contains("state/y"), "{error}");
     }
 
     #[test]

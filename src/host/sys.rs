@@ -60,6 +60,21 @@ impl SysError {
     }
 }
 
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A block device.
+    Block,
+    /// A character device.
+    Char,
+    /// A socket or a pipe.
+    Other,
+}
+
 /// What a fake machine does when a file is written, in place of the kernel.
 pub trait WriteHook: Send + Sync {
     /// Called instead of writing; `path` is as on the real machine.
@@ -163,6 +178,36 @@ impl SysRoot {
         fs::symlink_metadata(self.path(path)).is_ok()
     }
 
+    /// What is there, links followed.
+    pub fn kind(&self, path: impl AsRef<Path>) -> Result<Kind, SysError> {
+        use std::os::unix::fs::FileTypeExt;
+        let path = path.as_ref();
+        let kind =
+            fs::metadata(self.path(path)).map_err(|e| SysError::from_io(path, e))?.file_type();
+        Ok(if kind.is_file() {
+            Kind::File
+        } else if kind.is_dir() {
+            Kind::Folder
+        } else if kind.is_block_device() {
+            Kind::Block
+        } else if kind.is_char_device() {
+            Kind::Char
+        } else {
+            Kind::Other
+        })
+    }
+
+    /// The first bytes of a file or device, at most `limit`; proves that it
+    /// can be opened for reading.
+    pub fn head(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, SysError> {
+        let path = path.as_ref();
+        let mut bytes = Vec::new();
+        fs::File::open(self.path(path))
+            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+            .map_err(|error| SysError::from_io(path, error))?;
+        Ok(bytes)
+    }
+
     /// Writes an attribute in one `write` call, as the kernel wants it. The
     /// file must exist. Blocks as long as the kernel does: writes that can
     /// hang belong in a helper process.
@@ -192,6 +237,20 @@ mod tests {
         assert!(matches!(sys.text("/bad"), Err(SysError::Invalid { .. })));
         assert!(matches!(sys.bytes("/bad", 1), Err(SysError::Invalid { .. })));
         assert!(sys.write("/sys/none", b"1").unwrap_err().is_missing());
+    }
+
+    #[test]
+    fn tells_kinds_and_reads_heads() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = SysRoot::new(dir.path());
+        fs::write(dir.path().join("disk"), "QFI data").unwrap();
+        std::os::unix::fs::symlink("disk", dir.path().join("link")).unwrap();
+        assert_eq!(sys.kind("/link").unwrap(), Kind::File);
+        assert_eq!(sys.kind("/").unwrap(), Kind::Folder);
+        assert_eq!(SysRoot::new("/").kind("/dev/null").unwrap(), Kind::Char);
+        assert!(sys.kind("/none").unwrap_err().is_missing());
+        assert_eq!(sys.head("/disk", 3).unwrap(), b"QFI");
+        assert!(sys.head("/", 3).is_err());
     }
 
     #[test]

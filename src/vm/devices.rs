@@ -1,0 +1,103 @@
+//! The devices of the host that a VM borrows.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Mutex;
+
+use crate::ask::{Code, Refusal};
+use crate::base::{Name, PciAddress};
+use crate::config::GpuRef;
+use crate::passthrough::{Owner, Passthrough};
+
+/// What a VM was lent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lent {
+    /// All functions of the card.
+    pub functions: Vec<PciAddress>,
+    /// What to know about it.
+    pub warnings: Vec<String>,
+}
+
+/// A lending or a return under way.
+pub type Handing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
+
+/// Who lends the devices. A refusal means that nothing was touched or
+/// everything was put back.
+pub trait Devices: Send + Sync {
+    /// Lends a card to a VM; lending it again is fine.
+    fn lend<'a>(&'a self, gpu: &'a GpuRef, vm: &'a Name) -> Handing<'a, Lent>;
+    /// Takes it back; that it was not lent is fine.
+    fn take_back<'a>(&'a self, gpu: &'a GpuRef, vm: &'a Name) -> Handing<'a, ()>;
+}
+
+impl Devices for Passthrough {
+    fn lend<'a>(&'a self, gpu: &'a GpuRef, vm: &'a Name) -> Handing<'a, Lent> {
+        Box::pin(async move {
+            let bound = self.bind(gpu, Owner::Vm(vm.clone())).await?;
+            Ok(Lent { functions: bound.functions, warnings: bound.warnings })
+        })
+    }
+
+    fn take_back<'a>(&'a self, gpu: &'a GpuRef, vm: &'a Name) -> Handing<'a, ()> {
+        Box::pin(async move {
+            self.release(gpu, Owner::Vm(vm.clone())).await?;
+            Ok(())
+        })
+    }
+}
+
+/// A card made of values, and no other.
+#[derive(Default)]
+pub struct FakeDevices {
+    state: Mutex<FakeState>,
+}
+
+/// What has become of the fake card.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FakeState {
+    /// The functions that lending gives.
+    pub functions: Vec<PciAddress>,
+    /// Who has it.
+    pub lent_to: Option<Name>,
+    /// How often it was lent.
+    pub lendings: u32,
+    /// Lending is refused with these words.
+    pub refuse: Option<Refusal>,
+    /// Taking back fails with these words.
+    pub stick: Option<String>,
+}
+
+impl FakeDevices {
+    /// Looks at the card, or changes what it will do.
+    pub fn with<T>(&self, look: impl FnOnce(&mut FakeState) -> T) -> T {
+        look(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl Devices for FakeDevices {
+    fn lend<'a>(&'a self, _: &'a GpuRef, vm: &'a Name) -> Handing<'a, Lent> {
+        let lent = self.with(|state| match (&state.refuse, &state.lent_to) {
+            (Some(refusal), _) => Err(refusal.clone()),
+            (None, Some(other)) if other != vm => {
+                Err(Refusal::new(Code::Refused, format!("`{other}` has the card"), ""))
+            }
+            (None, _) => {
+                state.lent_to = Some(vm.clone());
+                state.lendings += 1;
+                Ok(Lent { functions: state.functions.clone(), warnings: Vec::new() })
+            }
+        });
+        Box::pin(async move { lent })
+    }
+
+    fn take_back<'a>(&'a self, _: &'a GpuRef, _: &'a Name) -> Handing<'a, ()> {
+        let back = self.with(|state| match &state.stick {
+            Some(why) => Err(Refusal::new(Code::Failed, why.clone(), "")),
+            None => {
+                state.lent_to = None;
+                Ok(())
+            }
+        });
+        Box::pin(async move { back })
+    }
+}

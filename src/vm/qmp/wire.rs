@@ -1,0 +1,349 @@
+//! QMP's lines as values. Everything that comes from a peer is hostile: what
+//! is not understood is an error or is kept as data, never a panic.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// The longest line that is read. QEMU's longest honest answers
+/// (`query-qmp-schema`) are a few hundred KiB.
+pub const LINE_LIMIT: usize = 1 << 20;
+
+/// One line from the peer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// The first one.
+    Greeting(Greeting),
+    /// A command was carried out.
+    Return {
+        /// The command's number, if it has one of ours.
+        id: Option<u64>,
+        /// What it returns.
+        value: Value,
+    },
+    /// A command was refused.
+    Error {
+        /// The command's number, if it has one of ours.
+        id: Option<u64>,
+        /// QEMU's class: `GenericError`, `CommandNotFound`, …
+        class: String,
+        /// In QEMU's words.
+        desc: String,
+    },
+    /// Something has happened.
+    Event(Event),
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// Major, minor, micro.
+    pub version: (u64, u64, u64),
+    /// The distribution's name for it.
+    pub package: String,
+}
+
+/// What can happen. Names as in QEMU's documentation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The machine is switched off; QEMU ends soon.
+    Shutdown(Shutdown),
+    /// The power button was pressed.
+    Powerdown,
+    /// The machine was reset.
+    Reset {
+        /// By the guest itself.
+        guest: bool,
+    },
+    /// The processors were halted.
+    Stop,
+    /// The processors run again.
+    Resume,
+    /// The guest sleeps.
+    Suspend,
+    /// The guest woke.
+    Wakeup,
+    /// The guest's kernel says that it has panicked.
+    GuestPanicked,
+    /// A disk of the host failed under the guest.
+    BlockIoError {
+        /// Which of the guest's disks.
+        device: String,
+        /// Whether there was no space left.
+        nospace: bool,
+        /// Whether the guest was halted because of it.
+        stopped: bool,
+        /// In QEMU's words.
+        reason: String,
+    },
+    /// Any other, kept.
+    Other {
+        /// Its name.
+        name: String,
+        /// Its data.
+        data: Map<String, Value>,
+    },
+}
+
+/// Why the machine was switched off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shutdown {
+    /// By the guest itself.
+    pub guest: bool,
+    /// `guest-shutdown`, `host-qmp-quit`, `host-signal`, …
+    pub reason: String,
+}
+
+/// A line that is not QMP.
+#[derive(Debug, thiserror::Error)]
+pub enum BadLine {
+    /// Not even JSON.
+    #[error("not JSON")]
+    Json(#[source] serde_json::Error),
+    /// An object that is none of QMP's four kinds.
+    #[error("an object that is neither greeting, return, error nor event")]
+    Kind,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(rename = "QMP")]
+    qmp: Option<Value>,
+    event: Option<String>,
+    #[serde(default)]
+    data: Map<String, Value>,
+    #[serde(rename = "return", default, deserialize_with = "present")]
+    value: Option<Value>,
+    error: Option<RawError>,
+    id: Option<Value>,
+}
+
+/// Tells `"return": null` from no `return` at all.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
+}
+
+#[derive(Deserialize)]
+struct RawError {
+    #[serde(default)]
+    class: String,
+    #[serde(default)]
+    desc: String,
+}
+
+/// Reads one line.
+pub fn parse(line: &[u8]) -> Result<Message, BadLine> {
+    let raw: Raw = serde_json::from_slice(line).map_err(BadLine::Json)?;
+    let id = raw.id.as_ref().and_then(Value::as_u64);
+    if let Some(name) = raw.event {
+        Ok(Message::Event(event(name, raw.data)))
+    } else if let Some(error) = raw.error {
+        Ok(Message::Error { id, class: short(&error.class), desc: short(&error.desc) })
+    } else if let Some(value) = raw.value {
+        Ok(Message::Return { id, value })
+    } else if let Some(greeting) = raw.qmp {
+        Ok(Message::Greeting(read_greeting(&greeting)))
+    } else {
+        Err(BadLine::Kind)
+    }
+}
+
+fn read_greeting(value: &Value) -> Greeting {
+    let qemu = |part| value["version"]["qemu"][part].as_u64().unwrap_or(0);
+    let package = value["version"]["package"].as_str().unwrap_or("");
+    Greeting { version: (qemu("major"), qemu("minor"), qemu("micro")), package: short(package) }
+}
+
+fn event(name: String, data: Map<String, Value>) -> Event {
+    let flag = |key: &str| data.get(key).and_then(Value::as_bool).unwrap_or(false);
+    let text = |key: &str| short(data.get(key).and_then(Value::as_str).unwrap_or(""));
+    match name.as_str() {
+        "SHUTDOWN" => Event::Shutdown(Shutdown { guest: flag("guest"), reason: text("reason") }),
+        "POWERDOWN" => Event::Powerdown,
+        "RESET" => Event::Reset { guest: flag("guest") },
+        "STOP" => Event::Stop,
+        "RESUME" => Event::Resume,
+        "SUSPEND" | "SUSPEND_DISK" => Event::Suspend,
+        "WAKEUP" => Event::Wakeup,
+        "GUEST_PANICKED" => Event::GuestPanicked,
+        "BLOCK_IO_ERROR" => Event::BlockIoError {
+            device: text("device"),
+            nospace: flag("nospace"),
+            stopped: text("action") == "stop",
+            reason: text("reason"),
+        },
+        _ => Event::Other { name: short(&name), data },
+    }
+}
+
+/// Words of a peer that end in a reason or a log.
+fn short(text: &str) -> String {
+    text.chars().take(400).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// What hostd says to QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Ends the negotiation.
+    Capabilities,
+    /// Whether the guest runs.
+    QueryStatus,
+    /// The names of character devices, and so the start token.
+    QueryChardev,
+    /// Let the guest run.
+    Cont,
+    /// Press the power button.
+    SystemPowerdown,
+    /// End QEMU.
+    Quit,
+}
+
+impl Command {
+    /// QEMU's name for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Capabilities => "qmp_capabilities",
+            Self::QueryStatus => "query-status",
+            Self::QueryChardev => "query-chardev",
+            Self::Cont => "cont",
+            Self::SystemPowerdown => "system_powerdown",
+            Self::Quit => "quit",
+        }
+    }
+
+    /// As a line.
+    pub fn line(&self, id: u64) -> Vec<u8> {
+        let mut line = json!({ "execute": self.name(), "id": id }).to_string().into_bytes();
+        line.push(b'\n');
+        line
+    }
+}
+
+/// What `query-status` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunState {
+    /// The guest runs.
+    Running,
+    /// Not yet let run.
+    Prelaunch,
+    /// Halted by request.
+    Paused,
+    /// Halted because a disk of the host failed.
+    IoError,
+    /// The guest sleeps.
+    Suspended,
+    /// The guest's kernel has panicked.
+    GuestPanicked,
+    /// QEMU has met a state of the processor that it cannot go on from.
+    InternalError,
+    /// The machine is switched off; QEMU is about to end.
+    Shutdown,
+    /// Any other; the guest does not run.
+    Other(String),
+}
+
+/// Reads the answer to `query-status`; `None` when it is not one.
+pub fn run_state(value: &Value) -> Option<RunState> {
+    Some(match value.get("status")?.as_str()? {
+        "running" => RunState::Running,
+        "prelaunch" | "preconfig" => RunState::Prelaunch,
+        "paused" => RunState::Paused,
+        "io-error" => RunState::IoError,
+        "suspended" => RunState::Suspended,
+        "guest-panicked" => RunState::GuestPanicked,
+        "internal-error" => RunState::InternalError,
+        "shutdown" => RunState::Shutdown,
+        other => RunState::Other(short(other)),
+    })
+}
+
+/// Whether the answer to `query-chardev` names this device.
+pub fn has_chardev(value: &Value, id: &str) -> bool {
+    let label = |device: &Value| device.get("label").and_then(Value::as_str) == Some(id);
+    value.as_array().is_some_and(|devices| devices.iter().any(label))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Message {
+        parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn reads_what_qemu_7_2_said() {
+        let greeting = read(
+            r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}, "capabilities": ["oob"]}}"#,
+        );
+        let package = "Debian 1:7.2+dfsg-7+deb12u18+b3".to_owned();
+        assert_eq!(greeting, Message::Greeting(Greeting { version: (7, 2, 22), package }));
+        let value = json!({"status": "prelaunch", "singlestep": false, "running": false});
+        assert_eq!(run_state(&value), Some(RunState::Prelaunch));
+        assert_eq!(
+            read(
+                r#"{"return": {"status": "prelaunch", "singlestep": false, "running": false}, "id": 2}"#
+            ),
+            Message::Return { id: Some(2), value }
+        );
+        assert_eq!(
+            read(
+                r#"{"timestamp": {"seconds": 1795375398, "microseconds": 644007}, "event": "SHUTDOWN", "data": {"guest": false, "reason": "host-qmp-quit"}}"#
+            ),
+            Message::Event(Event::Shutdown(Shutdown {
+                guest: false,
+                reason: "host-qmp-quit".into()
+            }))
+        );
+        assert_eq!(
+            read(r#"{"id": 9, "error": {"class": "CommandNotFound", "desc": "no"}}"#),
+            Message::Error { id: Some(9), class: "CommandNotFound".into(), desc: "no".into() }
+        );
+        let label = json!([{"filename": "null", "label": "start-abc"}]);
+        assert!(has_chardev(&label, "start-abc") && !has_chardev(&label, "start-ab"));
+    }
+
+    #[test]
+    fn keeps_what_it_does_not_know() {
+        let data = json!({"x": 1}).as_object().unwrap().clone();
+        assert_eq!(
+            read(r#"{"event": "NEW_THING", "data": {"x": 1}}"#),
+            Message::Event(Event::Other { name: "NEW_THING".into(), data })
+        );
+        let state = json!({"status": "colo"});
+        assert_eq!(run_state(&state), Some(RunState::Other("colo".into())));
+        assert_eq!(read(r#"{"return": null}"#), Message::Return { id: None, value: Value::Null });
+    }
+
+    #[test]
+    fn refuses_what_is_not_qmp() {
+        for text in ["", "hello", "[]", "{}", "1", r#"{"event": 1}"#, r#"{"error": 1}"#] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(parse("[".repeat(100_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_a_terminal() {
+        let Message::Error { desc, .. } = read(r#"{"error": {"desc": "a\u001b[31m\nb"}}"#) else {
+            panic!("an error")
+        };
+        assert_eq!(desc, "a [31m b");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn never_panics_on_json(key in "QMP|event|return|error|data|id", text in ".{0,20}", n: i64) {
+            for value in [json!(text), json!(n), json!([n]), json!({ key.clone(): text })] {
+                let _ = parse(json!({ key.clone(): value, "event": text }).to_string().as_bytes());
+                let _ = parse(json!({ key.clone(): value }).to_string().as_bytes());
+                let _ = (run_state(&value), has_chardev(&value, "x"));
+            }
+        }
+    }
+}
