@@ -5,16 +5,20 @@
 //! runner ([`run`]), the clock ([`clock`]), the dialler ([`dial`]) and the
 //! state folder ([`store`]). There is no global and no `cfg(test)` swap: a
 //! fake machine is an ordinary value ([`fake`]), and `--sysroot DIR` comes
-//! free. Text and bytes come out of here, never judgements.
+//! free. Beside it: sockets that others connect to ([`listen`]), the user
+//! database ([`users`]) and commands that carry a connection ([`carry`]). Text and bytes come out of here, never judgements.
 //!
 //! Read [`sys`] first.
 
+pub mod carry;
 pub mod clock;
 pub mod dial;
 pub mod fake;
+pub mod listen;
 pub mod run;
 pub mod store;
 pub mod sys;
+pub mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
