@@ -6,6 +6,7 @@
 //! `daemon.rs` puts the rooms together; the table of who may import whom is
 //! checked by `tests/architecture.rs`.
 
+pub mod api;
 pub mod ask;
 pub mod base;
 pub mod config;
