@@ -339,7 +339,7 @@ mod tests {
             }
             sent += 1;
         }
-        assert!(sent < 20_000, "{sent} calls were taken");
+        assert!(sent < 2_000, "{sent} calls were taken");
         assert!(served.client().await.ask(&Ask::VmList).await.is_ok());
     }
 
