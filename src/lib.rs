@@ -6,10 +6,12 @@
 //! `daemon.rs` puts the rooms together; the table of who may import whom is
 //! checked by `tests/architecture.rs`.
 
+pub mod api;
 pub mod ask;
 pub mod base;
 pub mod config;
 pub mod host;
+pub mod local;
 pub mod passthrough;
 pub mod query;
 pub mod riemann;

@@ -3,19 +3,25 @@
 //! A [`Host`] value carries everything a room may touch: the system root
 //! ([`sys`]: sysfs, procfs and other files below one folder), the command
 //! runner ([`run`]), processes that others started ([`process`]), the clock
-//! ([`clock`]), the dialler ([`dial`]) and the state folder ([`store`]). There is no global and no `cfg(test)` swap: a
-//! fake machine is an ordinary value ([`fake`]), and `--sysroot DIR` comes
-//! free. Text and bytes come out of here, never judgements.
+//! ([`clock`]), the dialler ([`dial`]) and the state folder ([`store`]). There
+//! is no global and no `cfg(test)` swap: a fake machine is an ordinary value
+//! ([`fake`]), and `--sysroot DIR` comes free. Beside it: sockets that others
+//! connect to ([`listen`]), the user database ([`users`]) and commands that
+//! carry a connection ([`carry`]). Text and bytes come out of here, never
+//! judgements.
 //!
 //! Read [`sys`] first.
 
+pub mod carry;
 pub mod clock;
 pub mod dial;
 pub mod fake;
+pub mod listen;
 pub mod process;
 pub mod run;
 pub mod store;
 pub mod sys;
+pub mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,0 +1,258 @@
+//! The other end: what hostctl uses to reach a daemon.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde::Serialize;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use zbus::proxy::MethodFlags;
+use zbus::zvariant::DynamicType;
+use zbus::{Connection, Proxy, connection};
+
+pub use super::bus::Bus;
+pub use super::{Change, names::SOCKET, wire::document};
+
+use super::{bus, carry, names, wire};
+use crate::ask::{Answer, Ask, Code, Refusal};
+use crate::host::Command;
+
+/// Where the daemon is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Where {
+    /// On the bus if hostd is there, on the private socket otherwise.
+    Auto {
+        /// The bus.
+        bus: Bus,
+        /// The private socket.
+        socket: PathBuf,
+    },
+    /// On a private socket.
+    Socket(PathBuf),
+    /// On a bus.
+    Bus(Bus),
+    /// At the other end of a command that runs `hostctl --stdio`.
+    Command(Command),
+}
+
+/// How long a daemon may take to let us in.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an ask that only looks may take.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// A connection to a daemon.
+pub struct Client {
+    connection: Connection,
+    // Ends with us.
+    _carrier: Option<carry::Carried>,
+}
+
+impl Client {
+    /// Finds the daemon; if nobody answers, says what was tried.
+    pub async fn connect(to: &Where) -> Result<Self, Refusal> {
+        match to {
+            Where::Bus(bus) => on_bus(bus).await.map_err(|why| nobody(&[why])),
+            Where::Socket(path) => on_socket(path).await.map_err(|why| nobody(&[why])),
+            Where::Auto { bus, socket } => {
+                let bus = match on_bus(bus).await {
+                    Ok(client) => return Ok(client),
+                    Err(why) => why,
+                };
+                on_socket(socket).await.map_err(|why| nobody(&[bus, why]))
+            }
+            Where::Command(command) => {
+                let (stream, uid, carrier) = carry::start(command).await?;
+                let builder = connection::Builder::unix_stream(stream).user_id(uid).p2p();
+                let connection = within(CONNECT, builder.build()).await.map_err(|why| {
+                    Refusal::new(Code::NoDaemon, format!("the hostd at the other end: {why}"), "")
+                })?;
+                Ok(Self { connection, _carrier: Some(carrier) })
+            }
+        }
+    }
+
+    /// Asks, and waits for the answer. An ask that acts takes the time that
+    /// the daemon gives it; one that looks has ten seconds.
+    pub async fn ask(&self, ask: &Ask) -> Answer {
+        let called = self.call(ask);
+        let text = if ask.right().is_some() {
+            called.await
+        } else {
+            timeout(LOOK, called).await.map_err(|_| {
+                Refusal::new(
+                    Code::Failed,
+                    format!("hostd did not answer within {} s", LOOK.as_secs()),
+                    "`journalctl -u hostd -e` may tell why",
+                )
+            })?
+        };
+        let text = text.map_err(|error| wire::refusal(&error))?;
+        wire::reply(ask, &text).map_err(|error| {
+            Refusal::new(
+                Code::Failed,
+                format!("hostd's answer cannot be read: {error}"),
+                format!("hostctl is {}; is hostd another version?", env!("CARGO_PKG_VERSION")),
+            )
+        })
+    }
+
+    async fn call(&self, ask: &Ask) -> zbus::Result<String> {
+        let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
+        match ask {
+            Ask::Status => self.method(names::HOST, "Status", &()).await,
+            Ask::IommuList => self.method(names::IOMMU, "List", &()).await,
+            Ask::GpuList => self.method(names::GPU, "List", &()).await,
+            Ask::GpuPlan { gpu, release } => {
+                self.method(names::GPU, "Plan", &(or_empty(gpu), release)).await
+            }
+            Ask::GpuBind { gpu } => self.method(names::GPU, "Bind", &or_empty(gpu)).await,
+            Ask::GpuRelease { gpu } => self.method(names::GPU, "Release", &or_empty(gpu)).await,
+            Ask::VmList => self.method(names::VM, "List", &()).await,
+            Ask::VmStatus { name } => self.method(names::VM, "Status", &name.as_str()).await,
+            Ask::VmStart { name } => self.method(names::VM, "Start", &name.as_str()).await,
+            Ask::VmStop { name, force } => {
+                self.method(names::VM, "Stop", &(name.as_str(), force)).await
+            }
+            Ask::VmKill { name } => self.method(names::VM, "Kill", &name.as_str()).await,
+            Ask::VmLog { name, firmware } => {
+                self.method(names::VM, "Log", &(name.as_str(), firmware)).await
+            }
+            Ask::PoolStatus { pool } => self.method(names::POOL, "Status", &or_empty(pool)).await,
+            Ask::ServiceList => self.method(names::SERVICE, "List", &()).await,
+            Ask::EventQuery { query } => self.method(names::EVENT, "Query", query).await,
+        }
+    }
+
+    async fn proxy(&self, interface: &'static str) -> zbus::Result<Proxy<'static>> {
+        zbus::proxy::Builder::new(&self.connection)
+            .destination(names::BUS)
+            .path(names::OBJECT)
+            .interface(interface)
+            .cache_properties(zbus::proxy::CacheProperties::No)
+            .build()
+            .await
+    }
+
+    async fn method(
+        &self,
+        interface: &'static str,
+        method: &'static str,
+        body: &(impl Serialize + DynamicType),
+    ) -> zbus::Result<String> {
+        // polkit may ask the person; hostd is not started by being asked.
+        let flags = MethodFlags::ALLOW_INTERACTIVE_AUTH | MethodFlags::NO_AUTO_START;
+        let reply = self.proxy(interface).await?.call_with_flags(method, flags, body).await?;
+        reply.ok_or(zbus::Error::InvalidReply)
+    }
+
+    /// The daemon's version.
+    pub async fn version(&self) -> Result<String, Refusal> {
+        within(LOOK, async { self.proxy(names::HOST).await?.get_property("Version").await })
+            .await
+            .map_err(|why| Refusal::new(Code::Failed, why, ""))
+    }
+
+    /// Changes of VMs from now on; ends when the connection does.
+    pub async fn changes(
+        &self,
+    ) -> Result<impl futures_util::Stream<Item = Change> + Unpin + use<>, Refusal> {
+        let listened =
+            within(LOOK, async { self.proxy(names::VM).await?.receive_signal("Changed").await });
+        let signals = listened.await.map_err(|why| Refusal::new(Code::Failed, why, ""))?;
+        Ok(Box::pin(signals.filter_map(|message| async move { change(&message) })))
+    }
+}
+
+/// A signal as a change; one that cannot be read is of another version.
+fn change(message: &zbus::Message) -> Option<Change> {
+    let body = message.body();
+    let (name, state, reason, step): (String, String, String, String) = body.deserialize().ok()?;
+    let state = serde_json::from_value(serde_json::Value::String(state)).ok()?;
+    Some(Change { name: name.parse().ok()?, state, reason, step })
+}
+
+async fn within<T>(
+    deadline: Duration,
+    done: impl Future<Output = zbus::Result<T>>,
+) -> Result<T, String> {
+    match timeout(deadline, done).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", deadline.as_secs())),
+    }
+}
+
+/// Why one way does not lead to a daemon.
+struct DeadEnd {
+    tried: String,
+    denied: bool,
+}
+
+impl DeadEnd {
+    fn new(tried: impl Into<String>) -> Self {
+        Self { tried: tried.into(), denied: false }
+    }
+}
+
+async fn on_bus(bus: &Bus) -> Result<Client, DeadEnd> {
+    let connection = bus::connect(bus).await.map_err(DeadEnd::new)?;
+    let owned = within(CONNECT, async {
+        connection
+            .call_method(
+                Some("org.freedesktop.DBus"),
+                "/org/freedesktop/DBus",
+                Some("org.freedesktop.DBus"),
+                "NameHasOwner",
+                &names::BUS,
+            )
+            .await?
+            .body()
+            .deserialize::<bool>()
+    });
+    match owned.await {
+        Ok(true) => Ok(Client { connection, _carrier: None }),
+        Ok(false) => Err(DeadEnd::new(format!("nobody owns {} on the system bus", names::BUS))),
+        Err(why) => Err(DeadEnd::new(format!("the system bus: {why}"))),
+    }
+}
+
+async fn on_socket(path: &Path) -> Result<Client, DeadEnd> {
+    let stream = open(path).await?;
+    let dead = |why: String| DeadEnd::new(format!("{}: {why}", path.display()));
+    let stream = stream.into_std().map_err(|error| dead(error.to_string()))?;
+    let building = connection::Builder::unix_stream(stream).p2p().build();
+    let connection = within(CONNECT, building).await.map_err(dead)?;
+    Ok(Client { connection, _carrier: None })
+}
+
+async fn open(path: &Path) -> Result<UnixStream, DeadEnd> {
+    use std::io::ErrorKind;
+    let dead = |why: &str| DeadEnd::new(format!("{}: {why}", path.display()));
+    match timeout(CONNECT, UnixStream::connect(path)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(match error.kind() {
+            ErrorKind::NotFound => dead("no such socket"),
+            ErrorKind::ConnectionRefused => dead("nobody listens"),
+            ErrorKind::PermissionDenied => DeadEnd { denied: true, ..dead("permission denied") },
+            _ => dead(&error.to_string()),
+        }),
+        Err(_) => Err(dead("no answer")),
+    }
+}
+
+fn nobody(tried: &[DeadEnd]) -> Refusal {
+    let list: Vec<_> = tried.iter().map(|end| end.tried.as_str()).collect();
+    let hint = if tried.iter().any(|end| end.denied) {
+        "look at the permissions of the socket and its folder, or run it with sudo"
+    } else {
+        "start it with `systemctl start hostd`; `journalctl -u hostd -e` tells why it is not running"
+    };
+    Refusal::new(Code::NoDaemon, format!("no hostd answers ({})", list.join("; ")), hint)
+}
+
+/// A stream to the private socket, for `hostctl --stdio`.
+pub async fn raw(path: &Path) -> Result<UnixStream, Refusal> {
+    open(path).await.map_err(|end| nobody(&[end]))
+}

@@ -1,0 +1,253 @@
+//! The D-Bus interfaces: `org.hostd.Host1` and one for each kind of thing, all
+//! on the object `/org/hostd/Host1`.
+//!
+//! Every method returns one string, the JSON document that the command named
+//! in its comment prints with `--json`. Their shape is in `ask/view.rs`.
+//! Errors are in `wire.rs`. `snapshots/` pins the whole of it.
+
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, interface};
+
+use super::gate::Door;
+use super::wire::Refused;
+use super::{Change, names, wire};
+use crate::ask::{Ask, Code, Refusal};
+use crate::base::Name;
+
+fn name(text: &str) -> Result<Name, Refused> {
+    text.parse::<Name>().map_err(|error| Refusal::new(Code::Usage, error.to_string(), "").into())
+}
+
+/// On the bus an empty string says "none": it has no null.
+fn given(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Overview and version.
+pub struct Host(pub Door);
+
+#[interface(name = "org.hostd.Host1")]
+impl Host {
+    /// `hostctl status`.
+    async fn status(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::Status, on, &from).await
+    }
+
+    /// Version of the daemon.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+}
+
+/// IOMMU groups.
+pub struct Iommu(pub Door);
+
+#[interface(name = "org.hostd.Host1.Iommu")]
+impl Iommu {
+    /// `hostctl iommu list`.
+    async fn list(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::IommuList, on, &from).await
+    }
+}
+
+/// Graphics cards. `gpu` is a configured name or an address; empty is the only one.
+pub struct Gpu(pub Door);
+
+#[interface(name = "org.hostd.Host1.Gpu")]
+impl Gpu {
+    /// `hostctl gpu list`.
+    async fn list(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::GpuList, on, &from).await
+    }
+
+    /// `hostctl gpu plan`: what `Bind`, or `Release`, would do.
+    async fn plan(
+        &self,
+        gpu: String,
+        release: bool,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::GpuPlan { gpu: given(gpu), release }, on, &from).await
+    }
+
+    /// `hostctl gpu bind`. Needs `org.hostd.Host1.gpu.operate`.
+    async fn bind(
+        &self,
+        gpu: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::GpuBind { gpu: given(gpu) }, on, &from).await
+    }
+
+    /// `hostctl gpu release`. Needs `org.hostd.Host1.gpu.operate`.
+    async fn release(
+        &self,
+        gpu: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::GpuRelease { gpu: given(gpu) }, on, &from).await
+    }
+}
+
+/// VMs.
+pub struct Vm(pub Door);
+
+#[interface(name = "org.hostd.Host1.Vm")]
+impl Vm {
+    /// `hostctl vm list`.
+    async fn list(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmList, on, &from).await
+    }
+
+    /// `hostctl vm status`.
+    async fn status(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmStatus { name: self::name(name)? }, on, &from).await
+    }
+
+    /// `hostctl vm start`; answers when the VM runs or has failed to. Needs
+    /// `org.hostd.Host1.vm.operate`.
+    async fn start(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmStart { name: self::name(name)? }, on, &from).await
+    }
+
+    /// `hostctl vm stop`; answers when the VM is off or has refused to go.
+    /// Needs `org.hostd.Host1.vm.operate`.
+    async fn stop(
+        &self,
+        name: &str,
+        force: bool,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmStop { name: self::name(name)?, force }, on, &from).await
+    }
+
+    /// `hostctl vm kill`. Needs `org.hostd.Host1.vm.operate`.
+    async fn kill(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmKill { name: self::name(name)? }, on, &from).await
+    }
+
+    /// `hostctl vm log`.
+    async fn log(
+        &self,
+        name: &str,
+        firmware: bool,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmLog { name: self::name(name)?, firmware }, on, &from).await
+    }
+
+    /// A VM has moved; `step` is what is being done, empty when at rest.
+    #[zbus(signal)]
+    async fn changed(
+        emitter: &SignalEmitter<'_>,
+        name: &str,
+        state: &str,
+        reason: &str,
+        step: &str,
+    ) -> zbus::Result<()>;
+}
+
+/// Pools.
+pub struct Pool(pub Door);
+
+#[interface(name = "org.hostd.Host1.Pool")]
+impl Pool {
+    /// `hostctl pool status`; all pools when `pool` is empty.
+    async fn status(
+        &self,
+        pool: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::PoolStatus { pool: given(pool) }, on, &from).await
+    }
+}
+
+/// Watched services.
+pub struct Service(pub Door);
+
+#[interface(name = "org.hostd.Host1.Service")]
+impl Service {
+    /// `hostctl service list`.
+    async fn list(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::ServiceList, on, &from).await
+    }
+}
+
+/// Events of the index.
+pub struct Event(pub Door);
+
+#[interface(name = "org.hostd.Host1.Event")]
+impl Event {
+    /// `hostctl event query`; `query` is in the query language, `true` for all.
+    async fn query(
+        &self,
+        query: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::EventQuery { query }, on, &from).await
+    }
+}
+
+/// Puts all interfaces on a connection's object.
+pub async fn publish(connection: &Connection, door: &Door) -> zbus::Result<()> {
+    let server = connection.object_server();
+    server.at(names::OBJECT, Host(door.clone())).await?;
+    server.at(names::OBJECT, Iommu(door.clone())).await?;
+    server.at(names::OBJECT, Gpu(door.clone())).await?;
+    server.at(names::OBJECT, Vm(door.clone())).await?;
+    server.at(names::OBJECT, Pool(door.clone())).await?;
+    server.at(names::OBJECT, Service(door.clone())).await?;
+    server.at(names::OBJECT, Event(door.clone())).await?;
+    Ok(())
+}
+
+/// Tells a change to whoever listens on this connection.
+pub async fn emit(connection: &Connection, change: &Change) -> zbus::Result<()> {
+    let emitter = SignalEmitter::new(connection, names::OBJECT)?;
+    let (reason, step) = (wire::clean(&change.reason), wire::clean(&change.step));
+    Vm::changed(&emitter, change.name.as_str(), change.state.as_str(), &reason, &step).await
+}

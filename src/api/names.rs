@@ -1,0 +1,27 @@
+//! The names of the D-Bus contract.
+
+/// Well-known name on the system bus.
+pub const BUS: &str = "org.hostd.Host1";
+/// The one object.
+pub const OBJECT: &str = "/org/hostd/Host1";
+/// Overview and version.
+pub const HOST: &str = "org.hostd.Host1";
+/// IOMMU groups.
+pub const IOMMU: &str = "org.hostd.Host1.Iommu";
+/// Graphics cards.
+pub const GPU: &str = "org.hostd.Host1.Gpu";
+/// VMs.
+pub const VM: &str = "org.hostd.Host1.Vm";
+/// Pools.
+pub const POOL: &str = "org.hostd.Host1.Pool";
+/// Watched services.
+pub const SERVICE: &str = "org.hostd.Host1.Service";
+/// Events of the index.
+pub const EVENT: &str = "org.hostd.Host1.Event";
+/// Prefix of the error names.
+pub const ERROR: &str = "org.hostd.Error.";
+
+/// The private socket of an installed hostd.
+pub const SOCKET: &str = "/run/hostd/control.sock";
+/// The group whose members act over the private socket.
+pub const GROUP: &str = "hostd";

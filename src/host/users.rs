@@ -1,0 +1,34 @@
+//! The system's user database.
+
+use std::ffi::CString;
+
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+/// Whether a process with this user and effective group belongs to `group`:
+/// by that group, by the user's primary group, or by the group's members. A
+/// group that does not exist has no members. May ask the network: blocks.
+pub fn is_member(uid: u32, gid: u32, group: &str) -> nix::Result<bool> {
+    let Some(group) = Group::from_name(group)? else { return Ok(false) };
+    if Gid::from_raw(gid) == group.gid {
+        return Ok(true);
+    }
+    let Some(user) = User::from_uid(Uid::from_raw(uid))? else { return Ok(false) };
+    if user.gid == group.gid || group.mem.contains(&user.name) {
+        return Ok(true);
+    }
+    let Ok(name) = CString::new(user.name) else { return Ok(false) };
+    Ok(getgrouplist(&name, user.gid)?.contains(&group.gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_groups_by_id_and_by_name() {
+        assert_eq!(is_member(0, 0, "root"), Ok(true));
+        assert_eq!(is_member(0, 12_345, "root"), Ok(true), "by the user's primary group");
+        assert_eq!(is_member(54_321, 54_321, "root"), Ok(false), "no such user");
+        assert_eq!(is_member(0, 0, "no-such-group"), Ok(false));
+    }
+}
