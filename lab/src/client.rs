@@ -321,7 +321,7 @@ fn read(mut stream: UnixStream, shared: &Mutex<Shared>, hellos: &mpsc::Sender<(u
             Err(error) => break format!("reading the agent's port: {error}"),
             Ok(length) => decoder.push(&buffer[..length]),
         }
-        while let Some(frame) = decoder.next::<FromAgent>() {
+        while let Some(frame) = decoder.next_frame::<FromAgent>() {
             let Ok((message, body)) = frame else { continue };
             match (&message, message.id()) {
                 (FromAgent::Hello { session, boot_id }, _) => {

@@ -290,7 +290,7 @@ impl Lab {
     /// Takes disk `number` away, data and all, as if pulled.
     pub fn unplug_disk(&self, number: usize) -> Result<()> {
         self.check_disk(number)?;
-        self.unplug(&format!("disk{number}"), &[])?;
+        self.unplug(&format!("disk{number}"))?;
         self.qmp("blockdev-del", json!({"node-name": format!("node-disk{number}")})).map(drop)
     }
 
@@ -309,8 +309,21 @@ impl Lab {
         if !self.hotpluggable(index) {
             return self.run_ok(&removal(index, devices.len())).map(drop);
         }
-        let more = if devices.len() > 1 { vec![format!("card{index}-audio")] } else { Vec::new() };
-        self.unplug(&format!("card{index}"), &more)
+        self.unplug(&format!("card{index}"))?;
+        // QEMU announces only the function that was asked for.
+        let end = Instant::now() + HOTPLUG;
+        while self
+            .qmp("qom-list", json!({"path": "/machine/peripheral"}))?
+            .to_string()
+            .contains(&format!("\"card{index}-audio\""))
+        {
+            ensure!(
+                Instant::now() < end,
+                "the guest does not let go of card{index}'s audio function"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     pub fn plug_card(&self, index: usize) -> Result<()> {
@@ -449,7 +462,9 @@ impl Lab {
 
     fn settle(&self, limit: Duration) -> Result<()> {
         let command = match self.spec.tier {
-            Tier::Fast => "until [ -e /run/lab/settled ]; do sleep 0.05; done",
+            Tier::Fast => {
+                "until [ -e /run/lab/settled ]; do flock -s /run/lab/settling true; sleep 0.1; done"
+            }
             Tier::Full | Tier::OwnBoot => {
                 "until systemctl is-system-running --wait 2>/dev/null | grep -qE 'running|degraded'; do sleep 1; done"
             }
@@ -496,16 +511,13 @@ impl Lab {
         action(qmp.as_mut().context("no connection to QEMU's monitor")?)
     }
 
-    fn unplug(&self, device: &str, with: &[String]) -> Result<()> {
+    fn unplug(&self, device: &str) -> Result<()> {
         let result = self.with_qmp(|qmp| {
             qmp.execute("device_del", json!({"id": device}), MONITOR)?;
-            for id in with.iter().map(String::as_str).chain([device]) {
-                qmp.event(HOTPLUG, |name, data| name == "DEVICE_DELETED" && data["device"] == id)
-                    .with_context(|| format!("waiting for the guest to let go of {id}"))?;
-            }
-            Ok(())
+            qmp.event(HOTPLUG, |name, data| name == "DEVICE_DELETED" && data["device"] == device)
+                .with_context(|| format!("waiting for the guest to let go of {device}"))
         });
-        result.map_err(|error| self.explain(error, format!("unplugging {device}")))
+        result.map(drop).map_err(|error| self.explain(error, format!("unplugging {device}")))
     }
 
     fn check_disk(&self, number: usize) -> Result<()> {

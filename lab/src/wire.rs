@@ -186,7 +186,7 @@ impl Decoder {
 
     /// The next frame; `None` when more bytes are needed. An error is a frame
     /// that arrived whole and says nothing known: go on with the next call.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Option<Result<(T, Vec<u8>)>> {
+    pub fn next_frame<T: DeserializeOwned>(&mut self) -> Option<Result<(T, Vec<u8>)>> {
         loop {
             self.seek();
             let header = self.buffer.first_chunk::<HEADER>()?;
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     fn frames(decoder: &mut Decoder) -> Vec<Option<(ToAgent, Vec<u8>)>> {
-        std::iter::from_fn(|| decoder.next().map(Result::ok)).collect()
+        std::iter::from_fn(|| decoder.next_frame().map(Result::ok)).collect()
     }
 
     fn ping(id: u64) -> Vec<u8> {
@@ -323,9 +323,9 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.push(&encode(&serde_json::json!({"t": "dance"}), b"").unwrap());
         decoder.push(&ping(4));
-        assert!(decoder.next::<ToAgent>().unwrap().is_err());
-        assert!(decoder.next::<ToAgent>().unwrap().is_ok());
-        assert!(decoder.next::<ToAgent>().is_none());
+        assert!(decoder.next_frame::<ToAgent>().unwrap().is_err());
+        assert!(decoder.next_frame::<ToAgent>().unwrap().is_ok());
+        assert!(decoder.next_frame::<ToAgent>().is_none());
     }
 
     #[test]

@@ -34,7 +34,9 @@ impl Sender {
 
     pub fn error(&self, id: u64, error: impl std::fmt::Display) {
         let mut message = error.to_string();
-        message.truncate(message.floor_char_boundary(4096));
+        while message.len() > 4096 {
+            message.pop();
+        }
         self.send(&FromAgent::Error { id, message }, &[]);
     }
 }
@@ -81,7 +83,7 @@ pub fn serve(device: &Path) {
             Ok(length) => {
                 rest = REST;
                 decoder.push(&buffer[..length]);
-                while let Some(frame) = decoder.next::<ToAgent>() {
+                while let Some(frame) = decoder.next_frame::<ToAgent>() {
                     match frame {
                         Ok((message, body)) => talk.handle(message, body),
                         Err(error) => eprintln!("lab-agent: {error:#}"),

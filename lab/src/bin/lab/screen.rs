@@ -53,7 +53,10 @@ pub fn console(lab: &Lab, lines: usize, follow: bool) -> Result<()> {
     let length = file.metadata()?.len();
     println!("{}", lab.console_tail(lines));
     file.seek(SeekFrom::Start(length))?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         let running = lab.running();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
