@@ -1,31 +1,26 @@
-//! [`Lab`]: a virtual host that is running.
+//! [`Lab`]: a virtual host that is running: how it starts, restarts and ends.
+//! What is done inside it is in `commands.rs`, what is done to its devices in
+//! `devices.rs`.
 
 use crate::{
     accel::{self, Accel},
     argv::{self, Image, RunDir},
     boot_disk,
-    client::{self, Client, Output},
+    client::Client,
     image,
     machine::{self, Machine, trouble},
     payload,
     qmp::Qmp,
-    spec::{CardKind, LabSpec, Tier},
+    spec::{LabSpec, Tier},
 };
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-
-/// What a command may take when nothing else is said.
-pub const COMMAND: Duration = Duration::from_secs(60);
-/// QEMU's own answers; the guest's cooperation where a device comes or goes.
-const MONITOR: Duration = Duration::from_secs(10);
-const HOTPLUG: Duration = Duration::from_secs(30);
 
 pub struct Lab {
     pub spec: LabSpec,
@@ -34,7 +29,7 @@ pub struct Lab {
     image: Image,
     machine: Option<Machine>,
     client: Mutex<Option<Arc<Client>>>,
-    qmp: Mutex<Option<Qmp>>,
+    pub(crate) qmp: Mutex<Option<Qmp>>,
     boot_id: String,
     port: usize,
     /// What is removed at the end; a detached lab is somebody else's.
@@ -137,208 +132,6 @@ impl Lab {
     /// The files of this run: sockets, console.log, disks.
     pub fn dir(&self) -> &Path {
         &self.run.0
-    }
-
-    // ── commands ──
-
-    /// `/bin/sh -c command` as root, at most 60 s. What it leaves running in
-    /// the background goes on.
-    pub fn run(&self, command: &str) -> Result<Output> {
-        self.run_for(command, COMMAND)
-    }
-
-    pub fn run_for(&self, command: &str, deadline: Duration) -> Result<Output> {
-        self.run_with(command, &[], b"", deadline)
-    }
-
-    pub fn run_with(
-        &self,
-        command: &str,
-        env: &[(&str, &str)],
-        input: &[u8],
-        deadline: Duration,
-    ) -> Result<Output> {
-        let env: BTreeMap<String, String> =
-            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        self.client()?
-            .run(command, &env, input, deadline)
-            .map_err(|error| self.explain(error, format!("running {command:?}")))
-    }
-
-    /// Its stdout; an error with everything it said unless it succeeds.
-    pub fn run_ok(&self, command: &str) -> Result<String> {
-        self.run_ok_for(command, COMMAND)
-    }
-
-    pub fn run_ok_for(&self, command: &str, deadline: Duration) -> Result<String> {
-        let output = self.run_for(command, deadline)?;
-        if output.ok() {
-            return Ok(output.stdout);
-        }
-        let how = if output.expired {
-            format!("did not end within {} s", deadline.as_secs_f32())
-        } else {
-            format!("failed with status {}", output.status)
-        };
-        bail!(
-            "in the lab, {command:?} {how}\nstdout:\n{}\nstderr:\n{}",
-            output.stdout,
-            output.stderr
-        )
-    }
-
-    /// Repeats a command until it succeeds; its stdout.
-    pub fn wait_for(&self, command: &str, limit: Duration) -> Result<String> {
-        let end = Instant::now() + limit;
-        loop {
-            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-            let output = self.run_for(command, left.min(COMMAND))?;
-            if output.ok() {
-                return Ok(output.stdout);
-            }
-            if Instant::now() > end {
-                bail!(
-                    "in the lab, {command:?} did not come true within {} s; the last time it failed with status {}\nstdout:\n{}\nstderr:\n{}",
-                    limit.as_secs_f32(),
-                    output.status,
-                    output.stdout,
-                    output.stderr
-                );
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    /// A file from here to there, with its mode.
-    pub fn push(&self, file: impl AsRef<Path>, path: &str) -> Result<()> {
-        let (file, mode) = client::open_for_push(file.as_ref())?;
-        self.client()?
-            .push(file, path, mode)
-            .map_err(|error| self.explain(error, format!("pushing {path}")))
-    }
-
-    pub fn push_bytes(&self, bytes: &[u8], path: &str, mode: u32) -> Result<()> {
-        self.client()?
-            .push(bytes, path, mode)
-            .map_err(|error| self.explain(error, format!("pushing {path}")))
-    }
-
-    /// A file from there to here.
-    pub fn pull(&self, path: &str, file: impl AsRef<Path>) -> Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        let file = file.as_ref();
-        let mut target =
-            fs::File::create(file).with_context(|| format!("creating {}", file.display()))?;
-        let mode = self
-            .client()?
-            .pull(path, &mut target)
-            .map_err(|error| self.explain(error, format!("pulling {path}")))?;
-        target.set_permissions(fs::Permissions::from_mode(mode))?;
-        Ok(())
-    }
-
-    pub fn pull_bytes(&self, path: &str) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.client()?
-            .pull(path, &mut bytes)
-            .map_err(|error| self.explain(error, format!("pulling {path}")))?;
-        Ok(bytes)
-    }
-
-    // ── the machine ──
-
-    /// A command of QEMU's monitor.
-    pub fn qmp(&self, command: &str, arguments: Value) -> Result<Value> {
-        self.with_qmp(|qmp| qmp.execute(command, arguments, MONITOR))
-    }
-
-    pub fn pause(&self) -> Result<()> {
-        self.qmp("stop", json!({})).map(drop)
-    }
-
-    pub fn resume(&self) -> Result<()> {
-        self.qmp("cont", json!({})).map(drop)
-    }
-
-    /// Plugs or unplugs the network cable.
-    pub fn network(&self, on: bool) -> Result<()> {
-        ensure!(self.spec.network, "this lab has no network: boot it with one");
-        self.qmp("set_link", json!({"name": "net0", "up": on})).map(drop)
-    }
-
-    /// The port on 127.0.0.1 that leads to this TCP port of the guest.
-    pub fn port(&self, guest: u16) -> Result<u16> {
-        if let Some(forward) =
-            self.spec.forwards.iter().find(|forward| forward.guest == guest && forward.host != 0)
-        {
-            return Ok(forward.host);
-        }
-        let table = self.qmp("human-monitor-command", json!({"command-line": "info usernet"}))?;
-        // TCP[HOST_FORWARD]  12  127.0.0.1 40123  10.0.2.15 5555  0  0
-        let table = table.as_str().unwrap_or_default();
-        table
-            .lines()
-            .filter(|line| line.contains("HOST_FORWARD"))
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .find(|words| words.get(5).is_some_and(|port| *port == guest.to_string()))
-            .and_then(|words| words.get(3)?.parse().ok())
-            .with_context(|| {
-                format!("the lab forwards nothing to its port {guest}; QEMU says:\n{table}")
-            })
-    }
-
-    /// Takes disk `number` away, data and all, as if pulled.
-    pub fn unplug_disk(&self, number: usize) -> Result<()> {
-        self.check_disk(number)?;
-        self.unplug(&format!("disk{number}"))?;
-        self.qmp("blockdev-del", json!({"node-name": format!("node-disk{number}")})).map(drop)
-    }
-
-    /// Puts disk `number` back, with the data it had.
-    pub fn plug_disk(&self, number: usize) -> Result<()> {
-        self.check_disk(number)?;
-        self.qmp("blockdev-add", argv::disk_blockdev(&self.run, number))?;
-        self.qmp("device_add", argv::disk_device(number)).map(drop)
-    }
-
-    /// Takes card `index` (from 0) away, with its audio function. QEMU can
-    /// unplug only `Secondary0380`; the others are removed by their own kernel,
-    /// which to everything above the PCI bus looks the same.
-    pub fn unplug_card(&self, index: usize) -> Result<()> {
-        let devices = self.card(index)?;
-        if !self.hotpluggable(index) {
-            return self.run_ok(&removal(index, devices.len())).map(drop);
-        }
-        self.unplug(&format!("card{index}"))?;
-        // QEMU announces only the function that was asked for.
-        let end = Instant::now() + HOTPLUG;
-        while self
-            .qmp("qom-list", json!({"path": "/machine/peripheral"}))?
-            .to_string()
-            .contains(&format!("\"card{index}-audio\""))
-        {
-            ensure!(
-                Instant::now() < end,
-                "the guest does not let go of card{index}'s audio function"
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
-    }
-
-    pub fn plug_card(&self, index: usize) -> Result<()> {
-        let devices = self.card(index)?;
-        if !self.hotpluggable(index) {
-            return self.run_ok("echo 1 > /sys/bus/pci/rescan").map(drop);
-        }
-        for device in devices {
-            self.qmp("device_add", device)?;
-        }
-        Ok(())
-    }
-
-    fn hotpluggable(&self, index: usize) -> bool {
-        self.spec.cards.get(index).is_some_and(|card| card.kind == CardKind::Secondary0380)
     }
 
     /// A clean reboot from inside; returns when commands can be run again.
@@ -502,46 +295,9 @@ impl Lab {
         ))
     }
 
-    fn with_qmp<T>(&self, action: impl FnOnce(&mut Qmp) -> Result<T>) -> Result<T> {
-        ensure!(self.running(), "the lab is not running");
-        let mut qmp = lock(&self.qmp);
-        if qmp.is_none() {
-            *qmp = Some(Qmp::connect(&self.run.qmp(), MONITOR)?);
-        }
-        action(qmp.as_mut().context("no connection to QEMU's monitor")?)
-    }
-
-    fn unplug(&self, device: &str) -> Result<()> {
-        let result = self.with_qmp(|qmp| {
-            qmp.execute("device_del", json!({"id": device}), MONITOR)?;
-            qmp.event(HOTPLUG, |name, data| name == "DEVICE_DELETED" && data["device"] == device)
-                .with_context(|| format!("waiting for the guest to let go of {device}"))
-        });
-        result.map(drop).map_err(|error| self.explain(error, format!("unplugging {device}")))
-    }
-
-    fn check_disk(&self, number: usize) -> Result<()> {
-        ensure!(
-            number < self.spec.disks,
-            "there is no disk{number}: the lab has {}",
-            self.spec.disks
-        );
-        Ok(())
-    }
-
-    fn card(&self, index: usize) -> Result<Vec<Value>> {
-        let devices = argv::card_devices(&self.spec, index);
-        ensure!(
-            !devices.is_empty(),
-            "there is no card{index}: the lab has {}",
-            self.spec.cards.len()
-        );
-        Ok(devices)
-    }
-
     /// A failure within the guest is enough said; one of the connection needs
     /// the machine's own words.
-    fn explain(&self, error: anyhow::Error, what: String) -> anyhow::Error {
+    pub(crate) fn explain(&self, error: anyhow::Error, what: String) -> anyhow::Error {
         if !self.running() {
             return trouble(format!("{what}: QEMU has ended: {error:#}"), &self.run);
         }
@@ -570,14 +326,6 @@ impl Drop for Lab {
     }
 }
 
-/// The functions of a card, the last first, leave the bus.
-fn removal(index: usize, functions: usize) -> String {
-    let remove = |function| {
-        format!("echo 1 > /sys/bus/pci/devices/0000:{:02x}:00.{function}/remove", index + 1)
-    };
-    (0..functions).rev().map(remove).collect::<Vec<_>>().join(" && ")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,7 +13,8 @@
 //!
 //! - [`spec`]      what a lab is made of
 //! - [`argv`]      the same as arguments of QEMU, and where each device sits
-//! - [`lab`]       a running lab: commands, files, disks, power
+//! - [`lab`]       a running lab: start, power, end; [`commands`] run in it,
+//!   [`devices`] plugged and unplugged
 //! - [`machine`]   the QEMU process
 //! - [`client`]    the agent's other end; [`wire`] the protocol between them
 //! - [`qmp`]       QEMU's monitor
@@ -27,6 +28,8 @@ pub mod accel;
 pub mod argv;
 pub mod boot_disk;
 pub mod client;
+pub mod commands;
+pub mod devices;
 pub mod image;
 pub mod lab;
 pub mod machine;
