@@ -4,6 +4,8 @@
 //! filled in, ready for the [`raw`](super::raw) types, so that the meaning of
 //! the sound parts is judged in the same run.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::problem::Problem;
@@ -72,9 +74,10 @@ impl Check<'_> {
 
     fn map(&mut self, schema: &Json, entries: &[Entry], trail: &Trail) -> Json {
         let (mut out, mut meant) = (Map::new(), Vec::new());
+        let given: HashSet<&str> = entries.iter().map(|e| e.key.as_str()).collect();
         for Entry { key, at, value } in entries {
             let Some((_, property)) = schema::keys(schema).find(|(known, _)| known == key) else {
-                meant.extend(self.unknown(schema, entries, key, *at, trail));
+                meant.extend(self.unknown(schema, &given, key, *at, trail));
                 continue;
             };
             let required = schema::is_required(schema, key);
@@ -108,13 +111,13 @@ impl Check<'_> {
     fn unknown(
         &mut self,
         schema: &Json,
-        entries: &[Entry],
+        given: &HashSet<&str>,
         key: &str,
         at: Place,
         trail: &Trail,
     ) -> Option<String> {
         let shown = clip(key);
-        let free = |known: &&str| !entries.iter().any(|e| e.key == **known);
+        let free = |known: &&str| !given.contains(known);
         let (mut meant, mut message) = (None, format!("unknown key `{shown}`"));
         let exact = advice::elsewhere(self.schema, &Trail::default(), key);
         let of_the_file = schema::keys(self.schema).any(|(k, _)| k == key);
