@@ -8,20 +8,22 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::problem::Problem;
+use super::problem::{MAX_PROBLEMS, Problem};
 use super::text::{clip, nearest};
 use super::tree::{Entry, Node, Place, Scalar, Trail, Value};
 use super::{advice, schema};
 
 /// Checks a whole file.
 pub fn check(root: &Node, schema: &Json, problems: &mut dyn FnMut(Problem)) -> Option<Json> {
-    Check { root, schema, problems }.value(schema, root, &Trail::default())
+    Check { root, schema, problems, said: 0 }.value(schema, root, &Trail::default())
 }
 
 struct Check<'a> {
     root: &'a Node,
     schema: &'a Json,
     problems: &'a mut dyn FnMut(Problem),
+    /// Problems so far: advice costs time, and beyond what is kept nobody reads it.
+    said: usize,
 }
 
 impl Check<'_> {
@@ -31,6 +33,7 @@ impl Check<'_> {
     }
 
     fn refuse_at(&mut self, at: Place, trail: &Trail, message: String, fix: String) {
+        self.said += 1;
         (self.problems)(Problem::new(at, trail, message, fix));
     }
 
@@ -119,6 +122,10 @@ impl Check<'_> {
         let shown = clip(key);
         let free = |known: &&str| !given.contains(known);
         let (mut meant, mut message) = (None, format!("unknown key `{shown}`"));
+        if self.said > MAX_PROBLEMS {
+            self.refuse_at(at, trail, message, String::new());
+            return None;
+        }
         let exact = advice::elsewhere(self.schema, &Trail::default(), key);
         let of_the_file = schema::keys(self.schema).any(|(k, _)| k == key);
         let fix = if schema::is_later(schema, key) {
