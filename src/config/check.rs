@@ -4,22 +4,26 @@
 //! filled in, ready for the [`raw`](super::raw) types, so that the meaning of
 //! the sound parts is judged in the same run.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value as Json, json};
 
-use super::problem::Problem;
+use super::problem::{MAX_PROBLEMS, Problem};
 use super::text::{clip, nearest};
 use super::tree::{Entry, Node, Place, Scalar, Trail, Value};
 use super::{advice, schema};
 
 /// Checks a whole file.
 pub fn check(root: &Node, schema: &Json, problems: &mut dyn FnMut(Problem)) -> Option<Json> {
-    Check { root, schema, problems }.value(schema, root, &Trail::default())
+    Check { root, schema, problems, said: 0 }.value(schema, root, &Trail::default())
 }
 
 struct Check<'a> {
     root: &'a Node,
     schema: &'a Json,
     problems: &'a mut dyn FnMut(Problem),
+    /// Problems so far: advice costs time, and beyond what is kept nobody reads it.
+    said: usize,
 }
 
 impl Check<'_> {
@@ -29,6 +33,7 @@ impl Check<'_> {
     }
 
     fn refuse_at(&mut self, at: Place, trail: &Trail, message: String, fix: String) {
+        self.said += 1;
         (self.problems)(Problem::new(at, trail, message, fix));
     }
 
@@ -72,9 +77,10 @@ impl Check<'_> {
 
     fn map(&mut self, schema: &Json, entries: &[Entry], trail: &Trail) -> Json {
         let (mut out, mut meant) = (Map::new(), Vec::new());
+        let given: HashSet<&str> = entries.iter().map(|e| e.key.as_str()).collect();
         for Entry { key, at, value } in entries {
             let Some((_, property)) = schema::keys(schema).find(|(known, _)| known == key) else {
-                meant.extend(self.unknown(schema, entries, key, *at, trail));
+                meant.extend(self.unknown(schema, &given, key, *at, trail));
                 continue;
             };
             let required = schema::is_required(schema, key);
@@ -108,14 +114,18 @@ impl Check<'_> {
     fn unknown(
         &mut self,
         schema: &Json,
-        entries: &[Entry],
+        given: &HashSet<&str>,
         key: &str,
         at: Place,
         trail: &Trail,
     ) -> Option<String> {
         let shown = clip(key);
-        let free = |known: &&str| !entries.iter().any(|e| e.key == **known);
+        let free = |known: &&str| !given.contains(known);
         let (mut meant, mut message) = (None, format!("unknown key `{shown}`"));
+        if self.said > MAX_PROBLEMS {
+            self.refuse_at(at, trail, message, String::new());
+            return None;
+        }
         let exact = advice::elsewhere(self.schema, &Trail::default(), key);
         let of_the_file = schema::keys(self.schema).any(|(k, _)| k == key);
         let fix = if schema::is_later(schema, key) {

@@ -63,7 +63,7 @@ impl<'a> Page<'a> {
     /// Takes a problem of this file in.
     pub fn report(&mut self, problem: Problem) {
         self.wrong |= problem.level == Level::Error && problem.cause == Cause::Text;
-        self.problems.push(problem.of(self.source.path.clone(), &self.lines));
+        self.problems.push(|| problem.of(self.source.path.clone(), &self.lines));
     }
 
     /// A problem of the file as a whole.

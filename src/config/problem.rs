@@ -1,7 +1,7 @@
 //! What is wrong with a configuration: all of it, each with its place.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -39,6 +39,7 @@ pub struct Problem {
     /// What has to change.
     pub cause: Cause,
     /// The file, as the caller named it.
+    #[serde(serialize_with = "as_shown")]
     pub file: PathBuf,
     /// From 1.
     pub line: usize,
@@ -133,6 +134,11 @@ impl fmt::Display for Problem {
     }
 }
 
+/// A path need not be UTF-8, and JSON must.
+fn as_shown<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&clip_path(path))
+}
+
 /// All problems of a configuration, by file and place.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, thiserror::Error)]
 pub struct Problems {
@@ -143,10 +149,11 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Takes one in, or counts it.
-    pub(super) fn push(&mut self, problem: Problem) {
+    /// Takes one in, or counts it: the excerpt is only made for those that are
+    /// kept, because a file may be one line with half a million problems.
+    pub(super) fn push(&mut self, problem: impl FnOnce() -> Problem) {
         if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(problem);
+            self.problems.push(problem());
         } else {
             self.more += 1;
         }

@@ -1,6 +1,8 @@
 //! The whole room: files in, problems or a configuration out.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -127,7 +129,8 @@ fn every_kind_of_mistake_in_host_yaml() {
         ("wrong port once", "services:\n  - {name: s, probe: tcp, address: plex}\n"),
         ("unused address", "services:\n  - {name: s, unit: a.service, address: \"127.0.0.1:1\"}\n"),
         ("unit without kind", "services:\n  - {name: s, unit: smbd}\n"),
-        ("slow probe", "services:\n  - {name: s, probe: smb, interval: 2s}\n"),
+        ("fast probe", "services:\n  - {name: s, probe: smb, interval: 2s}\n"),
+        ("slow deadline", "services:\n  - {name: s, probe: smb, interval: 2s, deadline: 5s}\n"),
         ("folder not there", "services:\n  - {name: s, path: /missing}\n"),
         ("folder is a file", "services:\n  - {name: s, path: /etc/passwd}\n"),
         ("too often", "host: {interval: 100ms}\n"),
@@ -156,10 +159,7 @@ fn mistakes_between_files_and_of_files() {
         Source::vm("vms/two.yaml", "memory: 1G\ndisks: [/shared.raw]\n"),
         Source::vm("vms/long.yaml", vec![b'#'; MAX_FILE + 1]),
     ];
-    files.push(Source {
-        content: Err("permission denied".into()),
-        ..Source::vm("vms/secret.yaml", "")
-    });
+    files.push(Source::new("vms/secret.yaml", Role::Vm, Err("permission denied".into())));
     insta::assert_snapshot!(said(&files));
 }
 
@@ -225,11 +225,36 @@ fn one_wrong_vm_does_not_keep_its_neighbours() {
 }
 
 #[test]
+fn a_file_name_of_any_bytes_is_still_json() {
+    let path = Path::new(OsStr::from_bytes(b"vms/\xff\x1b[2J.yaml"));
+    let problems = judge(&[Source::vm(path, TCG)], &exists).problems;
+    assert!(!problems.to_string().contains('\u{1b}'));
+    assert_eq!(problems.json()["problems"][0]["line"], 1);
+}
+
+#[test]
 fn problems_are_bounded() {
     let text: String = (0..5_000).fold(String::new(), |t, i| t + &format!("k{i}: 1\n"));
     let problems = load(&[Source::host("host.yaml", text)], &exists).unwrap_err();
     assert_eq!((problems.problems.len(), problems.more), (100, 4900));
     assert!(problems.to_string().ends_with("100 problems, and 4900 more not shown"));
+}
+
+/// Whatever grows with the square of a file's length takes minutes here.
+#[test]
+fn a_hostile_megabyte_is_judged_at_once() {
+    let keys = |n: usize| (0..n).fold(String::new(), |t, i| t + &format!("key{i}: 1\n"));
+    for text in [
+        format!("{{{}}}", "a,".repeat(MAX_FILE / 6)),
+        keys(10_000),
+        format!("services: [{}]", "1,".repeat(20_000)),
+        format!("gpus: [{}]", "{name: a},".repeat(6_000)),
+        "- ".repeat(MAX_FILE / 2),
+        "\"".repeat(MAX_FILE),
+    ] {
+        let judged = judge(&[Source::host("host.yaml", text)], &exists);
+        assert!(!judged.problems.is_empty() && judged.problems.to_string().len() < 64 << 10);
+    }
 }
 
 /// Lines a problem may name: those of its file.

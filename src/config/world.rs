@@ -48,14 +48,19 @@ pub struct Source {
 pub const MAX_FILE: usize = 1 << 20;
 
 impl Source {
+    /// A file as it was read, or why it could not be.
+    pub fn new(path: impl Into<PathBuf>, role: Role, content: Result<Vec<u8>, String>) -> Self {
+        Self { path: path.into(), role, content }
+    }
+
     /// `host.yaml`.
     pub fn host(path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) -> Self {
-        Self { path: path.into(), role: Role::Host, content: Ok(content.into()) }
+        Self::new(path, Role::Host, Ok(content.into()))
     }
 
     /// A VM file.
     pub fn vm(path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) -> Self {
-        Self { path: path.into(), role: Role::Vm, content: Ok(content.into()) }
+        Self::new(path, Role::Vm, Ok(content.into()))
     }
 }
 
