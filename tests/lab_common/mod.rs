@@ -1,0 +1,109 @@
+//! A lab with hostd in it, for the tests that boot one.
+//!
+//! Everything is done through the public commands; the binaries are those of
+//! `HOSTD_BIN_DIR` (set by `./test` to the release build) or of this build.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hostd_lab::{Lab, LabSpec, Output};
+use serde_json::Value;
+
+/// Where hostd keeps its configuration in the lab.
+pub const ETC: &str = "/etc/hostd";
+
+/// The VM of the slice: no disks, no operating system, the card's own VGA BIOS.
+pub const GAMING: &str = "\
+memory: 128M
+cpus: 1
+accel: tcg
+machine: q35
+firmware: {kind: seabios, log: true}
+gpu: card
+network: none
+# Nothing in this guest answers the power button.
+stop: {deadline: 2s, then: quit}
+";
+
+/// The host's file: the card by its slot, the pool that must be there.
+pub const HOST: &str = "\
+host:
+  name: lab
+gpus:
+  - name: card
+    address: '0000:01:00.0'
+pools:
+  expected: [tank]
+";
+
+/// A binary of this build, or of the folder that `./test` names.
+pub fn binary(name: &str) -> PathBuf {
+    let built = match name {
+        "hostd" => env!("CARGO_BIN_EXE_hostd"),
+        _ => env!("CARGO_BIN_EXE_hostctl"),
+    };
+    std::env::var_os("HOSTD_BIN_DIR").map_or_else(|| built.into(), |dir| PathBuf::from(dir).join(name))
+}
+
+/// The same lab with hostd's binaries on its payload disk.
+pub fn with_hostd(spec: LabSpec) -> LabSpec {
+    spec.payload(binary("hostd"), "hostd").payload(binary("hostctl"), "hostctl")
+}
+
+/// Writes the two files and starts the daemon, until it says it is ready.
+pub fn start_hostd(lab: &Lab, host: &str, gaming: &str) -> Result<()> {
+    lab.run_ok(&format!("mkdir -p {ETC}/vms"))?;
+    lab.push_bytes(host.as_bytes(), &format!("{ETC}/host.yaml"), 0o644)?;
+    lab.push_bytes(gaming.as_bytes(), &format!("{ETC}/vms/gaming.yaml"), 0o644)?;
+    launch(lab)
+}
+
+/// Starts the daemon on the files that are there.
+pub fn launch(lab: &Lab) -> Result<()> {
+    lab.run_ok("rm -f /tmp/hostd.log; setsid hostd >/tmp/hostd.log 2>&1 </dev/null & echo $! >/tmp/hostd.pid")?;
+    let ready = lab.wait_for("grep -q 'hostd is ready' /tmp/hostd.log", Duration::from_secs(30));
+    ready.with_context(|| format!("hostd's log:\n{}", log(lab))).map(drop)
+}
+
+/// What the daemon has said.
+pub fn log(lab: &Lab) -> String {
+    lab.run("cat /tmp/hostd.log").map(|out| out.stdout).unwrap_or_default()
+}
+
+/// A hostctl command, whatever its exit code.
+pub fn hostctl(lab: &Lab, args: &str) -> Result<Output> {
+    lab.run_for(&format!("hostctl {args}"), Duration::from_secs(90))
+}
+
+/// A hostctl command that must succeed, as JSON.
+pub fn json(lab: &Lab, args: &str) -> Result<Value> {
+    let out = hostctl(lab, &format!("{args} --json"))?;
+    ensure!(
+        out.status <= 1,
+        "hostctl {args} ended with {}:\n{}\n{}\nhostd's log:\n{}",
+        out.status,
+        out.stdout,
+        out.stderr,
+        log(lab)
+    );
+    serde_json::from_str(&out.stdout).with_context(|| format!("not JSON: {}", out.stdout))
+}
+
+/// The events that Debian's own C client gets for a query.
+pub fn riemann_query(lab: &Lab, query: &str) -> Result<String> {
+    lab.run_ok(&format!("riemann-client query -T '{query}' 127.0.0.1 5555"))
+}
+
+/// The driver of a function, `none` when there is none.
+pub fn driver(lab: &Lab, address: &str) -> Result<String> {
+    let link = format!("/sys/bus/pci/devices/{address}/driver");
+    let out = lab.run_ok(&format!("[ -e {link} ] && basename $(readlink {link}) || echo none"))?;
+    Ok(out.trim().to_owned())
+}
+
+/// One VM's entry in `vm status`.
+pub fn vm(lab: &Lab, name: &str) -> Result<Value> {
+    Ok(json(lab, &format!("vm status {name}"))?["vms"][0].clone())
+}
