@@ -46,6 +46,7 @@ struct Incoming {
 
 struct Conversation {
     sender: Sender,
+    session: u64,
     jobs: HashMap<u64, Job>,
     files: HashMap<u64, Incoming>,
 }
@@ -62,7 +63,7 @@ pub fn serve(device: &Path) {
         }
     };
     let mut decoder = Decoder::default();
-    let mut talk = Conversation { sender, jobs: HashMap::new(), files: HashMap::new() };
+    let mut talk = Conversation { sender, session: 0, jobs: HashMap::new(), files: HashMap::new() };
     let mut buffer = vec![0; wire::CHUNK];
     loop {
         match port.read(&mut buffer) {
@@ -93,8 +94,13 @@ impl Conversation {
         self.jobs.retain(|_, job| !job.ended());
         match message {
             ToAgent::Hello { session } => {
-                self.jobs.drain().for_each(|(_, job)| job.kill());
-                self.files.drain().for_each(|(_, file)| drop(fs::remove_file(file.part)));
+                // A host that says it twice, not knowing whether it was heard,
+                // keeps its commands.
+                if session != self.session {
+                    self.session = session;
+                    self.jobs.drain().for_each(|(_, job)| job.kill());
+                    self.files.drain().for_each(|(_, file)| drop(fs::remove_file(file.part)));
+                }
                 let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
                 let boot_id = boot_id.trim().to_owned();
                 self.sender.send(&FromAgent::Hello { session, boot_id }, &[]);

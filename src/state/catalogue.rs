@@ -1,0 +1,193 @@
+//! The table of hostd's own events; `docs/events.md` is generated from it.
+
+/// One kind of event.
+pub struct Entry {
+    /// Its service; `<…>` stands for a name.
+    pub service: &'static str,
+    /// What the metric counts, with its unit.
+    pub metric: &'static str,
+    /// Which states it takes and when.
+    pub states: &'static str,
+    /// Its attributes.
+    pub attributes: &'static [&'static str],
+}
+
+/// Every event that hostd makes itself.
+pub const CATALOGUE: &[Entry] = &[
+    Entry {
+        service: "hostd",
+        metric: "things it cannot do here",
+        states: "ok; warning when something is unavailable",
+        attributes: &[],
+    },
+    Entry {
+        service: "iommu",
+        metric: "groups",
+        states: "ok; warning when there are none",
+        attributes: &[],
+    },
+    Entry {
+        service: "gpu <name>",
+        metric: "1 bound to vfio-pci, 0 not",
+        states: "ok; critical when something is left to resolve",
+        attributes: &["device"],
+    },
+    Entry {
+        service: "vm <name>",
+        metric: "1 running, 0 not",
+        states: "ok (off included); warning paused; critical crashed, failed",
+        attributes: &["vm", "vm-state"],
+    },
+    Entry { service: "zpool health", metric: "pools", states: "the worst pool", attributes: &[] },
+    Entry {
+        service: "zpool <pool> health",
+        metric: "failures still tolerated",
+        states: "ok, warning, critical, unknown: the worst finding",
+        attributes: &["pool", "pool-state", "vdev"],
+    },
+    Entry {
+        service: "zpool <pool> capacity",
+        metric: "used fraction 0–1",
+        states: "ok; warning and critical by thresholds",
+        attributes: &["pool"],
+    },
+    Entry {
+        service: "zpool <pool> errors",
+        metric: "read, write and checksum errors counted by its disks",
+        states: "ok; warning above 0",
+        attributes: &["pool"],
+    },
+    Entry {
+        service: "zpool <pool> scan",
+        metric: "fraction done 0–1",
+        states: "ok; warning when it found errors",
+        attributes: &["pool"],
+    },
+    Entry {
+        service: "service <name>",
+        metric: "seconds the probe took",
+        states: "ok, warning, critical, unknown: its worst layer",
+        attributes: &["layer"],
+    },
+];
+
+/// The catalogue as a page.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Events\n\nGenerated from `src/state/catalogue.rs`. Every event carries `host`, the tag \
+         `hostd` and a ttl of twice the interval.\n\n\
+         | service | metric | states | attributes |\n|---|---|---|---|\n",
+    );
+    for entry in CATALOGUE {
+        let attributes: Vec<_> = entry.attributes.iter().map(|a| format!("`{a}`")).collect();
+        page += &format!(
+            "| `{}` | {} | {} | {} |\n",
+            entry.service,
+            entry.metric,
+            entry.states,
+            attributes.join(", ")
+        );
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ask::view::{
+        GpuView, GpusView, IommuView, PoolView, PoolsView, ScanView, ServiceView, ServicesView,
+        VmState, VmView,
+    };
+    use crate::base::{Event, Severity, Timestamp};
+    use crate::state::{Fact, Snapshot};
+
+    /// Whether a service is the entry's, with one word for each `<…>`.
+    fn is_of(entry: &Entry, service: &str) -> bool {
+        let (pattern, words): (Vec<_>, Vec<_>) =
+            (entry.service.split(' ').collect(), service.split(' ').collect());
+        pattern.len() == words.len()
+            && pattern.iter().zip(&words).all(|(p, w)| p.starts_with('<') || p == w)
+    }
+
+    fn everything() -> Vec<Event> {
+        let now = Timestamp::from_secs(1);
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
+        let scan = ScanView {
+            function: "scrub".into(),
+            state: "scanning".into(),
+            progress: Some(0.5),
+            errors: 0,
+            started: None,
+            ended: None,
+        };
+        let facts = [
+            Fact::Iommu(IommuView::default()),
+            Fact::Gpus(GpusView {
+                gpus: vec![GpuView {
+                    name: "card".into(),
+                    address: "01:00.0".parse().unwrap(),
+                    model: String::new(),
+                    functions: Vec::new(),
+                    driver: None,
+                    group: None,
+                    bound: true,
+                    problems: Vec::new(),
+                }],
+            }),
+            Fact::Vm(VmView {
+                name: "gaming".parse().unwrap(),
+                state: VmState::Running,
+                since: now,
+                reason: String::new(),
+                pid: None,
+                devices: Vec::new(),
+                step: String::new(),
+            }),
+            Fact::Pools(PoolsView {
+                pools: vec![PoolView {
+                    name: "tank".into(),
+                    state: "ONLINE".into(),
+                    health: Severity::Ok,
+                    tolerates: Some(2),
+                    capacity: Some(0.4),
+                    scan: Some(scan),
+                    findings: Vec::new(),
+                    vdevs: Vec::new(),
+                }],
+                notes: Vec::new(),
+            }),
+            Fact::Services(ServicesView {
+                services: vec![ServiceView {
+                    name: "smb".into(),
+                    health: Severity::Ok,
+                    layer: "protocol".into(),
+                    message: String::new(),
+                    advice: String::new(),
+                    latency: Some(0.01),
+                    since: now,
+                }],
+            }),
+        ];
+        for fact in facts {
+            assert!(!snapshot.apply(fact, now).is_empty());
+        }
+        snapshot.heartbeat(now)
+    }
+
+    #[test]
+    fn every_event_is_in_the_catalogue_and_every_entry_is_made() {
+        let events = everything();
+        for event in &events {
+            let service = event.service.as_deref().unwrap();
+            let entry = CATALOGUE.iter().find(|entry| is_of(entry, service));
+            let entry = entry.unwrap_or_else(|| panic!("`{service}` is not in the catalogue"));
+            for key in event.attributes.keys() {
+                assert!(entry.attributes.contains(&key.as_str()), "{service}: {key}");
+            }
+        }
+        for entry in CATALOGUE {
+            let made = |e: &Event| is_of(entry, e.service.as_deref().unwrap());
+            assert!(events.iter().any(made), "nothing makes `{}`", entry.service);
+        }
+    }
+}

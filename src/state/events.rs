@@ -1,0 +1,187 @@
+//! How facts become events. Every event made here is in the
+//! [catalogue](super::catalogue).
+
+use super::Snapshot;
+use crate::ask::view::{
+    GpuView, GpusView, IommuView, PoolView, PoolsView, ScanView, ServicesView, Verdict, VmState,
+    VmView,
+};
+use crate::base::{Event, Metric, Severity};
+
+/// The daemon itself; metric = things it cannot do here.
+pub fn hostd(snapshot: &Snapshot) -> Event {
+    let missing = &snapshot.unavailable;
+    let (state, text) = if missing.is_empty() {
+        (Severity::Ok, format!("hostd {} is watching", env!("CARGO_PKG_VERSION")))
+    } else {
+        let all: Vec<_> = missing.iter().map(|(what, why)| format!("{what}: {why}")).collect();
+        (Severity::Warning, format!("unavailable: {}", all.join("; ")))
+    };
+    Event::new("hostd", state, text).metric(int(missing.len()))
+}
+
+/// The IOMMU as a whole; metric = groups.
+pub fn iommu(view: &IommuView) -> Vec<Event> {
+    let (state, text) = if view.groups.is_empty() {
+        let why = view.notes.first().map_or("no IOMMU groups", String::as_str);
+        (Severity::Warning, why.to_owned())
+    } else {
+        let of = |verdict| view.groups.iter().filter(|g| g.verdict == verdict).count();
+        let text = format!(
+            "{} groups: {} isolated, {} shared, {} blocked",
+            view.groups.len(),
+            of(Verdict::Isolated),
+            of(Verdict::Shared),
+            of(Verdict::Blocked)
+        );
+        (Severity::Ok, text)
+    };
+    vec![Event::new("iommu", state, text).metric(int(view.groups.len()))]
+}
+
+/// Each graphics card; metric = 1 when bound to vfio-pci.
+pub fn gpus(view: &GpusView) -> Vec<Event> {
+    view.gpus.iter().map(gpu).collect()
+}
+
+fn gpu(gpu: &GpuView) -> Event {
+    let (state, text) = match gpu.problems.as_slice() {
+        [] => (Severity::Ok, gpu_state(gpu)),
+        problems => (Severity::Critical, problems.join("; ")),
+    };
+    Event::new(format!("gpu {}", gpu.name), state, text)
+        .metric(Metric::Int(i64::from(gpu.bound)))
+        .attribute("device", gpu.address.to_string())
+}
+
+/// What a card is doing, in words.
+pub fn gpu_state(gpu: &GpuView) -> String {
+    match (gpu.bound, &gpu.driver) {
+        (true, _) => "ready for a guest (vfio-pci)".to_owned(),
+        (false, Some(driver)) => format!("used by the host ({driver})"),
+        (false, None) => "idle (no driver)".to_owned(),
+    }
+}
+
+/// One VM; metric = 1 while its processors run.
+pub fn vm(vm: &VmView) -> Event {
+    let text = format!("{}: {}", vm.state.as_str(), vm.reason);
+    Event::new(format!("vm {}", vm.name), vm_severity(vm.state), text)
+        .metric(Metric::Int(i64::from(vm.state == VmState::Running)))
+        .attribute("vm", vm.name.as_str())
+        .attribute("vm-state", vm.state.as_str())
+}
+
+/// How bad a VM's state is. Off is fine: somebody wanted it.
+pub fn vm_severity(state: VmState) -> Severity {
+    match state {
+        VmState::Off
+        | VmState::Preparing
+        | VmState::Starting
+        | VmState::Running
+        | VmState::Stopping => Severity::Ok,
+        VmState::Paused => Severity::Warning,
+        VmState::Crashed | VmState::Failed => Severity::Critical,
+    }
+}
+
+/// All pools in one event, as riemann-tools has it, then each by itself.
+pub fn pools(view: &PoolsView) -> Vec<Event> {
+    let worst = view.pools.iter().map(|pool| pool.health).max();
+    let state = worst.unwrap_or(Severity::Ok);
+    let text = if view.pools.is_empty() {
+        view.notes.first().map_or("no pools", String::as_str).to_owned()
+    } else {
+        let all: Vec<_> = view.pools.iter().map(|p| format!("{} {}", p.name, p.state)).collect();
+        all.join(", ")
+    };
+    let all = Event::new("zpool health", state, text).metric(int(view.pools.len()));
+    std::iter::once(all).chain(view.pools.iter().flat_map(pool)).collect()
+}
+
+fn pool(pool: &PoolView) -> Vec<Event> {
+    let event = |what: &str, state, text: String| {
+        Event::new(format!("zpool {} {what}", pool.name), state, text)
+            .attribute("pool", pool.name.as_str())
+    };
+    let mut health = event("health", pool.health, pool_summary(pool));
+    health.metric = pool.tolerates.map(|t| Metric::Int(i64::from(t)));
+    health.attributes.insert("pool-state".to_owned(), pool.state.clone());
+    if let Some(finding) = pool.findings.first().filter(|f| f.severity != Severity::Ok) {
+        health.attributes.insert("vdev".to_owned(), finding.object.clone());
+    }
+    let mut events = vec![health];
+    if let Some(capacity) = pool.capacity {
+        let finding = pool.findings.iter().find(|f| f.code.starts_with("capacity"));
+        let state = finding.map_or(Severity::Ok, |f| f.severity);
+        let text = format!("{:.0} % used", capacity * 100.0);
+        events.push(event("capacity", state, text).metric(Metric::Double(capacity)));
+    }
+    let errors: u64 = pool.vdevs.iter().map(errors_below).sum();
+    let (state, text) = match errors {
+        0 => (Severity::Ok, "no errors counted".to_owned()),
+        n => (Severity::Warning, format!("{n} read, write and checksum errors counted")),
+    };
+    let count = i64::try_from(errors).unwrap_or(i64::MAX);
+    events.push(event("errors", state, text).metric(Metric::Int(count)));
+    if let Some(scan) = &pool.scan {
+        let state = if scan.errors > 0 { Severity::Warning } else { Severity::Ok };
+        let mut told = event("scan", state, scan_summary(scan));
+        told.metric = scan.progress.map(Metric::Double);
+        events.push(told);
+    }
+    events
+}
+
+fn errors_below(vdev: &crate::ask::view::VdevView) -> u64 {
+    // Inner vdevs count what their members could not mend: adding both would
+    // count an error twice, so only leaves are summed.
+    if vdev.children.is_empty() {
+        vdev.read_errors.saturating_add(vdev.write_errors).saturating_add(vdev.checksum_errors)
+    } else {
+        vdev.children.iter().map(errors_below).fold(0, u64::saturating_add)
+    }
+}
+
+/// A pool in one sentence: state, tolerance, worst finding.
+pub fn pool_summary(pool: &PoolView) -> String {
+    let tolerance = match pool.tolerates {
+        Some(0) => "tolerates no further failure".to_owned(),
+        Some(1) => "tolerates 1 more failure".to_owned(),
+        Some(n) => format!("tolerates {n} more failures"),
+        None => "tolerance unknown".to_owned(),
+    };
+    match pool.findings.first() {
+        Some(finding) => format!("{}, {tolerance}: {}", pool.state, finding.message),
+        None => format!("{}, {tolerance}", pool.state),
+    }
+}
+
+/// A scan in one sentence.
+pub fn scan_summary(scan: &ScanView) -> String {
+    match scan.progress {
+        Some(done) if scan.state == "scanning" => {
+            format!("{} {:.0} % done, {} errors", scan.function, done * 100.0, scan.errors)
+        }
+        _ => format!("{} {}, {} errors", scan.function, scan.state, scan.errors),
+    }
+}
+
+/// Each service; metric = seconds the probe took.
+pub fn services(view: &ServicesView) -> Vec<Event> {
+    let one = |service: &crate::ask::view::ServiceView| {
+        let mut event = Event::new(
+            format!("service {}", service.name),
+            service.health,
+            service.message.as_str(),
+        )
+        .attribute("layer", service.layer.as_str());
+        event.metric = service.latency.map(Metric::Double);
+        event
+    };
+    view.services.iter().map(one).collect()
+}
+
+fn int(count: usize) -> Metric {
+    Metric::Int(i64::try_from(count).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,202 @@
+//! The one writer: facts go in, a snapshot and events come out. No I/O.
+//!
+//! Every observer and supervisor sends [`Fact`]s; [`Snapshot::apply`] takes
+//! them in one after the other and answers with the events that the change is
+//! worth. A fact that says nothing new changes nothing: no event, no new
+//! generation. [`Snapshot::heartbeat`] tells everything again each interval,
+//! so that events stay alive in the index (their ttl is twice the interval).
+//!
+//! Which events there are is a table, [`catalogue`]; how facts become them is
+//! in [`events`]; what `hostctl status` says is made in [`status`].
+
+pub mod catalogue;
+pub mod events;
+pub mod status;
+
+use std::collections::BTreeMap;
+
+use crate::ask::view::{GpusView, IommuView, PoolsView, ServicesView, VmView};
+use crate::base::{Event, Name, Reading, Timestamp};
+
+/// Something that one room has found out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// All IOMMU groups.
+    Iommu(IommuView),
+    /// All graphics cards.
+    Gpus(GpusView),
+    /// One VM.
+    Vm(VmView),
+    /// All pools.
+    Pools(PoolsView),
+    /// All watched services.
+    Services(ServicesView),
+    /// Something that hostd cannot do here, or (`None`) can again.
+    Unavailable {
+        /// What: `events over TCP`, `the system bus`.
+        what: String,
+        /// Why not, and what would help.
+        why: Option<String>,
+    },
+}
+
+/// Everything the daemon knows at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Counts the changes.
+    pub generation: u64,
+    /// Name of this host in events.
+    pub host: String,
+    /// When the daemon started.
+    pub started: Timestamp,
+    /// IOMMU groups.
+    pub iommu: Reading<IommuView>,
+    /// Graphics cards.
+    pub gpus: Reading<GpusView>,
+    /// VMs by name.
+    pub vms: BTreeMap<Name, VmView>,
+    /// Pools.
+    pub pools: Reading<PoolsView>,
+    /// Services.
+    pub services: Reading<ServicesView>,
+    /// What cannot be done here, with the reason.
+    pub unavailable: BTreeMap<String, String>,
+    /// Seconds for which an event counts.
+    ttl: f32,
+}
+
+impl Snapshot {
+    /// Before anything was read.
+    pub fn new(host: String, started: Timestamp, ttl: f32) -> Self {
+        fn not_yet<T>(since: Timestamp) -> Reading<T> {
+            Reading::Unknown { why: "not read yet".to_owned(), since }
+        }
+        Self {
+            generation: 0,
+            host,
+            started,
+            iommu: not_yet(started),
+            gpus: not_yet(started),
+            vms: BTreeMap::new(),
+            pools: not_yet(started),
+            services: not_yet(started),
+            unavailable: BTreeMap::new(),
+            ttl,
+        }
+    }
+
+    /// Takes in one fact and says what is worth telling; nothing when nothing
+    /// has changed.
+    pub fn apply(&mut self, fact: Fact, now: Timestamp) -> Vec<Event> {
+        let (changed, events) = match fact {
+            Fact::Iommu(view) => replace(&mut self.iommu, view, events::iommu),
+            Fact::Gpus(view) => replace(&mut self.gpus, view, events::gpus),
+            Fact::Pools(view) => replace(&mut self.pools, view, events::pools),
+            Fact::Services(view) => replace(&mut self.services, view, events::services),
+            Fact::Vm(view) => {
+                let events = vec![events::vm(&view)];
+                let before = self.vms.insert(view.name.clone(), view.clone());
+                (before.as_ref() != Some(&view), events)
+            }
+            Fact::Unavailable { what, why } => {
+                let changed = match why {
+                    Some(why) => self.unavailable.insert(what, why.clone()) != Some(why),
+                    None => self.unavailable.remove(&what).is_some(),
+                };
+                (changed, vec![events::hostd(self)])
+            }
+        };
+        if !changed {
+            return Vec::new();
+        }
+        self.generation += 1;
+        self.complete(events, now)
+    }
+
+    /// Everything that is the case, told again.
+    pub fn heartbeat(&self, now: Timestamp) -> Vec<Event> {
+        let mut told = vec![events::hostd(self)];
+        told.extend(self.iommu.value().map(events::iommu).unwrap_or_default());
+        told.extend(self.gpus.value().map(events::gpus).unwrap_or_default());
+        told.extend(self.vms.values().map(events::vm));
+        told.extend(self.pools.value().map(events::pools).unwrap_or_default());
+        told.extend(self.services.value().map(events::services).unwrap_or_default());
+        self.complete(told, now)
+    }
+
+    /// Adds what every event of ours carries.
+    fn complete(&self, mut events: Vec<Event>, now: Timestamp) -> Vec<Event> {
+        for event in &mut events {
+            event.host = Some(self.host.clone());
+            event.time = Some(now);
+            event.ttl = Some(self.ttl);
+        }
+        events
+    }
+}
+
+/// Puts a fresh reading in place; says whether it differs, and its events.
+fn replace<T: PartialEq>(
+    reading: &mut Reading<T>,
+    value: T,
+    events: impl FnOnce(&T) -> Vec<Event>,
+) -> (bool, Vec<Event>) {
+    let events = events(&value);
+    let fresh = Reading::Known { value };
+    let changed = *reading != fresh;
+    *reading = fresh;
+    (changed, events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ask::view::VmState;
+
+    fn vm(state: VmState) -> Fact {
+        Fact::Vm(VmView {
+            name: "gaming".parse().unwrap(),
+            state,
+            since: Timestamp::from_secs(1),
+            reason: "asked".into(),
+            pid: None,
+            devices: Vec::new(),
+            step: String::new(),
+        })
+    }
+
+    #[test]
+    fn only_news_is_told_and_the_heartbeat_tells_all() {
+        let now = Timestamp::from_secs(100);
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
+        let told = snapshot.apply(vm(VmState::Running), now);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].host.as_deref(), Some("nas"));
+        assert_eq!(told[0].ttl, Some(10.0));
+        assert_eq!(told[0].time, Some(now));
+        assert_eq!(snapshot.generation, 1);
+
+        assert!(snapshot.apply(vm(VmState::Running), now).is_empty());
+        assert_eq!(snapshot.generation, 1);
+
+        let told = snapshot.heartbeat(now);
+        let services: Vec<_> = told.iter().filter_map(|e| e.service.as_deref()).collect();
+        assert_eq!(services, ["hostd", "vm gaming"]);
+    }
+
+    #[test]
+    fn what_is_unavailable_warns_until_it_is_back() {
+        let now = Timestamp::from_secs(100);
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
+        let bus = |why: Option<&str>| Fact::Unavailable {
+            what: "the system bus".into(),
+            why: why.map(Into::into),
+        };
+        assert_eq!(
+            snapshot.apply(bus(Some("no socket")), now)[0].state.as_deref(),
+            Some("warning")
+        );
+        assert!(snapshot.apply(bus(Some("no socket")), now).is_empty());
+        assert_eq!(snapshot.apply(bus(None), now)[0].state.as_deref(), Some("ok"));
+    }
+}

@@ -1,0 +1,138 @@
+//! `hostctl status`: everything that matters, one line each, worst first.
+
+use super::Snapshot;
+use super::events::{gpu_state, pool_summary, vm_severity};
+use crate::ask::view::{StatusLine, StatusView, VmState};
+use crate::base::{Reading, Severity};
+
+/// The snapshot at a glance.
+pub fn status(snapshot: &Snapshot) -> StatusView {
+    let mut lines = Vec::new();
+    lines.extend(iommu(snapshot));
+    section(&mut lines, "gpu", &snapshot.gpus, |view| view.gpus.iter().map(gpu).collect());
+    let vms = snapshot.vms.values().map(vm).collect();
+    worst_first(&mut lines, vms);
+    section(&mut lines, "pool", &snapshot.pools, |view| view.pools.iter().map(pool).collect());
+    section(&mut lines, "service", &snapshot.services, |view| {
+        view.services.iter().map(service).collect()
+    });
+    let missing = if snapshot.unavailable.is_empty() { Severity::Ok } else { Severity::Warning };
+    StatusView {
+        host: snapshot.host.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: snapshot.started,
+        generation: snapshot.generation,
+        health: lines.iter().map(|line| line.health).max().unwrap_or(Severity::Ok).max(missing),
+        lines,
+        unavailable: snapshot
+            .unavailable
+            .iter()
+            .map(|(what, why)| format!("{what}: {why}"))
+            .collect(),
+    }
+}
+
+fn line(kind: &str, name: &str, health: Severity, state: &str, summary: String) -> StatusLine {
+    StatusLine { kind: kind.into(), name: name.into(), health, state: state.into(), summary }
+}
+
+/// One kind's lines; where it could not be read, one line that says so.
+fn section<T>(
+    lines: &mut Vec<StatusLine>,
+    kind: &str,
+    reading: &Reading<T>,
+    each: impl FnOnce(&T) -> Vec<StatusLine>,
+) {
+    if let Some(why) = reading.why() {
+        lines.push(line(kind, "", Severity::Unknown, "unknown", why.to_owned()));
+    }
+    worst_first(lines, reading.value().map(each).unwrap_or_default());
+}
+
+fn worst_first(lines: &mut Vec<StatusLine>, mut more: Vec<StatusLine>) {
+    more.sort_by(|a, b| b.health.cmp(&a.health).then_with(|| a.name.cmp(&b.name)));
+    lines.append(&mut more);
+}
+
+/// Only worth a line when a card waits for it and it is not there.
+fn iommu(snapshot: &Snapshot) -> Option<StatusLine> {
+    let view = snapshot.iommu.value()?;
+    let why = view.notes.first().map_or("no IOMMU groups", String::as_str);
+    view.groups.is_empty().then(|| line("iommu", "", Severity::Warning, "off", why.to_owned()))
+}
+
+fn gpu(gpu: &crate::ask::view::GpuView) -> StatusLine {
+    let state = if gpu.bound { "bound" } else { "host" };
+    let (health, text) = match gpu.problems.as_slice() {
+        [] => (Severity::Ok, gpu_state(gpu)),
+        problems => (Severity::Critical, problems.join("; ")),
+    };
+    let text = if gpu.model.is_empty() { text } else { format!("{}: {text}", gpu.model) };
+    line("gpu", &gpu.name, health, state, text)
+}
+
+fn vm(vm: &crate::ask::view::VmView) -> StatusLine {
+    let doing = match vm.state {
+        VmState::Preparing | VmState::Starting | VmState::Stopping if !vm.step.is_empty() => {
+            format!("{} ({})", vm.reason, vm.step)
+        }
+        VmState::Off
+        | VmState::Preparing
+        | VmState::Starting
+        | VmState::Running
+        | VmState::Paused
+        | VmState::Stopping
+        | VmState::Crashed
+        | VmState::Failed => vm.reason.clone(),
+    };
+    line("vm", vm.name.as_str(), vm_severity(vm.state), vm.state.as_str(), doing)
+}
+
+fn pool(pool: &crate::ask::view::PoolView) -> StatusLine {
+    line("pool", &pool.name, pool.health, &pool.state, pool_summary(pool))
+}
+
+fn service(service: &crate::ask::view::ServiceView) -> StatusLine {
+    let state = match service.health {
+        Severity::Ok => "up",
+        Severity::Warning => "impaired",
+        Severity::Unknown => "unknown",
+        Severity::Critical => "down",
+    };
+    line("service", &service.name, service.health, state, service.message.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ask::view::{PoolView, PoolsView};
+    use crate::base::Timestamp;
+    use crate::state::Fact;
+
+    #[test]
+    fn unread_is_unknown_and_worst_comes_first() {
+        let now = Timestamp::from_secs(1);
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
+        let before = status(&snapshot);
+        assert_eq!(before.health, Severity::Unknown);
+        assert!(before.lines.iter().all(|line| line.health == Severity::Unknown));
+
+        let pool = |name: &str, health| PoolView {
+            name: name.into(),
+            state: "ONLINE".into(),
+            health,
+            tolerates: Some(1),
+            capacity: None,
+            scan: None,
+            findings: Vec::new(),
+            vdevs: Vec::new(),
+        };
+        let pools = vec![pool("fine", Severity::Ok), pool("sick", Severity::Critical)];
+        snapshot.apply(Fact::Pools(PoolsView { pools, notes: Vec::new() }), now);
+        let after = status(&snapshot);
+        assert_eq!(after.health, Severity::Critical);
+        let names: Vec<_> = after.lines.iter().filter(|l| l.kind == "pool").collect();
+        assert_eq!((names[0].name.as_str(), names[1].name.as_str()), ("sick", "fine"));
+        assert!(names[1].summary.contains("tolerates 1 more failure"));
+    }
+}
