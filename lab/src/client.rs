@@ -127,6 +127,29 @@ impl Client {
         input: &[u8],
         deadline: Duration,
     ) -> Result<Output> {
+        let mut streams = [Vec::new(), Vec::new()];
+        let mut truncated = false;
+        let (status, expired) = self.stream(command, env, input, deadline, |stream, body| {
+            let kept: &mut Vec<u8> = &mut streams[usize::from(stream == 2)];
+            let room = MAX_OUTPUT.saturating_sub(kept.len()).min(body.len());
+            truncated |= room < body.len();
+            kept.extend_from_slice(&body[..room]);
+            Ok(())
+        })?;
+        let [stdout, stderr] = streams.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Output { status, stdout, stderr, expired, truncated })
+    }
+
+    /// The same, with its output handed on as it comes (stream 1 or 2): the
+    /// status, and whether it was killed at its deadline.
+    pub fn stream(
+        &self,
+        command: &str,
+        env: &BTreeMap<String, String>,
+        input: &[u8],
+        deadline: Duration,
+        mut output: impl FnMut(u8, &[u8]) -> Result<()>,
+    ) -> Result<(i32, bool)> {
         let (id, replies) = self.open();
         let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         let end = Instant::now() + deadline + GRACE;
@@ -138,22 +161,12 @@ impl Client {
             self.send(&ToAgent::Data { id }, piece)?;
         }
         self.send(&ToAgent::End { id }, &[])?;
-        let mut streams = [Vec::new(), Vec::new()];
-        let mut truncated = false;
         loop {
             let (message, body) = self.reply(id, &replies, end)?;
             match message {
-                FromAgent::Out { stream, .. } => {
-                    let kept = &mut streams[usize::from(stream == 2)];
-                    let room = MAX_OUTPUT.saturating_sub(kept.len()).min(body.len());
-                    truncated |= room < body.len();
-                    kept.extend_from_slice(&body[..room]);
-                }
+                FromAgent::Out { stream, .. } => output(stream, &body)?,
                 FromAgent::Exit { code, signal, expired, .. } => {
-                    let [stdout, stderr] =
-                        streams.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-                    let status = code.unwrap_or(128 + signal.unwrap_or(0));
-                    return Ok(Output { status, stdout, stderr, expired, truncated });
+                    return Ok((code.unwrap_or(128 + signal.unwrap_or(0)), expired));
                 }
                 FromAgent::Error { message, .. } => bail!("{message}"),
                 other => bail!("the agent answers a command with {other:?}"),
