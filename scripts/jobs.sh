@@ -6,14 +6,15 @@
 #   finish NAME...                waits for these, telling what all are doing
 #   step NAME SECONDS COMMAND...  both, and ends the script when it fails
 #
-# Each job is a process group of its own and is ended as one.
+# Each job is a process group of its own and is ended as one. What it leaves
+# behind in other groups and sessions (a QEMU, a bus) is known by a mark in its
+# environment, and found by `sweep`.
 
 declare -A job_pid=() job_start=() job_limit=() job_status=() job_time=()
 job_order=()
 logs=${logs:-$target/logs}
 began=$SECONDS
-# Everything a job leaves behind carries this in its environment.
-export HOSTD_JOBS_ID="$$-$RANDOM$RANDOM"
+mark=$$-$RANDOM$RANDOM
 
 job() {
     local name=$1 limit=$2
@@ -28,6 +29,7 @@ job() {
         set +m
         trap - INT TERM EXIT
         set -o pipefail
+        export HOSTD_JOB=$mark/$name
         "$@"
     ) >"$logs/$name.log" 2>&1 </dev/null &
     job_pid[$name]=$!
@@ -56,6 +58,7 @@ look() {
             printf '\n%s has not ended after %s s, its deadline: ended by force\n' "$name" "$took" >>"$logs/$name.log"
             end_group "$pid"
             wait "$pid" 2>/dev/null || true
+            sweep "$name"
             job_status[$name]=124
         else
             continue
@@ -141,35 +144,39 @@ end_group() {
     kill -KILL -- "-$1" 2>/dev/null || true
 }
 
-# Ends every job, and whatever a job left behind in a group or session of its
-# own (a QEMU, a bus): it is known by the id in its environment.
+# Ends every job; with `sweep` after it nothing of them is left.
 end_jobs() {
-    local name pid i left
+    local name
     for name in "${job_order[@]}"; do
         running "$name" || continue
         end_group "${job_pid[$name]}"
         wait "${job_pid[$name]}" 2>/dev/null || true
     done
-    for i in TERM TERM KILL; do
+    [ -z "$keep_alive" ] || kill "$keep_alive" 2>/dev/null || true
+}
+
+# sweep [NAME]: ends the processes that carry the mark of this job, or of any.
+sweep() {
+    local signal pid left
+    for signal in TERM TERM KILL; do
         left=
-        for pid in $(marked); do
-            [ "$pid" != "$BASHPID" ] || continue
+        for pid in $(marked "${1:-}"); do
             left=1
-            kill "-$i" "$pid" 2>/dev/null || true
+            kill "-$signal" "$pid" 2>/dev/null || true
         done
         [ -n "$left" ] || break
         sleep 1
     done
-    [ -z "$keep_alive" ] || kill "$keep_alive" 2>/dev/null || true
 }
 
-# Processes of this user that carry our id and are not this shell's own helpers.
 marked() {
-    local file pid
+    local file pid environ
     for file in /proc/[0-9]*/environ; do
-        pid=${file#/proc/}
-        pid=${pid%/environ}
-        if [ "$pid" = $$ ] || [ ! -r "$file" ]; then continue; fi
-        if tr '\0' '\n' 2>/dev/null <"$file" | grep -qx "HOSTD_JOBS_ID=$HOSTD_JOBS_ID"; then echo "$pid"; fi
-    done 2>/dev/null
+        [ -r "$file" ] || continue
+        # The first bytes of a process may vanish while they are read.
+        { environ=$(tr '\0' '\n' <"$file"); } 2>/dev/null || continue
+        case $'\n'$environ in
+            *$'\n'"HOSTD_JOB=$mark/${1:-}"*) pid=${file#/proc/} && echo "${pid%/environ}" ;;
+        esac
+    done
 }
