@@ -27,11 +27,15 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// How long the bus may take to let us in.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Connects to a bus.
-pub(super) async fn connect(bus: &Bus) -> Result<Connection, String> {
+/// Connects to a bus, with the interfaces of a door if there is one.
+pub(super) async fn connect(bus: &Bus, door: Option<&Door>) -> Result<Connection, String> {
     let builder = match bus {
         Bus::System => connection::Builder::system(),
         Bus::Address(address) => connection::Builder::address(address.as_str()),
+    };
+    let builder = match door {
+        Some(door) => dbus::publish(builder, door),
+        None => builder,
     };
     match timeout(CONNECT, builder.build()).await {
         Ok(Ok(connection)) => Ok(connection),
@@ -103,12 +107,9 @@ fn tell(absent: &watch::Sender<Option<String>>, why: Option<String>) {
 
 /// Interfaces first, the name last: whoever sees the name is answered.
 async fn join(bus: &Bus, door: &Door) -> Result<Connection, String> {
-    let connection = connect(bus).await?;
-    let published = async {
-        dbus::publish(&connection, door).await?;
-        connection.request_name_with_flags(names::BUS, RequestNameFlags::DO_NOT_QUEUE).await
-    };
-    match timeout(CONNECT, published).await {
+    let connection = connect(bus, Some(door)).await?;
+    let named = connection.request_name_with_flags(names::BUS, RequestNameFlags::DO_NOT_QUEUE);
+    match timeout(CONNECT, named).await {
         Ok(Ok(_)) => Ok(connection),
         Ok(Err(zbus::Error::NameTaken)) => {
             Err(format!("another process owns the name {}", names::BUS))

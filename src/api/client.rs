@@ -205,7 +205,7 @@ impl DeadEnd {
 }
 
 async fn on_bus(bus: &Bus) -> Result<Client, DeadEnd> {
-    let connection = bus::connect(bus).await.map_err(DeadEnd::new)?;
+    let connection = bus::connect(bus, None).await.map_err(DeadEnd::new)?;
     let owned = within(CONNECT, async {
         connection
             .call_method(

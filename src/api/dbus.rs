@@ -5,6 +5,7 @@
 //! in its comment prints with `--json`. Their shape is in `ask/view.rs`.
 //! Errors are in `wire.rs`. `snapshots/` pins the whole of it.
 
+use zbus::connection::Builder;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, interface};
@@ -233,17 +234,17 @@ impl Event {
     }
 }
 
-/// Puts all interfaces on a connection's object.
-pub async fn publish(connection: &Connection, door: &Door) -> zbus::Result<()> {
-    let server = connection.object_server();
-    server.at(names::OBJECT, Host(door.clone())).await?;
-    server.at(names::OBJECT, Iommu(door.clone())).await?;
-    server.at(names::OBJECT, Gpu(door.clone())).await?;
-    server.at(names::OBJECT, Vm(door.clone())).await?;
-    server.at(names::OBJECT, Pool(door.clone())).await?;
-    server.at(names::OBJECT, Service(door.clone())).await?;
-    server.at(names::OBJECT, Event(door.clone())).await?;
-    Ok(())
+/// A connection with all interfaces on its object. They are there before the
+/// first message is read: one that comes earlier would never be answered.
+pub fn publish<'a>(builder: Builder<'a>, door: &Door) -> Builder<'a> {
+    builder
+        .serve_at(names::OBJECT, Host(door.clone()))
+        .serve_at(names::OBJECT, Iommu(door.clone()))
+        .serve_at(names::OBJECT, Gpu(door.clone()))
+        .serve_at(names::OBJECT, Vm(door.clone()))
+        .serve_at(names::OBJECT, Pool(door.clone()))
+        .serve_at(names::OBJECT, Service(door.clone()))
+        .serve_at(names::OBJECT, Event(door.clone()))
 }
 
 /// Tells a change to whoever listens on this connection.

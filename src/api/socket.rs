@@ -140,14 +140,10 @@ async fn serve(
 
 async fn greet(stream: UnixStream, peer: Peer, door: &Door) -> zbus::Result<Connection> {
     let (bounded, flow) = Bounded::new(stream);
-    let connection = connection::Builder::socket(bounded)
-        .server(Guid::generate())
-        .p2p()
-        .user_id(peer.uid)
-        .build()
-        .await?;
+    let builder =
+        connection::Builder::socket(bounded).server(Guid::generate()).p2p().user_id(peer.uid);
+    let connection = dbus::publish(builder, door).build().await?;
     flow.greeted();
-    dbus::publish(&connection, door).await?;
     Ok(connection)
 }
 
@@ -309,27 +305,37 @@ mod tests {
         panic!("the place is not given back");
     }
 
+    /// What zbus as a client would send, for one who does not wait.
+    fn greeting() -> Vec<u8> {
+        let uid = nix::unistd::geteuid().to_string();
+        let hex: Vec<_> = uid.bytes().map(|b| format!("{b:02x}")).collect();
+        format!("\0AUTH EXTERNAL {}\r\nBEGIN\r\n", hex.concat()).into_bytes()
+    }
+
+    fn call(serial: u32) -> Vec<u8> {
+        let call = zbus::Message::method_call(names::OBJECT, "Log").interface(names::VM);
+        let mut call = call.build(&("gaming", false)).unwrap().data().to_vec();
+        call[8..12].copy_from_slice(&serial.to_ne_bytes());
+        call
+    }
+
+    #[tokio::test]
+    async fn a_call_that_comes_with_the_greeting_is_answered() {
+        let served = Served::new(Rule::new(|_| Ok(true))).await;
+        for _ in 0..50 {
+            let mut raw = UnixStream::connect(served.path()).await.unwrap();
+            raw.write_all(&[greeting(), call(1)].concat()).await.unwrap();
+            // The log is 256 KiB; what is said before it is short.
+            let mut some = vec![0; 200 << 10];
+            timeout(Duration::from_secs(5), raw.read_exact(&mut some)).await.unwrap().unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn a_peer_that_does_not_read_is_not_read_from() {
         let served = Served::new(Rule::new(|_| Ok(true))).await;
-        let stream = std::os::unix::net::UnixStream::connect(served.path()).unwrap();
-        let mut raw = tokio::net::UnixStream::from_std({
-            stream.set_nonblocking(true).unwrap();
-            stream
-        })
-        .unwrap();
-        let uid = hex(&nix::unistd::geteuid().to_string());
-        raw.write_all(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes()).await.unwrap();
-        let call = |serial: u32| {
-            let mut call = zbus::Message::method_call(names::OBJECT, "Log")
-                .interface(names::VM)
-                .build(&("gaming", false))
-                .unwrap()
-                .data()
-                .to_vec();
-            call[8..12].copy_from_slice(&serial.to_ne_bytes());
-            call
-        };
+        let mut raw = UnixStream::connect(served.path()).await.unwrap();
+        raw.write_all(&greeting()).await.unwrap();
         // Each is answered by 256 KiB that nobody reads.
         let mut sent = 0;
         for serial in 1..200_000 {
@@ -341,14 +347,6 @@ mod tests {
         }
         assert!(sent < 2_000, "{sent} calls were taken");
         assert!(served.client().await.ask(&Ask::VmList).await.is_ok());
-    }
-
-    fn hex(text: &str) -> String {
-        use std::fmt::Write;
-        text.bytes().fold(String::new(), |mut hex, b| {
-            write!(hex, "{b:02x}").unwrap();
-            hex
-        })
     }
 
     #[tokio::test]
