@@ -144,8 +144,10 @@ fn endless_output_is_bounded() {
     let pool = judged(&rows);
     assert!(pool.vdevs[0].children.len() < 5000);
     assert_eq!(pool.health, Severity::Unknown);
-    let deep: String =
-        (0..3000).map(|at| format!("\t{}a  ONLINE 0 0 0\n", " ".repeat(at))).collect();
+    let mut deep = String::new();
+    for at in 0..3000 {
+        deep.extend(["\t", &" ".repeat(at), "a  ONLINE 0 0 0\n"]);
+    }
     judge_capture(&format!("pool: tank\nconfig:\n{deep}"));
     judge_capture(&format!("{}{}", "{\"pools\":".repeat(5000), "}".repeat(5000)));
 }
