@@ -411,3 +411,12 @@ async fn capacity_and_errors_remember() {
     let tank = lab.tank().await;
     assert_eq!(codes(&tank), [(Severity::Ok, "device-errors")]);
 }
+
+/// The daemon runs it as a task of its own.
+#[test]
+fn rounds_can_be_spawned() {
+    fn spawnable<T: Send>(_: T) {}
+    let lab = Lab::new();
+    let mut observer = Observer::new(lab.fake.host(), Pools::default());
+    spawnable(observer.round());
+}
