@@ -13,7 +13,7 @@
 //!
 //! - [`probe`]: connects, asks, and says which layer failed; read this first
 //! - [`smb`], [`afp`]: the bytes, pure
-//! - [`unit`]: what systemd says of the unit; parse and judgement are pure
+//! - [`unit`](mod@unit): what systemd says of the unit; parse and judgement are pure
 //! - [`path`]: the backing folder, in a child that can be killed
 //! - [`judge`]: layers to one view, pure
 //! - [`observer`]: who is due, concurrently, never waiting for the slow

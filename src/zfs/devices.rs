@@ -217,10 +217,11 @@ fn leaf(place: &Place, leaf: &Vdev, partner: Option<&Vdev>) -> Option<FindingVie
     let partner = partner.map_or(String::new(), |by| format!("; {} takes its place", by.name));
     let message = format!("{} {what}{partner}; {left}", leaf.name);
     // A device that is being replaced needs nothing typed but patience.
-    let advice = if partner.is_empty() {
-        advice
+    let under_way = place.pool.resilvering() || place.pool.rebuilding(&place.top.name);
+    let advice = if !partner.is_empty() && under_way {
+        format!("wait for the resilver; if that does not help, {advice}")
     } else {
-        format!("wait for the resilver; otherwise {advice}")
+        advice
     };
     Some(finding(severity, code, &leaf.name, message, advice))
 }

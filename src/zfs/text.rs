@@ -3,7 +3,7 @@
 //! Facts: a pool is a list of `key: value` sections, whose further lines begin
 //! with a tab; `config:` is a table, where two more blanks are one level
 //! deeper. A class begins with its word alone on a line. Its scan lines are
-//! read by [`scan`](super::scan).
+//! read by [`scan`].
 
 use jiff::tz::TimeZone;
 

@@ -83,6 +83,7 @@ fn sound(pool: &PoolView) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn any_text(text in "\\PC{0,400}") {
         judge_capture(&text).pools.iter().for_each(sound);
@@ -138,7 +139,7 @@ proptest! {
 #[test]
 fn endless_output_is_bounded() {
     let mut rows = String::from(HEALTHY_TEXT.split("\nerrors").next().unwrap());
-    for _ in 0..200_000 {
+    for _ in 0..110_000 {
         rows += "\t    /vdevs/f2  ONLINE       0     0     0\n";
     }
     let pool = judged(&rows);
