@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod host;
 pub mod local;
+pub mod media;
 pub mod passthrough;
 pub mod query;
 pub mod riemann;

@@ -1,4 +1,5 @@
-//! The judgement of vdevs: what is lost and what is suspect. Pure. Codes are listed in [`judge`](super::judge).
+//! The judgement of vdevs: what is lost and what is suspect. Pure. Codes are
+//! listed in [`judge`](super::judge).
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -117,7 +118,8 @@ fn top_level(place: &Place, found: &mut Vec<FindingView>) {
     };
     let name = typed(&pool.name);
     let advice = format!(
-        "reconnect as many of its devices as possible, then `zpool clear {name}`; otherwise restore from backup"
+        "reconnect as many of its devices as possible, then `zpool clear {name}`; otherwise \
+         restore from backup"
     );
     found.push(finding(severity, code, &top.name, message, advice));
 }
@@ -144,11 +146,13 @@ fn leaf(place: &Place, leaf: &Vdev, partner: Option<&Vdev>) -> Option<FindingVie
         State::Online => return None,
         State::Degraded => {
             let message = format!(
-                "{} has had too many errors or slow I/Os ({}); it still serves, so redundancy is intact but suspect",
+                "{} has had too many errors or slow I/Os ({}); it still serves, so redundancy is \
+                 intact but suspect",
                 leaf.name, leaf.errors
             );
             let advice = format!(
-                "check its SMART values, cable and power; then `zpool clear {pool} {device}`, or {replace}"
+                "check its SMART values, cable and power; then `zpool clear {pool} {device}`, or \
+                 {replace}"
             );
             return Some(finding(
                 Severity::Warning,
@@ -167,7 +171,8 @@ fn leaf(place: &Place, leaf: &Vdev, partner: Option<&Vdev>) -> Option<FindingVie
             "device-missing",
             format!("is missing{was}"),
             format!(
-                "check its cable and power, then `zpool online {pool} {device}`; if it is dead, {replace}"
+                "check its cable and power, then `zpool online {pool} {device}`; if it is dead, \
+                 {replace}"
             ),
         ),
         State::Faulted => (
@@ -212,10 +217,11 @@ fn leaf(place: &Place, leaf: &Vdev, partner: Option<&Vdev>) -> Option<FindingVie
     let partner = partner.map_or(String::new(), |by| format!("; {} takes its place", by.name));
     let message = format!("{} {what}{partner}; {left}", leaf.name);
     // A device that is being replaced needs nothing typed but patience.
-    let advice = if partner.is_empty() {
-        advice
+    let under_way = place.pool.resilvering() || place.pool.rebuilding(&place.top.name);
+    let advice = if !partner.is_empty() && under_way {
+        format!("wait for the resilver; if that does not help, {advice}")
     } else {
-        format!("wait for the resilver; otherwise {advice}")
+        advice
     };
     Some(finding(severity, code, &leaf.name, message, advice))
 }

@@ -1,4 +1,4 @@
-//! `zpool status -j --json-int` (OpenZFS 2.3 and later) to [`Pool`]s. Pure.
+//! `zpool status -j --json-int` (2.3 and later) to [`Pool`]s. Pure.
 //!
 //! Facts: `pools.<name>` holds the pool; `vdevs` in it holds the root, whose
 //! `vdevs` are the normal top-level vdevs; the other classes are siblings of
@@ -149,13 +149,12 @@ impl Reader<'_> {
     fn vdevs(&mut self, vdevs: &Object, class: Class, depth: usize) -> Vec<Vdev> {
         let mut kept = Vec::new();
         for (name, value) in vdevs {
-            match value.as_object() {
-                Some(object) => kept.extend(self.vdev(name, object, class, depth)),
-                None => {
-                    // It stays in the tree, in no known state.
-                    self.pool.reject_vdev(&format!("{name}: {}", shown(value)));
-                    kept.push(Vdev::new(name, class));
-                }
+            if let Some(object) = value.as_object() {
+                kept.extend(self.vdev(name, object, class, depth));
+            } else {
+                // It stays in the tree, in no known state.
+                self.pool.reject_vdev(&format!("{name}: {}", shown(value)));
+                kept.push(Vdev::new(name, class));
             }
         }
         kept

@@ -59,7 +59,10 @@ pub fn judge(facts: &Facts) -> PoolView {
     notices(pool, &mut found);
     space(facts, &mut found);
     unknowns(pool, tolerates, &mut found);
-    found.extend(state_finding(&pool.name, state, pool, &found));
+    // First among equals: the state of the whole.
+    if let Some(finding) = state_finding(&pool.name, state, pool, &found) {
+        found.insert(0, finding);
+    }
     view::pool(pool, state, &tolerances, tolerates, capacity(facts), found)
 }
 
@@ -122,7 +125,8 @@ pub fn state_finding(
 fn data_errors(pool: &Pool, found: &mut Vec<FindingView>) {
     let name = typed(&pool.name);
     let advice = format!(
-        "`zpool status -v {name}` as root lists the files; restore them from backup, then `zpool scrub {name}` twice"
+        "`zpool status -v {name}` as root lists the files; restore them from backup, then `zpool \
+         scrub {name}` twice"
     );
     match pool.error_count {
         Some(0) => {}
@@ -261,7 +265,8 @@ fn space(facts: &Facts, found: &mut Vec<FindingView>) {
             fraction * 100.0
         );
         let advice = format!(
-            "delete data and snapshots (`zfs list -t snapshot -o name,used -s used -r {}`) or add disks",
+            "delete data and snapshots (`zfs list -t snapshot -o name,used -s used -r {}`) or \
+             add disks",
             typed(name)
         );
         found.push(finding(severity, code, name, message, advice));

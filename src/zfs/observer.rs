@@ -288,22 +288,19 @@ impl Observer {
             },
         }
         let kstat = watched.kstat.as_deref().ok();
-        let mut pool = match &watched.latest {
-            Some((reading, ..)) => {
-                let usage = reading.usage.as_ref();
-                let (pool, memory) = (&reading.pool, &watched.memory);
-                let facts = Facts { pool, kstat, usage: usage.ok(), memory, now };
-                if judge::capacity(&facts).is_none() {
-                    doubts.extend(usage.err().cloned().map(Doubt::NoCapacity));
-                }
-                judge::judge(&facts)
+        let mut pool = if let Some((reading, ..)) = &watched.latest {
+            let usage = reading.usage.as_ref();
+            let (pool, memory) = (&reading.pool, &watched.memory);
+            let facts = Facts { pool, kstat, usage: usage.ok(), memory, now };
+            if judge::capacity(&facts).is_none() {
+                doubts.extend(usage.err().cloned().map(Doubt::NoCapacity));
             }
-            None => {
-                let pool = Pool { name: name.to_owned(), ..Pool::default() };
-                let state = kstat.unwrap_or("UNKNOWN");
-                let finding = judge::state_finding(name, state, &pool, &[]);
-                view::bare(name, state, finding.into_iter().collect())
-            }
+            judge::judge(&facts)
+        } else {
+            let pool = Pool { name: name.to_owned(), ..Pool::default() };
+            let state = kstat.unwrap_or("UNKNOWN");
+            let finding = judge::state_finding(name, state, &pool, &[]);
+            view::bare(name, state, finding.into_iter().collect())
         };
         let since = watched.latest.as_ref().map(|(_, _, at)| *at);
         pool.findings.extend(doubts.iter().map(|doubt| judge::doubt(name, doubt, since)));

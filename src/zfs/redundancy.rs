@@ -86,6 +86,8 @@ fn tolerance(pool: &Pool, top: &Vdev, known: &Known, hidden: bool) -> Tolerance 
 fn layout(top: &Vdev) -> Option<u32> {
     let copies = || u32::try_from(top.children.len()).unwrap_or(u32::MAX).saturating_sub(1);
     match &top.kind {
+        // A device has no members: this is something else.
+        Kind::Disk | Kind::File if !top.children.is_empty() => None,
         Kind::Disk | Kind::File | Kind::Missing | Kind::Dspare
         // A single device being replaced has two copies only for the moment.
         | Kind::Replacing | Kind::Spare => Some(0),
@@ -117,8 +119,9 @@ fn copy(pool: &Pool, top: &Vdev, member: &Vdev, known: &Known) -> Copy {
         return match &member.state {
             State::Online | State::Degraded if incomplete(pool, top, member, known) => Copy::Lost,
             State::Online | State::Degraded => Copy::Whole,
-            State::Faulted | State::Offline | State::Removed => Copy::Lost,
-            State::CantOpen | State::Closed => Copy::Lost,
+            State::Faulted | State::Offline | State::Removed | State::CantOpen | State::Closed => {
+                Copy::Lost
+            }
             State::InUse | State::Avail | State::Other(_) => Copy::Unknown,
         };
     }

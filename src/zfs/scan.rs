@@ -150,7 +150,8 @@ mod tests {
         let canceled = scan("scrub canceled on Sun Nov 22 17:08:30 2026").scan.unwrap();
         assert_eq!((canceled.state, canceled.progress), (ScanState::Canceled, None));
         let rebuilt = scan(
-            "resilver (mirror-0) in progress since Sun Nov 22 17:06:29 2026 0B / 1G scanned, 0B / 1G \
+            "resilver (mirror-0) in progress since Sun Nov 22 17:06:29 2026 0B / 1G scanned, 0B \
+             / 1G \
              issued 0B resilvered, 1.50% done, no estimated completion time",
         );
         assert_eq!(rebuilt.rebuilds[0].vdev, "mirror-0");

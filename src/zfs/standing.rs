@@ -33,7 +33,8 @@ pub fn single_devices(pool: &Pool, tolerances: &[Option<Tolerance>], found: &mut
             _ => format!("the {} class of ", class.as_str()),
         };
         let message = format!(
-            "{class_is}{} is on a single device without redundancy ({names}): when it fails the whole pool is lost, so {} tolerates 0 failures whatever else it has",
+            "{class_is}{} is on a single device without redundancy ({names}): when it fails the \
+             whole pool is lost, so {} tolerates 0 failures whatever else it has",
             pool.name, pool.name
         );
         let advice = format!(
@@ -55,35 +56,7 @@ pub fn spares(pool: &Pool, tolerances: &[Option<Tolerance>], found: &mut Vec<Fin
         match &spare.state {
             // ONLINE: at rest, in the words of a listing.
             State::Avail | State::Online => {}
-            State::InUse => {
-                let advice;
-                let message = match replaced_by(pool, tolerances, spare) {
-                    Some((failed, top, tolerance)) => {
-                        advice = format!(
-                            "`zpool replace {name} {} NEW-DISK` gives the spare back; `zpool detach {name} {}` keeps it in place",
-                            typed(&failed.name),
-                            typed(&failed.name)
-                        );
-                        let now = tolerance.and_then(|t| t.now);
-                        let t = now.map_or("an unknown number of failures".to_owned(), failures);
-                        format!(
-                            "spare {} stands in for {} in {}, which tolerates {t}",
-                            spare.name, failed.name, top.name
-                        )
-                    }
-                    None => {
-                        advice = String::new();
-                        format!("spare {} is in use by another pool", spare.name)
-                    }
-                };
-                found.push(finding(
-                    Severity::Warning,
-                    "spare-in-use",
-                    &spare.name,
-                    message,
-                    advice,
-                ));
-            }
+            State::InUse => found.push(at_work(pool, tolerances, spare)),
             state => {
                 let message =
                     format!("spare {} is {}: it cannot stand in", spare.name, state.shown());
@@ -100,6 +73,27 @@ pub fn spares(pool: &Pool, tolerances: &[Option<Tolerance>], found: &mut Vec<Fin
         let advice = format!("`zpool add {name} spare NEW-DISK`");
         found.push(finding(Severity::Warning, "no-spares-left", &pool.name, message, advice));
     }
+}
+
+fn at_work(pool: &Pool, tolerances: &[Option<Tolerance>], spare: &Vdev) -> FindingView {
+    let (message, advice) = match replaced_by(pool, tolerances, spare) {
+        Some((failed, top, tolerance)) => {
+            let now = tolerance.and_then(|t| t.now);
+            let left = now.map_or("an unknown number of failures".to_owned(), failures);
+            let message = format!(
+                "spare {} stands in for {} in {}, which tolerates {left}",
+                spare.name, failed.name, top.name
+            );
+            let (name, device) = (typed(&pool.name), typed(&failed.name));
+            let advice = format!(
+                "`zpool replace {name} {device} NEW-DISK` gives the spare back; \
+                 `zpool detach {name} {device}` keeps it in place"
+            );
+            (message, advice)
+        }
+        None => (format!("spare {} is in use by another pool", spare.name), String::new()),
+    };
+    finding(Severity::Warning, "spare-in-use", &spare.name, message, advice)
 }
 
 /// The device for which a spare stands in, and its top-level vdev.
@@ -151,7 +145,8 @@ pub fn counters(pool: &Pool, memory: &Memory, now: Instant, found: &mut Vec<Find
                 (Severity::Ok, message)
             };
             let advice = format!(
-                "check SMART values and cable; `zpool clear {name} {device}` when the cause is gone, then `zpool scrub {name}`"
+                "check SMART values and cable; `zpool clear {name} {device}` when the cause is \
+                 gone, then `zpool scrub {name}`"
             );
             found.push(finding(severity, "device-errors", &vdev.name, message, advice));
         }
@@ -166,7 +161,8 @@ pub fn counters(pool: &Pool, memory: &Memory, now: Instant, found: &mut Vec<Find
         }
         if let Some((configured, native)) = vdev.ashift {
             let message = format!(
-                "{} is used with blocks of 2^{configured} bytes but has 2^{native}: writes are slower",
+                "{} is used with blocks of 2^{configured} bytes but has 2^{native}: writes are \
+                 slower",
                 vdev.name
             );
             found.push(finding(
@@ -180,7 +176,8 @@ pub fn counters(pool: &Pool, memory: &Memory, now: Instant, found: &mut Vec<Find
     }
     if recent > 1 {
         let message = format!(
-            "{recent} devices of {} have errors at once: rather a cable, controller, power supply or memory than the disks",
+            "{recent} devices of {} have errors at once: rather a cable, controller, power \
+             supply or memory than the disks",
             pool.name
         );
         let advice = "check what these devices have in common before replacing any".to_owned();

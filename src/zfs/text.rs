@@ -3,7 +3,7 @@
 //! Facts: a pool is a list of `key: value` sections, whose further lines begin
 //! with a tab; `config:` is a table, where two more blanks are one level
 //! deeper. A class begins with its word alone on a line. Its scan lines are
-//! read by [`scan`](super::scan).
+//! read by [`scan`].
 
 use jiff::tz::TimeZone;
 
@@ -113,8 +113,11 @@ impl<'a> Section<'a> {
             ("config", false) => self.table.line(&mut self.pool, line),
             // Blank lines, and sections that say nothing about health.
             _ if value.is_empty() => {}
-            ("errors" | "scrub" | "scan warning" | "remove" | "expand" | "checkpoint", _)
-            | ("condense" | "dedup", _) => {}
+            (
+                "errors" | "scrub" | "scan warning" | "remove" | "expand" | "checkpoint"
+                | "condense" | "dedup",
+                _,
+            ) => {}
             _ => self.pool.reject(value),
         }
     }
@@ -255,7 +258,13 @@ impl Table {
         while self.open.len() > depth {
             let Some(child) = self.open.pop() else { return };
             match self.open.last_mut() {
-                Some(parent) => parent.children.push(child),
+                Some(parent) => {
+                    if matches!(parent.kind, Kind::Disk | Kind::File) {
+                        // It has members, so it is a kind that is not known here.
+                        parent.kind = Kind::Other(parent.name.clone());
+                    }
+                    parent.children.push(child);
+                }
                 None => pool.vdevs.push(child),
             }
         }

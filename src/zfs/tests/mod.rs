@@ -25,10 +25,7 @@ pub const SPARE_TEXT: &str = include_str!("../../../tests/fixtures/zpool/11-spar
 /// The text of a pool `tank` whose table has these rows, each a name and
 /// state, and perhaps counters and notes; indented by two from the top level.
 pub fn text(state: &str, head: &str, rows: &[&str]) -> String {
-    let mut text = format!("  pool: tank\n state: {state}\n{head}config:\n\n");
-    text +=
-        &format!("\t{:<30}  {:<8} {:>5} {:>5} {:>5}\n", "NAME", "STATE", "READ", "WRITE", "CKSUM");
-    text += &format!("\t{:<30}  {state:<8}     0     0     0\n", "tank");
+    let mut rows_text = Vec::new();
     let mut spares = false;
     for row in rows {
         let indent = row.len() - row.trim_start().len();
@@ -36,7 +33,7 @@ pub fn text(state: &str, head: &str, rows: &[&str]) -> String {
         let (name, state) = (words.next().unwrap(), words.next());
         let name = format!("{}{name}", " ".repeat(indent));
         let Some(state) = state else {
-            text += &format!("\t{name}\t\n");
+            rows_text.push(format!("\t{name}\t\n"));
             spares = name == "spares";
             continue;
         };
@@ -45,9 +42,20 @@ pub fn text(state: &str, head: &str, rows: &[&str]) -> String {
             let numbers = rest.starts_with(|c: char| c.is_ascii_digit());
             if numbers { format!(" {rest}") } else { format!("{counters}  {rest}") }
         });
-        text += &format!("\t{name:<30}  {state:<8}{rest}\n");
+        rows_text.push(format!("\t{name:<30}  {state:<8}{rest}\n"));
     }
-    text + "\nerrors: No known data errors\n"
+    format!(
+        "  pool: tank\n state: {state}\n{head}config:\n\n\
+         \t{:<30}  {:<8} {:>5} {:>5} {:>5}\n\
+         \t{:<30}  {state:<8}     0     0     0\n{}\nerrors: No known data errors\n",
+        "NAME",
+        "STATE",
+        "READ",
+        "WRITE",
+        "CKSUM",
+        "tank",
+        rows_text.concat()
+    )
 }
 
 /// The only pool of a capture.

@@ -1,1 +1,422 @@
-//! To be written.
+//! The observer on a fake machine: what it asks when, and what it says while
+//! `zpool` does not answer.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::*;
+use crate::config::Pools;
+use crate::host::fake::FakeHost;
+use crate::host::run::{Command, Exit, Output, RunError, Running, Started};
+use crate::host::{Host, Runner};
+use crate::zfs::Observer;
+
+/// A `zpool` that can be told to hang, pool by pool, and to be of an old version.
+#[derive(Default)]
+struct Zpool {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    asked: Vec<String>,
+    answers: Vec<(String, String)>,
+    hanging: BTreeSet<String>,
+    old: bool,
+    fails: Option<String>,
+    stuck: usize,
+    deadline: bool,
+}
+
+impl Zpool {
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
+        self.changed.notify_waiters();
+    }
+
+    /// Answers commands that begin so.
+    fn says(&self, begins: &str, text: &str) {
+        self.set(|state| state.answers.insert(0, (begins.to_owned(), text.to_owned())));
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unwrap().asked)
+    }
+
+    fn answer(state: &State, command: &Command) -> Result<Output, RunError> {
+        let text = command.to_string();
+        let end = |code, stdout: &str, stderr: &str| Output {
+            exit: Exit::Code(code),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
+        if let Some(stderr) = &state.fails {
+            return Ok(end(1, "", stderr));
+        }
+        if state.deadline {
+            let deadline = command.deadline;
+            return Err(RunError::Deadline { command: text, deadline, stuck: state.stuck > 0 });
+        }
+        if state.old && text.contains(" -j") {
+            return Ok(end(2, "", "invalid option 'j'\nusage:\n"));
+        }
+        let found = state.answers.iter().find(|(begins, _)| text.starts_with(begins));
+        Ok(found.map_or(end(1, "", "no such pool"), |(_, stdout)| end(0, stdout, "")))
+    }
+}
+
+impl Runner for Zpool {
+    fn run(&self, command: Command) -> Running<'_> {
+        self.state.lock().unwrap().asked.push(command.to_string());
+        Box::pin(async move {
+            loop {
+                let mut changed = std::pin::pin!(self.changed.notified());
+                changed.as_mut().enable();
+                {
+                    let state = self.state.lock().unwrap();
+                    let pool = command.args.last().unwrap().to_str().unwrap();
+                    if !state.hanging.contains(pool) {
+                        return Self::answer(&state, &command);
+                    }
+                }
+                changed.await;
+            }
+        })
+    }
+
+    fn start(&self, command: Command, _log: PathBuf) -> Result<Started, RunError> {
+        panic!("{command} would outlive us");
+    }
+
+    fn stuck(&self) -> usize {
+        self.state.lock().unwrap().stuck
+    }
+}
+
+const LIST: &str = "tank\t1000\t410\t590\t41\t5\tONLINE\t10044224727666098230\n";
+
+struct Lab {
+    fake: FakeHost,
+    zpool: Arc<Zpool>,
+    observer: Observer,
+    _dir: tempfile::TempDir,
+}
+
+impl Lab {
+    /// A machine with the healthy pool `tank`, which is expected.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeHost::new(dir.path());
+        let zpool = Arc::new(Zpool::default());
+        let host = Host { runner: Arc::clone(&zpool) as Arc<dyn Runner>, ..fake.host() };
+        fake.file("/proc/spl/kstat/zfs/arcstats", "1 2 3\n").unwrap();
+        let observer = Observer::new(host, Pools { expected: vec!["tank".into()] });
+        let lab = Self { fake, zpool, observer, _dir: dir };
+        lab.kstat("tank", "ONLINE");
+        lab.zpool.says("zpool status -j --json-int tank", HEALTHY);
+        lab.zpool.says("zpool status -pP", HEALTHY_TEXT);
+        lab.zpool.says("zpool list -Hp -o name,size,alloc,free,capacity,frag,health,guid", LIST);
+        lab
+    }
+
+    fn kstat(&self, pool: &str, word: &str) {
+        self.fake.file(&format!("/proc/spl/kstat/zfs/{pool}/state"), format!("{word}\n")).unwrap();
+    }
+
+    /// A second later.
+    async fn round(&mut self) -> Vec<PoolView> {
+        self.fake.clock.advance(Duration::from_secs(1));
+        self.observer.round().await.pools
+    }
+
+    async fn tank(&mut self) -> PoolView {
+        let mut pools = self.round().await;
+        pools.remove(pools.iter().position(|pool| pool.name == "tank").unwrap())
+    }
+}
+
+#[tokio::test]
+async fn asks_at_once_then_only_when_facts_are_old() {
+    let mut lab = Lab::new();
+    let tank = lab.tank().await;
+    assert_eq!((tank.health, tank.tolerates, tank.capacity), (Severity::Ok, Some(2), Some(0.41)));
+    assert_eq!(lab.zpool.asked().len(), 2);
+    for _ in 0..29 {
+        assert_eq!(lab.tank().await.health, Severity::Ok);
+    }
+    assert_eq!(lab.zpool.asked(), Vec::<String>::new());
+    lab.round().await;
+    assert_eq!(lab.zpool.asked()[0], "zpool status -j --json-int tank");
+    lab.observer.poke();
+    lab.round().await;
+    assert_eq!(lab.zpool.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_kstat_that_changes_is_followed_at_once() {
+    let mut lab = Lab::new();
+    lab.round().await;
+    lab.zpool.asked();
+    lab.kstat("tank", "DEGRADED");
+    lab.zpool.says("zpool status -j --json-int tank", REPLACING);
+    let tank = lab.tank().await;
+    assert_eq!((tank.health, tank.tolerates), (Severity::Critical, Some(0)));
+    assert_eq!(tank.state, "DEGRADED");
+    assert_eq!(lab.zpool.asked().len(), 2);
+    // A scan runs: every five seconds.
+    for _ in 0..4 {
+        lab.round().await;
+    }
+    assert_eq!(lab.zpool.asked().len(), 0);
+    lab.round().await;
+    assert_eq!(lab.zpool.asked().len(), 2);
+    lab.kstat("tank", "ONLINE");
+    lab.zpool.says("zpool status -j --json-int tank", HEALTHY);
+    assert_eq!(lab.tank().await.health, Severity::Ok);
+}
+
+#[tokio::test]
+async fn a_hanging_zpool_is_told_and_does_not_hold_up_the_others() {
+    let mut lab = Lab::new();
+    lab.kstat("media", "DEGRADED");
+    lab.zpool.says("zpool status -j --json-int media", SPARE);
+    assert_eq!(lab.tank().await.health, Severity::Ok);
+    lab.zpool.set(|state| {
+        state.hanging.insert("tank".into());
+    });
+    lab.observer.poke();
+    lab.zpool.asked();
+    let start = std::time::Instant::now();
+    let pools = lab.round().await;
+    assert!(start.elapsed() < Duration::from_secs(2));
+    // A moment is nothing yet; the other pool has been read.
+    assert_eq!((pools[0].health, pools[1].health), (Severity::Warning, Severity::Ok));
+    for _ in 0..3 {
+        lab.round().await;
+    }
+    let tank = lab.tank().await;
+    assert_eq!(tank.health, Severity::Unknown);
+    assert!(found(&tank, "zpool-hangs").message.contains("what is shown is of 2026"));
+    assert_eq!(tank.tolerates, Some(2));
+    // One child at most, whatever happens.
+    lab.observer.poke();
+    lab.kstat("tank", "DEGRADED");
+    let tank = lab.tank().await;
+    assert_eq!(
+        codes(&tank),
+        [(Severity::Unknown, "zpool-hangs"), (Severity::Warning, "pool-degraded")]
+    );
+    lab.fake.clock.advance(Duration::from_secs(300));
+    lab.round().await;
+    let asked = lab.zpool.asked();
+    assert_eq!(
+        asked.iter().filter(|c| c.starts_with("zpool status") && c.ends_with("tank")).count(),
+        1
+    );
+    // Recovered.
+    lab.zpool.set(|state| state.hanging.clear());
+    lab.kstat("tank", "ONLINE");
+    lab.round().await;
+    assert_eq!(lab.tank().await.health, Severity::Ok);
+}
+
+#[tokio::test]
+async fn suspended_overrides_everything_at_once_even_while_zpool_hangs() {
+    let mut lab = Lab::new();
+    lab.round().await;
+    lab.zpool.set(|state| {
+        state.hanging.insert("tank".into());
+    });
+    lab.kstat("tank", "SUSPENDED");
+    let tank = lab.tank().await;
+    assert_eq!((tank.state.as_str(), tank.health), ("SUSPENDED", Severity::Critical));
+    assert_eq!(tank.findings[0].code, "pool-suspended");
+    // The status that a running resilver masks does not hide it either.
+    lab.zpool.says("zpool status -j --json-int tank", REPLACING);
+    lab.zpool.set(|state| state.hanging.clear());
+    let tank = lab.tank().await;
+    assert_eq!(
+        (tank.state.as_str(), tank.findings[0].code.as_str()),
+        ("SUSPENDED", "pool-suspended")
+    );
+}
+
+#[tokio::test]
+async fn suspended_before_anything_was_read() {
+    let mut lab = Lab::new();
+    lab.zpool.set(|state| {
+        state.hanging.insert("tank".into());
+    });
+    lab.kstat("tank", "SUSPENDED");
+    let tank = lab.tank().await;
+    assert_eq!(
+        codes(&tank),
+        [(Severity::Critical, "pool-suspended"), (Severity::Unknown, "not-read-yet")]
+    );
+}
+
+#[tokio::test]
+async fn a_child_that_cannot_be_killed_is_not_followed_by_another() {
+    let mut lab = Lab::new();
+    lab.round().await;
+    lab.zpool.set(|state| (state.deadline, state.stuck) = (true, 1));
+    lab.observer.poke();
+    let tank = lab.tank().await;
+    assert!(found(&tank, "zpool-hangs").message.contains("cannot be killed"));
+    lab.zpool.asked();
+    lab.kstat("tank", "DEGRADED");
+    for _ in 0..60 {
+        lab.observer.poke();
+        assert_eq!(lab.tank().await.health, Severity::Unknown);
+    }
+    assert_eq!(lab.zpool.asked(), Vec::<String>::new());
+    // It has ended.
+    lab.zpool.set(|state| (state.deadline, state.stuck) = (false, 0));
+    lab.kstat("tank", "ONLINE");
+    assert_eq!(lab.tank().await.health, Severity::Ok);
+}
+
+#[tokio::test]
+async fn pools_come_and_go() {
+    let mut lab = Lab::new();
+    lab.round().await;
+    lab.kstat("media", "DEGRADED");
+    lab.zpool.says("zpool status -j --json-int media", SPARE);
+    lab.zpool.asked();
+    let pools = lab.round().await;
+    assert_eq!(pools.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["media", "tank"]);
+    assert_eq!(lab.zpool.asked().len(), 4, "all pools are read when one comes");
+    lab.fake.remove("/proc/spl/kstat/zfs/media").unwrap();
+    lab.fake.remove("/proc/spl/kstat/zfs/tank").unwrap();
+    let pools = lab.round().await;
+    assert_eq!(pools.len(), 1, "media was not expected");
+    assert_eq!((pools[0].state.as_str(), pools[0].health), ("ABSENT", Severity::Critical));
+    assert_eq!(codes(&pools[0]), [(Severity::Critical, "pool-absent")]);
+    lab.kstat("tank", "ONLINE");
+    assert_eq!(lab.tank().await.health, Severity::Ok);
+}
+
+#[tokio::test]
+async fn without_the_module_there_is_a_note() {
+    let mut lab = Lab::new();
+    lab.fake.remove("/proc/spl").unwrap();
+    let view = lab.observer.round().await;
+    assert_eq!(view.notes, ["ZFS is not loaded"]);
+    assert!(found(&view.pools[0], "pool-absent").message.contains("ZFS is not loaded"));
+}
+
+#[tokio::test]
+async fn an_old_zpool_is_asked_for_text_and_not_twice_for_json() {
+    let mut lab = Lab::new();
+    lab.zpool.set(|state| state.old = true);
+    let tank = lab.tank().await;
+    assert_eq!((tank.health, tank.tolerates, tank.capacity), (Severity::Ok, Some(2), Some(0.41)));
+    assert_eq!(lab.zpool.asked().len(), 3);
+    lab.observer.poke();
+    lab.round().await;
+    assert_eq!(lab.zpool.asked()[0], "zpool status -pPs tank");
+}
+
+#[tokio::test]
+async fn broken_json_is_made_up_for_by_text_or_told() {
+    let mut lab = Lab::new();
+    lab.zpool.says("zpool status -j", &HEALTHY[..900]);
+    assert_eq!(lab.tank().await.health, Severity::Ok);
+    lab.zpool.says("zpool status -pP", "");
+    lab.observer.poke();
+    let tank = lab.tank().await;
+    assert_eq!(codes(&tank), [(Severity::Unknown, "status-unreadable")]);
+    assert!(tank.findings[0].message.contains("not whole JSON"));
+}
+
+#[tokio::test]
+async fn failures_are_told_apart() {
+    for (stderr, code) in [
+        ("Permission denied the ZFS utilities must be run as root.", "status-denied"),
+        ("internal error: failed to initialize ZFS library", "status-unreadable"),
+    ] {
+        let mut lab = Lab::new();
+        lab.zpool.set(|state| state.fails = Some(stderr.into()));
+        let tank = lab.tank().await;
+        assert_eq!(codes(&tank), [(Severity::Unknown, code)]);
+        assert!(tank.findings[0].message.contains(stderr));
+    }
+    // No zpool at all: the fake machine's own runner has no commands.
+    let dir = tempfile::tempdir().unwrap();
+    let fake = FakeHost::new(dir.path());
+    fake.file("/proc/spl/kstat/zfs/tank/state", "ONLINE\n").unwrap();
+    let view = Observer::new(fake.host(), Pools::default()).settled().await;
+    assert_eq!(codes(&view.pools[0]), [(Severity::Unknown, "zpool-missing")]);
+}
+
+#[tokio::test]
+async fn a_kstat_that_makes_no_sense_is_told() {
+    let mut lab = Lab::new();
+    lab.round().await;
+    lab.kstat("tank", "\u{1b}[2J");
+    let tank = lab.tank().await;
+    assert_eq!((tank.health, tank.state.as_str()), (Severity::Unknown, "ONLINE"));
+    assert_eq!(codes(&tank), [(Severity::Unknown, "kstat-unreadable")]);
+}
+
+#[tokio::test]
+async fn how_full_it_is_may_be_unknown() {
+    let mut lab = Lab::new();
+    lab.zpool.set(|state| state.old = true);
+    lab.zpool.says("zpool list", "rubbish\n");
+    let tank = lab.tank().await;
+    assert_eq!(codes(&tank), [(Severity::Unknown, "capacity-unknown")]);
+}
+
+#[tokio::test]
+async fn capacity_and_errors_remember() {
+    let mut lab = Lab::new();
+    let list = |percent: u64| format!("tank\t100\t{percent}\t0\t{percent}\t70\tONLINE\t1\n");
+    for (percent, severity) in [
+        (86, Severity::Warning),
+        (84, Severity::Warning),
+        (82, Severity::Ok),
+        (96, Severity::Critical),
+    ] {
+        lab.zpool.says("zpool list", &list(percent));
+        lab.observer.poke();
+        let tank = lab.tank().await;
+        assert_eq!(tank.health, severity, "{percent}");
+        found(&tank, "fragmentation");
+    }
+    lab.zpool.says("zpool list", LIST);
+    let slow = HEALTHY.replacen("\"slow_ios\":0", "\"slow_ios\":5", 1);
+    lab.zpool.says("zpool status -j --json-int tank", &slow);
+    lab.observer.poke();
+    let tank = lab.tank().await;
+    assert!(found(&tank, "slow-io").message.contains("5 I/Os"));
+    let errors = slow
+        .replace("\"checksum_errors\":0,\"slow_ios\":5", "\"checksum_errors\":2,\"slow_ios\":5");
+    lab.zpool.says("zpool status -j --json-int tank", &errors);
+    lab.observer.poke();
+    assert_eq!(found(&lab.tank().await, "device-errors").severity, Severity::Warning);
+    lab.fake.clock.advance(Duration::from_secs(3601));
+    assert_eq!(lab.tank().await.health, Severity::Ok, "no news for an hour");
+    let more = errors.replace("\"checksum_errors\":2", "\"checksum_errors\":3");
+    lab.zpool.says("zpool status -j --json-int tank", &more);
+    lab.observer.poke();
+    assert!(found(&lab.tank().await, "device-errors").message.contains("1 checksum errors within"));
+    lab.fake.clock.advance(Duration::from_secs(3601));
+    lab.round().await;
+    let tank = lab.tank().await;
+    assert_eq!(codes(&tank), [(Severity::Ok, "device-errors")]);
+}
+
+/// The daemon runs it as a task of its own.
+#[test]
+fn rounds_can_be_spawned() {
+    fn spawnable<T: Send>(_: T) {}
+    let lab = Lab::new();
+    let mut observer = Observer::new(lab.fake.host(), Pools::default());
+    spawnable(observer.round());
+}

@@ -159,7 +159,8 @@ fn error_lists_are_counted() {
 fn several_pools_and_sections_of_no_interest() {
     let second = HEALTHY_TEXT
         .replace("tank", "dark")
-        .replace("config:", "remove: Removal of vdev 1 copied 1M\n\t2K memory used\nsee: https://openzfs.github.io/openzfs-docs/msg/ZFS-8000-9P\ncheckpoint: created long ago\nconfig:");
+        .replace("config:", "remove: Removal of vdev 1 copied 1M\n\t2K memory used\nsee: \
+                  https://openzfs.github.io/openzfs-docs/msg/ZFS-8000-9P\ncheckpoint: created long ago\nconfig:");
     let pools = parse_text(&format!("{HEALTHY_TEXT}\n{second}"), &TimeZone::UTC);
     assert_eq!(pools.len(), 2);
     assert_eq!(pools[1].msgid.as_deref(), Some("ZFS-8000-9P"));

@@ -1,0 +1,355 @@
+//! Small servers that answer well, badly, late or not at all.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::probe::{self, Answer, ProbeError};
+use super::unit::{self, Restarts};
+use super::{Observer, afp, smb};
+use crate::ask::view::ServiceView;
+use crate::base::Severity;
+use crate::config::{Probe, Service};
+use crate::host::fake::FakeHost;
+use crate::host::run::{Command, RealRunner, RunError, Running, Started};
+use crate::host::{Host, Runner};
+
+const SOON: Duration = Duration::from_millis(300);
+
+/// A server that reads a question, says `reply` and hangs up.
+async fn says(reply: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 256]).await;
+            let _ = stream.write_all(&reply).await;
+        }
+    });
+    to
+}
+
+/// A server whose process is stopped: the kernel accepts for it.
+async fn stopped() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = listener.local_addr().unwrap();
+    (listener, to)
+}
+
+/// A port on which nothing listens.
+async fn nobody() -> SocketAddr {
+    stopped().await.1
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap();
+    [&length.to_be_bytes()[..], message].concat()
+}
+
+fn smb_reply() -> Vec<u8> {
+    framed(&smb::tests::reply(0, 0x0302, 0))
+}
+
+struct Lab {
+    dir: tempfile::TempDir,
+    fake: FakeHost,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeHost::new(dir.path());
+        Self { dir, fake }
+    }
+
+    /// With the commands of the machine that runs the tests.
+    fn real(&self) -> Host {
+        Host { runner: Arc::new(RealRunner::default()), ..self.fake.host() }
+    }
+}
+
+fn service(name: &str, probe: Probe) -> Service {
+    Service {
+        name: name.parse().unwrap(),
+        unit: None,
+        probe,
+        path: None,
+        interval: Duration::from_secs(30),
+        deadline: SOON,
+    }
+}
+
+async fn once(host: Host, service: Service) -> ServiceView {
+    Observer::new(host, vec![service]).settled().await.services.remove(0)
+}
+
+#[tokio::test]
+async fn each_failure_is_told_apart() {
+    let host = Lab::new().fake.host();
+    let ask = |to| probe::smb(&host, to, SOON);
+    assert!(matches!(ask(says(smb_reply()).await).await, Ok(Answer::Smb(_))));
+    assert!(matches!(ask(nobody().await).await, Err(ProbeError::Refused(_))));
+    let (_open, to) = stopped().await;
+    assert!(matches!(ask(to).await, Err(ProbeError::Silent { .. })));
+    assert!(matches!(ask(says(Vec::new()).await).await, Err(ProbeError::ClosedEarly { .. })));
+    let cut = smb_reply()[..50].to_vec();
+    assert!(matches!(ask(says(cut).await).await, Err(ProbeError::ClosedEarly { .. })));
+    let http = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec();
+    assert!(matches!(ask(says(http).await).await, Err(ProbeError::WrongProtocol { .. })));
+    let refusal = ask(says(framed(&smb::tests::reply(0xc000_00bb, 0, 0))).await).await.unwrap_err();
+    assert!(matches!(refusal, ProbeError::Protocol { .. }));
+    assert!(refusal.whole().ends_with("NT status 0xc00000bb (no common dialect)"), "{refusal}");
+}
+
+#[tokio::test]
+async fn afp_answers_and_refuses() {
+    let host = Lab::new().fake.host();
+    let Ok(Answer::Afp(status)) =
+        probe::afp(&host, says(afp::tests::reply(3, 0)).await, SOON).await
+    else {
+        panic!("no status")
+    };
+    assert_eq!(status.server, "nas");
+    let full = probe::afp(&host, says(afp::tests::reply(8, 0)).await, SOON).await.unwrap_err();
+    assert!(full.whole().contains("too many sessions"), "{full}");
+    let other = probe::afp(&host, says(b"SSH-2.0-OpenSSH_10.0\r\n".to_vec()).await, SOON).await;
+    assert!(matches!(other, Err(ProbeError::WrongProtocol { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn hostile_servers(bytes in prop::collection::vec(any::<u8>(), 0..200), good_frame: bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let host = Lab::new().fake.host();
+            let bytes = if good_frame { framed(&bytes) } else { bytes };
+            let to = says(bytes).await;
+            assert!(probe::smb(&host, to, SOON).await.is_err());
+            assert!(probe::afp(&host, to, SOON).await.is_err());
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_as_well_as_its_worst_layer() {
+    let lab = Lab::new();
+    lab.fake.dir("/tank/media").unwrap();
+    lab.fake.file("/tank/file", "").unwrap();
+    let to = says(smb_reply()).await;
+    let with = |path: &str| Service { path: Some(path.into()), ..service("media", Probe::Smb(to)) };
+    let well = once(lab.real(), with("/tank/media")).await;
+    assert_eq!((well.health, well.layer.as_str()), (Severity::Ok, "path"));
+    assert!(well.message.contains("answers SMB 3.0.2; /tank/media is there"), "{well:?}");
+    let gone = once(lab.real(), with("/tank/gone")).await;
+    assert_eq!((gone.health, gone.layer.as_str()), (Severity::Critical, "path"));
+    assert!(gone.message.contains("/tank/gone does not exist"), "{gone:?}");
+    assert!(once(lab.real(), with("/tank/file")).await.message.contains("is not a folder"));
+    let odd = once(lab.real(), with("media")).await;
+    assert_eq!((odd.health, odd.layer.as_str()), (Severity::Unknown, "path"));
+    assert!(lab.dir.path().exists());
+}
+
+#[tokio::test]
+async fn stopped_killed_and_missing_are_told_apart() {
+    let lab = Lab::new();
+    lab.fake.dir("/run/systemd/system").unwrap();
+    lab.fake.dir("/tank/media").unwrap();
+    let active =
+        "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\nNRestarts=0\n";
+    lab.fake.runner.says("systemctl show", active);
+    lab.fake.runner.says("find", "x");
+    let smbd = |to| Service {
+        unit: Some("smbd.service".into()),
+        path: Some("/tank/media".into()),
+        ..service("media", Probe::Smb(to))
+    };
+    let (_open, to) = stopped().await;
+    let view = once(lab.fake.host(), smbd(to)).await;
+    assert_eq!((view.health, view.layer.as_str()), (Severity::Critical, "protocol"));
+    assert!(view.message.contains("accepts connections but says no SMB2"), "{view:?}");
+    assert_eq!(view.advice, "`systemctl restart smbd.service`");
+    assert_eq!(view.latency, None);
+    let view = once(lab.fake.host(), smbd(nobody().await)).await;
+    assert_eq!((view.health, view.layer.as_str()), (Severity::Critical, "connect"));
+    // The cause comes before its consequence.
+    lab.fake.runner.says("systemctl show", "ActiveState=failed\nSubState=failed\nResult=signal\n");
+    let view = once(lab.fake.host(), smbd(nobody().await)).await;
+    assert_eq!(
+        (view.layer.as_str(), view.message.as_str()),
+        ("unit", "smbd.service has failed (signal)")
+    );
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_a_warning() {
+    let lab = Lab::new();
+    // 2026-11-22T17:06:40Z; the fake clock stands some days earlier.
+    let reply = framed(&smb::tests::reply(0, 0x0302, 134_398_408_000_000_000));
+    let view = once(lab.fake.host(), service("media", Probe::Smb(says(reply).await))).await;
+    assert_eq!((view.health, view.layer.as_str()), (Severity::Warning, "protocol"));
+    assert!(view.message.contains("its clock is off by 4d"), "{view:?}");
+}
+
+/// A machine on which everything hangs beyond SIGKILL.
+#[derive(Default)]
+struct Dead {
+    asked: AtomicUsize,
+    stuck: AtomicUsize,
+}
+
+impl Runner for Dead {
+    fn run(&self, command: Command) -> Running<'_> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.stuck.store(1, Ordering::Relaxed);
+        let (deadline, command) = (command.deadline, command.to_string());
+        Box::pin(async move { Err(RunError::Deadline { command, deadline, stuck: true }) })
+    }
+
+    fn start(&self, command: Command, _log: PathBuf) -> Result<Started, RunError> {
+        panic!("{command} would outlive us");
+    }
+
+    fn stuck(&self) -> usize {
+        self.stuck.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn a_dead_mount_is_told_and_not_piled_upon() {
+    let lab = Lab::new();
+    let dead = Arc::new(Dead::default());
+    let host = Host { runner: Arc::clone(&dead) as Arc<dyn Runner>, ..lab.fake.host() };
+    let media = Service { path: Some("/nas/media".into()), ..service("media", Probe::None) };
+    let mut observer = Observer::new(host, vec![media]);
+    for _ in 0..3 {
+        let view = observer.round().await.services.remove(0);
+        assert_eq!((view.health, view.layer.as_str()), (Severity::Critical, "path"));
+        assert!(view.message.contains("cannot be killed: its mount is dead"), "{view:?}");
+        assert_eq!(dead.asked.load(Ordering::Relaxed), 1);
+        lab.fake.clock.advance(Duration::from_secs(31));
+    }
+    // The child has ended.
+    dead.stuck.store(0, Ordering::Relaxed);
+    observer.round().await;
+    assert_eq!(dead.asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn only_who_is_due_is_probed_and_the_slow_hold_up_nobody() {
+    let lab = Lab::new();
+    let (_open, to) = stopped().await;
+    let slow = Service { deadline: Duration::from_secs(20), ..service("slow", Probe::Afp(to)) };
+    let quick = service("quick", Probe::Smb(says(smb_reply()).await));
+    let mut observer = Observer::new(lab.fake.host(), vec![slow, quick]);
+    let start = Instant::now();
+    let view = observer.round().await;
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert_eq!((view.services[0].name.as_str(), view.services[0].health), ("quick", Severity::Ok));
+    assert!(view.services[0].latency.is_some());
+    assert_eq!(
+        (view.services[1].health, view.services[1].layer.as_str()),
+        (Severity::Unknown, "none")
+    );
+    let start = Instant::now();
+    for _ in 0..5 {
+        observer.round().await;
+    }
+    assert!(start.elapsed() < Duration::from_millis(500), "nothing is due");
+}
+
+#[tokio::test]
+async fn since_is_when_the_health_has_changed() {
+    let lab = Lab::new();
+    lab.fake.runner.says("find", "");
+    let media = Service { path: Some("/tank/media".into()), ..service("media", Probe::None) };
+    let mut observer = Observer::new(lab.fake.host(), vec![media]);
+    let first = observer.round().await.services.remove(0);
+    lab.fake.clock.advance(Duration::from_secs(31));
+    let second = observer.round().await.services.remove(0);
+    assert_eq!((second.health, second.since), (Severity::Ok, first.since));
+    lab.fake.runner.on(|_| None);
+    let missing = RunError::TooMuch { command: "find".into(), limit: 1 };
+    let mut once = Some(missing);
+    lab.fake.runner.on(move |_| once.take().map(Err));
+    lab.fake.clock.advance(Duration::from_secs(31));
+    let third = observer.round().await.services.remove(0);
+    assert_eq!((third.health, third.since > first.since), (Severity::Unknown, true));
+}
+
+#[tokio::test]
+async fn with_nothing_to_look_at_nothing_is_known() {
+    let lab = Lab::new();
+    let view = once(lab.fake.host(), service("empty", Probe::None)).await;
+    assert_eq!((view.health, view.layer.as_str()), (Severity::Unknown, "none"));
+    // Without systemd the unit is not judged; the rest is.
+    let unit = Some("plex.service".to_owned());
+    let only = Service { unit: unit.clone(), ..service("only", Probe::None) };
+    assert!(once(lab.fake.host(), only).await.message.contains("systemd does not run here"));
+    let to = says(Vec::new()).await;
+    let both = Service { unit, ..service("both", Probe::Tcp(to)) };
+    let view = once(lab.fake.host(), both).await;
+    assert_eq!((view.health, view.layer.as_str()), (Severity::Ok, "connect"));
+}
+
+#[test]
+fn states_of_a_unit() {
+    for (text, severity, says) in [
+        ("LoadState=loaded\nActiveState=active\nSubState=running", Severity::Ok, "is active"),
+        ("LoadState=loaded\nActiveState=active\nSubState=exited", Severity::Ok, "is active"),
+        ("LoadState=not-found\nActiveState=inactive", Severity::Critical, "there is no unit"),
+        ("LoadState=masked\nActiveState=inactive", Severity::Critical, "masked"),
+        ("ActiveState=inactive\nSubState=dead", Severity::Critical, "is inactive"),
+        ("ActiveState=failed\nResult=oom-kill", Severity::Critical, "(oom-kill)"),
+        ("ActiveState=activating\nSubState=start", Severity::Warning, "being started"),
+        (
+            "ActiveState=activating\nSubState=auto-restart",
+            Severity::Critical,
+            "waits to be restarted",
+        ),
+        ("ActiveState=levitating", Severity::Unknown, "does not know"),
+        ("", Severity::Unknown, "does not know"),
+    ] {
+        let layer = unit::judge("smbd.service", &Ok(unit::parse(text)), 0);
+        assert_eq!(layer.severity, severity, "{text}");
+        assert!(layer.message.contains(says), "{layer:?}");
+    }
+    let failed = unit::judge("smbd.service", &Err("no bus".into()), 0);
+    assert_eq!(failed.severity, Severity::Unknown);
+}
+
+#[test]
+fn a_crash_loop_is_seen_in_the_restarts() {
+    let start = Instant::now();
+    let mut restarts = Restarts::default();
+    let mut at = |minutes: u64, count| {
+        restarts.observe(Some(count), start + Duration::from_secs(60 * minutes))
+    };
+    assert_eq!([at(0, 40), at(1, 41), at(2, 43), at(3, 43)], [0, 1, 3, 3]);
+    assert_eq!([at(11, 43), at(12, 43), at(13, 0), at(14, 1)], [2, 0, 0, 1]);
+    let active = Ok(unit::parse("ActiveState=active\nSubState=running"));
+    assert_eq!(unit::judge("smbd.service", &active, 3).severity, Severity::Critical);
+}
+
+proptest! {
+    #[test]
+    fn systemctl_may_say_anything(text in "[\\PC\n=]{0,200}", restarts: u64) {
+        let unit = unit::parse(&text);
+        unit::judge("x.service", &Ok(unit), restarts);
+    }
+}
+
+/// The daemon runs it as a task of its own.
+#[test]
+fn rounds_can_be_spawned() {
+    fn spawnable<T: Send>(_: T) {}
+    let lab = Lab::new();
+    let mut observer = Observer::new(lab.fake.host(), Vec::new());
+    spawnable(observer.round());
+}
