@@ -11,3 +11,4 @@ pub mod base;
 pub mod config;
 pub mod host;
 pub mod query;
+pub mod riemann;

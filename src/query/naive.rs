@@ -64,6 +64,7 @@ fn value(operand: &Operand, event: &BTreeMap<String, Thing>) -> Thing {
 }
 
 /// The sign of left minus right; none if there is no difference to speak of.
+#[allow(clippy::float_cmp, reason = "equality is meant")]
 fn sign(left: &Thing, right: &Thing) -> Option<i8> {
     let of = |less: bool, same: bool| if less { -1 } else { i8::from(!same) };
     let float = |thing: &Thing| match thing {

@@ -1,0 +1,160 @@
+//! How many events a second: reading, indexing, and the whole server over
+//! loopback TCP with requests sent ahead of the replies.
+//!
+//! The server runs on one thread; what the client sends is prepared before.
+#![allow(missing_docs, reason = "criterion's macros")]
+#![allow(clippy::expect_used, reason = "a benchmark")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use hostd::base::{Event, Metric, Timestamp};
+use hostd::host::clock::RealClock;
+use hostd::query::parse;
+use hostd::riemann::{Index, Origin, decode, index, tcp, wire};
+use prost::Message as _;
+
+const BATCHES: [usize; 3] = [1, 100, 1000];
+
+/// Events of a machine with this many services, as riemann-tools would send them.
+fn events(services: usize) -> impl Iterator<Item = Event> {
+    (0..services).map(|n| Event {
+        host: Some("nas".to_owned()),
+        service: Some(format!("disk /mnt/{n} used")),
+        state: Some("ok".to_owned()),
+        description: Some(format!("{} % used", n % 100)),
+        metric: Some(Metric::Double((n % 100) as f64 / 100.0)),
+        tags: vec!["disk".to_owned()],
+        ttl: Some(10.0),
+        time: Some(Timestamp::from_secs(1_795_373_300)),
+        ..Event::default()
+    })
+}
+
+fn messages(batch: usize, services: usize) -> Vec<wire::Msg> {
+    let all: Vec<Event> = events(services).collect();
+    all.chunks(batch).map(wire::events).collect()
+}
+
+fn fresh() -> Index {
+    Index::new(index::Limits::default(), Arc::new(RealClock))
+}
+
+fn decoding(c: &mut Criterion) {
+    let caps = decode::Caps::default();
+    let mut group = c.benchmark_group("decode");
+    for batch in BATCHES {
+        let bytes = messages(batch, batch)[0].encode_to_vec();
+        group.throughput(Throughput::Elements(batch as u64));
+        group.bench_with_input(BenchmarkId::new("ours", batch), &bytes, |b, bytes| {
+            b.iter(|| decode::message(bytes, Timestamp(0), &caps));
+        });
+        group.bench_with_input(BenchmarkId::new("prost", batch), &bytes, |b, bytes| {
+            b.iter(|| wire::Msg::decode(bytes.as_slice()));
+        });
+    }
+    group.finish();
+}
+
+fn indexing(c: &mut Criterion) {
+    let caps = decode::Caps::default();
+    let mut group = c.benchmark_group("decode and index, 10,000 services");
+    for batch in BATCHES {
+        let messages: Vec<_> =
+            messages(batch, 10_000).iter().map(wire::Msg::encode_to_vec).collect();
+        let index = fresh();
+        let mut next = messages.iter().cycle();
+        group.throughput(Throughput::Elements(batch as u64));
+        group.bench_function(BenchmarkId::from_parameter(batch), |b| {
+            b.iter(|| {
+                let bytes = next.next().map(Vec::as_slice).unwrap_or_default();
+                let message = decode::message(bytes, index.now(), &caps);
+                index.apply(Origin::Outside, message.expect("a message").events)
+            });
+        });
+    }
+    group.finish();
+}
+
+fn asking(c: &mut Criterion) {
+    let index = fresh();
+    index.apply(Origin::Own, events(100_000).collect());
+    let mut group = c.benchmark_group("query, 100,000 services");
+    for text in [
+        "host = \"nas\" and service = \"disk /mnt/77 used\"",
+        "state = \"critical\"",
+        "service =~ \"disk % used\" and metric > 0.98",
+    ] {
+        let query = parse(text).expect("a query");
+        group.bench_function(text, |b| b.iter(|| index.query(&query).len()));
+    }
+    group.finish();
+    println!("resident with 100,000 services: {} KiB", resident());
+}
+
+/// Resident memory of this process in KiB.
+fn resident() -> u64 {
+    let sys = hostd::host::SysRoot::new("/");
+    let status = sys.text("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+fn server() -> SocketAddr {
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            tell.send(listener.local_addr().expect("an address")).expect("somebody listens");
+            let limits = tcp::Limits::default();
+            tcp::run(listener, fresh(), limits, std::future::pending()).await;
+        });
+    });
+    told.recv().expect("an address")
+}
+
+/// Sends so many events in such batches, reading the replies beside it.
+fn send(to: SocketAddr, bytes: &[u8], requests: usize) -> Duration {
+    let mut stream = TcpStream::connect(to).expect("a connection");
+    let mut replies = stream.try_clone().expect("a second handle");
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut left = requests * wire::ACK.len();
+            let mut buffer = vec![0; 64 * 1024];
+            while left > 0 {
+                left -= replies.read(&mut buffer).expect("replies");
+            }
+        });
+        for part in bytes.chunks(256 * 1024) {
+            stream.write_all(part).expect("the server takes it");
+        }
+    });
+    begin.elapsed()
+}
+
+fn end_to_end(c: &mut Criterion) {
+    let to = server();
+    let mut group = c.benchmark_group("loopback TCP, pipelined");
+    group.sample_size(10);
+    for batch in BATCHES {
+        let messages = messages(batch, 100_000);
+        let requests = messages.len();
+        let bytes: Vec<u8> =
+            messages.iter().filter_map(|msg| wire::framed(msg, usize::MAX)).flatten().collect();
+        group.throughput(Throughput::Elements(100_000));
+        group.bench_function(BenchmarkId::from_parameter(batch), |b| {
+            b.iter_custom(|rounds| (0..rounds).map(|_| send(to, &bytes, requests)).sum());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, asking, decoding, indexing, end_to_end);
+criterion_main!(benches);

@@ -1,0 +1,67 @@
+//! One message from outside: its events go into the index, then its query, if
+//! it has one, is read.
+
+use std::sync::Arc;
+
+use super::decode::{self, Caps};
+use super::index::{Index, Origin};
+use super::stats::Reason;
+use super::wire;
+use crate::query::{self, Query};
+
+/// What there is to say to the sender.
+pub(super) enum Outcome {
+    /// Done, nothing to say.
+    Done,
+    /// Something was refused.
+    Refused(String),
+    /// It asks for these events.
+    Asks(Query),
+}
+
+/// Takes in a message. Events that can be taken are, even if others of the same
+/// message are refused; a message that cannot be read is refused as a whole.
+pub(super) fn take(index: &Index, caps: &Caps, bytes: &[u8]) -> Outcome {
+    let stats = index.stats();
+    let message = match decode::message(bytes, index.now(), caps) {
+        Ok(message) => message,
+        Err(error) => {
+            stats.refuse(error.into());
+            return Outcome::Refused(error.to_string());
+        }
+    };
+    stats.refuse_many(Reason::EventTooLarge, message.too_large);
+    stats.refuse_many(Reason::LegacyState, message.legacy_states);
+    let events = message.events.len() + message.too_large;
+    let applied = index.apply(Origin::Outside, message.events);
+    let refused = applied.refused + message.too_large;
+    if refused > 0 {
+        let why = applied.reason.unwrap_or(Reason::EventTooLarge);
+        return Outcome::Refused(format!("{refused} of {events} events refused: {why}"));
+    }
+    match message.query.as_deref().map(query::parse) {
+        None => Outcome::Done,
+        Some(Ok(query)) => Outcome::Asks(query),
+        Some(Err(error)) => {
+            stats.refuse(Reason::BadQuery);
+            Outcome::Refused(format!("the query is wrong {error}"))
+        }
+    }
+}
+
+/// The answer to a query as a frame, or the refusal if it is longer than `cap`.
+pub(super) fn answer(index: &Index, query: &Query, cap: usize) -> Vec<u8> {
+    let found = index.query(query);
+    if let Some(frame) = wire::framed(&wire::answer(found.iter().map(Arc::as_ref)), cap) {
+        index.stats().answered.add(1);
+        return frame;
+    }
+    index.stats().refuse(Reason::AnswerTooLarge);
+    refusal(&format!("{} ({} events)", Reason::AnswerTooLarge, found.len()))
+}
+
+/// A refusal as a frame.
+pub(super) fn refusal(why: &str) -> Vec<u8> {
+    // Our own sentences are short.
+    wire::framed(&wire::error(why), usize::MAX).unwrap_or_default()
+}
