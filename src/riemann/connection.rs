@@ -179,8 +179,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     async fn say_why(&mut self, reason: Reason) -> io::Result<()> {
         let said = match reason {
             Reason::Http => http_refusal(reason).into_bytes(),
-            // Nothing that we can say would be understood, or read.
-            Reason::Tls | Reason::SlowReader => return Ok(()),
+            // Nothing that we say would be understood, or read, or belong to a request.
+            Reason::Tls | Reason::SlowReader | Reason::Idle => return Ok(()),
             _ => session::refusal(reason.explain()),
         };
         self.stream.write_all(&said).await?;
