@@ -44,7 +44,7 @@ pub struct Limits {
     pub half_frame: Duration,
     /// For a reply to be taken.
     pub write: Duration,
-    /// Queries that look through the whole index at one time.
+    /// Queries that are answered at one time, single look-ups aside.
     pub scans: usize,
     /// For connections to end once the server is to stop.
     pub drain: Duration,
