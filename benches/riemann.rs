@@ -98,7 +98,7 @@ fn asking(c: &mut Criterion) {
 
 /// Resident memory of this process in KiB.
 fn resident() -> u64 {
-    let sys = hostd::host::SysRoot::new("/".into());
+    let sys = hostd::host::SysRoot::new("/");
     let status = sys.text("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)

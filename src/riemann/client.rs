@@ -19,6 +19,9 @@ use crate::host::dial::Stream;
 /// Longest body of a request or a reply, in bytes.
 pub const MAX_FRAME: usize = 16 << 20;
 
+/// What a reply may hold: a whole index, and an event of any length.
+const CAPS: Caps = Caps { events: 250_000, event_bytes: MAX_FRAME };
+
 /// A connection to a server of Riemann's protocol.
 pub struct Client {
     stream: Box<dyn Stream>,
@@ -108,8 +111,7 @@ impl Client {
             {
                 let length = frame::HEADER + body.len();
                 // Events of a server always have a time.
-                let caps = Caps { events: MAX_FRAME, event_bytes: MAX_FRAME };
-                let reply = decode::message(body, Timestamp::default(), &caps)?;
+                let reply = decode::message(body, Timestamp::default(), &CAPS)?;
                 self.input.advance(length);
                 return Ok(reply);
             }

@@ -13,7 +13,6 @@ use super::session::{self, Outcome};
 use super::stats::Reason;
 use super::tcp::Server;
 use super::wire;
-use crate::query::Query;
 
 /// Unit in which room for long frames is counted.
 pub(super) const KIB: usize = 1024;
@@ -137,13 +136,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
     }
 
-    async fn answer(&mut self, query: Query) -> Result<(), End> {
+    async fn answer(&mut self, query: String) -> Result<(), End> {
         let server = self.server;
         let cap = server.limits.frame;
-        if query.exact_key().is_some() {
+        if session::is_quick(&query) {
             return self.write_alone(session::answer(&server.index, &query, cap)).await;
         }
-        // The replies that are due do not wait for the scan.
+        // The replies that are due do not wait for this one.
         self.flush().await?;
         let turn = server.scans.acquire().await.map_err(io::Error::other)?;
         let index = server.index.clone();
@@ -179,8 +178,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     async fn say_why(&mut self, reason: Reason) -> io::Result<()> {
         let said = match reason {
             Reason::Http => http_refusal(reason).into_bytes(),
-            // Nothing that we can say would be understood, or read.
-            Reason::Tls | Reason::SlowReader => return Ok(()),
+            // Nothing that we say would be understood, or read, or belong to a request.
+            Reason::Tls | Reason::SlowReader | Reason::Idle => return Ok(()),
             _ => session::refusal(reason.explain()),
         };
         self.stream.write_all(&said).await?;

@@ -138,6 +138,8 @@ fn event(bytes: &[u8], now: Timestamp) -> Result<Event, DecodeError> {
             *field = event.attributes.remove(name).or(field.take());
         }
     }
+    // Tags stay in the index; most events have one, and the list grew by fours.
+    event.tags.shrink_to_fit();
     event.metric = int.map(Metric::Int).or(double.map(Metric::Double)).or(float.map(Metric::Float));
     let time = micros.map(Timestamp).or(seconds.map(Timestamp::from_secs));
     event.time = Some(time.unwrap_or(now));

@@ -39,6 +39,9 @@ pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(10);
 /// The tag that only hostd's own events carry.
 pub const OWN_TAG: &str = "hostd";
 
+/// Events taken in before others get at the lock.
+const AT_ONCE: usize = 1000;
+
 /// Whose event it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -142,29 +145,38 @@ impl Index {
         let now = self.now();
         let mut applied = Applied::default();
         let mut dropped = 0;
-        let mut content = self.content();
-        for mut event in events {
-            event.time.get_or_insert(now);
-            if origin == Origin::Outside && event.tags.iter().any(|tag| tag == OWN_TAG) {
-                event.tags.retain(|tag| tag != OWN_TAG);
-                self.shared.stats.refuse(Reason::OwnTag);
-            }
-            match content.put(origin, event, now, &self.shared.limits) {
-                Ok(lost) => {
-                    applied.accepted += 1;
-                    dropped += lost;
+        let mut events = events.into_iter();
+        while !events.as_slice().is_empty() {
+            let mut content = self.content();
+            for mut event in events.by_ref().take(AT_ONCE) {
+                event.time.get_or_insert(now);
+                if origin == Origin::Outside {
+                    self.disown(&mut event);
                 }
-                Err(reason) => {
-                    applied.refused += 1;
-                    applied.reason.get_or_insert(reason);
-                    self.shared.stats.refuse(reason);
+                match content.put(origin, event, now, &self.shared.limits) {
+                    Ok(lost) => {
+                        applied.accepted += 1;
+                        dropped += lost;
+                    }
+                    Err(reason) => {
+                        applied.refused += 1;
+                        applied.reason.get_or_insert(reason);
+                        self.shared.stats.refuse(reason);
+                    }
                 }
             }
         }
-        drop(content);
         self.shared.stats.accepted.add(applied.accepted);
         self.shared.stats.dropped.add(dropped);
         applied
+    }
+
+    /// Takes the tag of hostd's own events away.
+    fn disown(&self, event: &mut Event) {
+        if event.tags.iter().any(|tag| tag == OWN_TAG) {
+            event.tags.retain(|tag| tag != OWN_TAG);
+            self.shared.stats.refuse(Reason::OwnTag);
+        }
     }
 
     /// Removes what is current no longer, publishes and returns an event in

@@ -1,5 +1,5 @@
 //! One message from outside: its events go into the index, then its query, if
-//! it has one, is read.
+//! it has one, is answered.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::decode::{self, Caps};
 use super::index::{Index, Origin};
 use super::stats::Reason;
 use super::wire;
-use crate::query::{self, Query};
+use crate::query;
 
 /// What there is to say to the sender.
 pub(super) enum Outcome {
@@ -15,8 +15,8 @@ pub(super) enum Outcome {
     Done,
     /// Something was refused.
     Refused(String),
-    /// It asks for these events.
-    Asks(Query),
+    /// It asks this, in the query language.
+    Asks(String),
 }
 
 /// Takes in a message. Events that can be taken are, even if others of the same
@@ -39,19 +39,26 @@ pub(super) fn take(index: &Index, caps: &Caps, bytes: &[u8]) -> Outcome {
         let why = applied.reason.unwrap_or(Reason::EventTooLarge);
         return Outcome::Refused(format!("{refused} of {events} events refused: {why}"));
     }
-    match message.query.as_deref().map(query::parse) {
-        None => Outcome::Done,
-        Some(Ok(query)) => Outcome::Asks(query),
-        Some(Err(error)) => {
-            stats.refuse(Reason::BadQuery);
-            Outcome::Refused(format!("the query is wrong {error}"))
-        }
-    }
+    message.query.map_or(Outcome::Done, Outcome::Asks)
 }
 
-/// The answer to a query as a frame, or the refusal if it is longer than `cap`.
-pub(super) fn answer(index: &Index, query: &Query, cap: usize) -> Vec<u8> {
-    let found = index.query(query);
+/// Whether a query takes no more than a look-up. Others look through the whole
+/// index, and patterns take their time even to be read.
+pub(super) fn is_quick(text: &str) -> bool {
+    !text.contains('~') && query::parse(text).is_ok_and(|query| query.exact_key().is_some())
+}
+
+/// The answer to a query as a frame, or the refusal if the query is wrong or
+/// the answer is longer than `cap`.
+pub(super) fn answer(index: &Index, text: &str, cap: usize) -> Vec<u8> {
+    let query = match query::parse(text) {
+        Ok(query) => query,
+        Err(error) => {
+            index.stats().refuse(Reason::BadQuery);
+            return refusal(&format!("the query is wrong {error}"));
+        }
+    };
+    let found = index.query(&query);
     if let Some(frame) = wire::framed(&wire::answer(found.iter().map(Arc::as_ref)), cap) {
         index.stats().answered.add(1);
         return frame;

@@ -8,7 +8,6 @@
 //! holds one reply.
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
@@ -45,7 +44,7 @@ pub struct Limits {
     pub half_frame: Duration,
     /// For a reply to be taken.
     pub write: Duration,
-    /// Queries that look through the whole index at one time.
+    /// Queries that are answered at one time, single look-ups aside.
     pub scans: usize,
     /// For connections to end once the server is to stop.
     pub drain: Duration,
@@ -96,6 +95,7 @@ pub async fn run(
         room: Semaphore::new(limits.buffered.max(limits.frame).div_ceil(connection::KIB) + 1),
         scans: Semaphore::new(limits.scans.max(1)),
     });
+    let slots = Arc::new(Semaphore::new(limits.connections));
     let (stop, stopping) = watch::channel(());
     let mut tasks = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -111,11 +111,14 @@ pub async fn run(
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, peer)) if tasks.len() < limits.connections => {
-                let (server, stopping) = (Arc::clone(&server), stopping.clone());
-                tasks.spawn(serve(server, stream, peer, stopping));
+            Ok((stream, peer)) => {
+                if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+                    let (server, stopping) = (Arc::clone(&server), stopping.clone());
+                    tasks.spawn(serve(server, slot, stream, peer, stopping));
+                } else {
+                    turn_away(&server, &stream, peer);
+                }
             }
-            Ok((stream, peer)) => turn_away(&server, &stream, peer),
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "cannot accept connections");
                 sleep(PAUSE).await;
@@ -142,20 +145,23 @@ fn turn_away(server: &Server, stream: &TcpStream, peer: SocketAddr) {
 
 async fn serve(
     server: Arc<Server>,
+    slot: OwnedSemaphorePermit,
     stream: TcpStream,
     peer: SocketAddr,
     stopping: watch::Receiver<()>,
 ) {
-    /// Counts the end of the connection, however it ends.
-    struct Open<'a>(&'a Server);
+    /// Frees the slot and counts the end of the connection, however it ends.
+    struct Open<'a>(&'a Server, Option<OwnedSemaphorePermit>);
     impl Drop for Open<'_> {
         fn drop(&mut self) {
+            self.1 = None;
             self.0.index.stats().closed.add(1);
         }
     }
     server.index.stats().connections.add(1);
-    let _open = Open(&server);
-    if let Err(error) = prepare(&stream) {
+    let _open = Open(&server, Some(slot));
+    // Replies are sent when they are written, not when there are more.
+    if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, error = &error as &dyn std::error::Error, "lost a connection");
         return;
     }
@@ -166,14 +172,13 @@ async fn serve(
         }
         connection::End::Refused(reason) => {
             server.index.stats().refuse(reason);
-            warn!(%peer, reason = reason.as_str(), "closed a connection: {reason}");
+            if reason == Reason::Idle {
+                debug!(%peer, "closed an idle connection");
+            } else {
+                warn!(%peer, reason = reason.as_str(), "closed a connection: {reason}");
+            }
         }
     }
-}
-
-/// Replies are sent when they are written, not when there are more.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The UDP server: a message per datagram, no replies.
 
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -44,15 +43,9 @@ pub async fn run(socket: UdpSocket, index: Index, caps: Caps, shutdown: impl Fut
             }
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "cannot receive datagrams");
-                pause(&error).await;
+                sleep(PAUSE).await;
             }
         }
-    }
-}
-
-async fn pause(error: &io::Error) {
-    if error.kind() != io::ErrorKind::Interrupted {
-        sleep(PAUSE).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Riemann's messages (proto2) and how they are written. Text is bytes here,
 //! because the protocol carries invalid UTF-8 too. Reading is done by
-//! [`decode`](super::decode), which is bounded and twice as fast.
+//! [`decode`](super::decode), which is bounded and makes each text once.
 //!
 //! The deprecated `State` message is neither written nor read.
 
