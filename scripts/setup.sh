@@ -202,7 +202,7 @@ deb_path() {
 deb_inputs() {
     (cd "$top" && {
         echo "$cargo_deb_version"
-        find Cargo.toml README.md hardware-notes.md debian systemd udev polkit dbus config vm-configs -type f -print0 |
+        find Cargo.toml README.md hardware-notes.md debian systemd udev polkit dbus etc vm-configs -type f -print0 |
             LC_ALL=C sort -z | xargs -0 sha256sum
         sha256sum <"$target/release/hostd"
         sha256sum <"$target/release/hostctl"

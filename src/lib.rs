@@ -9,6 +9,7 @@
 pub mod api;
 pub mod ask;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod host;
 pub mod local;

@@ -91,9 +91,10 @@ fn tell(absent: &watch::Sender<Option<String>>, why: Option<String>) {
         if *was == why {
             return false;
         }
-        match &why {
-            Some(why) => tracing::warn!("not on the system bus: {why}"),
-            None => tracing::info!("on the system bus as {}", names::BUS),
+        if let Some(why) = &why {
+            tracing::warn!("not on the system bus: {why}");
+        } else {
+            tracing::info!("on the system bus as {}", names::BUS);
         }
         *was = why;
         true
@@ -170,12 +171,9 @@ mod tests {
             .arg(format!("--config-file={}", config.display()))
             .kill_on_drop(true)
             .spawn();
-        let child = match child {
-            Ok(child) => child,
-            Err(_) => {
-                eprintln!("skipped: dbus-daemon is not installed");
-                return None;
-            }
+        let Ok(child) = child else {
+            eprintln!("skipped: dbus-daemon is not installed");
+            return None;
         };
         for _ in 0..500 {
             if tokio::net::UnixStream::connect(&socket).await.is_ok() {
@@ -209,17 +207,19 @@ mod tests {
     /// Grants what it is told to, to whoever lets it ask them.
     struct Polkit(&'static str);
 
+    #[allow(clippy::needless_pass_by_value, reason = "polkit's")]
     #[zbus::interface(name = "org.freedesktop.PolicyKit1.Authority")]
     impl Polkit {
         fn check_authorization(
             &self,
             subject: (String, HashMap<String, OwnedVariant>),
             action: &str,
-            _details: HashMap<String, String>,
+            details: HashMap<String, String>,
             flags: u32,
-            _cancellation: &str,
+            cancellation: &str,
         ) -> (bool, bool, HashMap<String, String>) {
             assert_eq!(subject.0, "system-bus-name");
+            assert!(details.is_empty() && cancellation.is_empty());
             (action == self.0 && flags == 1, false, HashMap::new())
         }
     }

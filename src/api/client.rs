@@ -37,6 +37,14 @@ pub enum Where {
     Command(Command),
 }
 
+impl Where {
+    /// On another machine, at the other end of ssh; `url` is `ssh://user@host:port`.
+    pub fn ssh(url: &str) -> Self {
+        let args = ["-T", "-o", "ConnectTimeout=15", "--", url, "hostctl", "--stdio"];
+        Self::Command(Command::new("ssh", args))
+    }
+}
+
 /// How long a daemon may take to let us in.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an ask that only looks may take.

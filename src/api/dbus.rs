@@ -39,6 +39,7 @@ impl Host {
     }
 
     /// Version of the daemon.
+    #[allow(clippy::unused_self, reason = "the interface wants a method")]
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")

@@ -1,2 +1,5 @@
-//! The command line.
-fn main() {}
+//! hostctl, the command line.
+
+fn main() -> std::process::ExitCode {
+    hostd::cli::main()
+}

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const HOST: &str = include_str!("../../config/host.yaml");
+const HOST: &str = include_str!("../../etc/host.yaml");
 const GAMING: &str = include_str!("../../vm-configs/gaming.yaml");
 const TCG: &str = include_str!("../../vm-configs/tcg.yaml");
 const CARD: &str = "gpus:\n  - {name: radeon, address: 0000:01:00.0}\n";

@@ -11,14 +11,7 @@ use super::run::{Command, RunError};
 
 /// A carrier that runs; it is killed when this is dropped.
 pub struct Carrier {
-    child: tokio::process::Child,
-}
-
-impl Carrier {
-    /// How it ended, if it has.
-    pub fn ended(&mut self) -> Option<super::run::Exit> {
-        self.child.try_wait().ok().flatten().map(Into::into)
-    }
+    _child: tokio::process::Child,
 }
 
 /// Starts the command in our own process group, so that it may ask for a
@@ -35,7 +28,7 @@ pub fn start(command: &Command) -> Result<(UnixStream, Carrier), RunError> {
         .kill_on_drop(true)
         .spawn()
         .map_err(fail)?;
-    Ok((ours, Carrier { child }))
+    Ok((ours, Carrier { _child: child }))
 }
 
 #[cfg(test)]

@@ -1,0 +1,341 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::base::Name;
+
+const HELP: &str = "\
+Examples:
+  hostctl status                    everything at a glance
+  hostctl vm start gaming           give the card to the VM and start it
+  hostctl pool status               pools, what they still tolerate, what to do
+  hostctl --host ssh://me@nas vm list
+
+Exit codes:
+  0  fine, or done
+  1  findings: something is degraded or could not be read (each command's
+     --help says when)
+  2  the command line or the configuration is wrong
+  3  denied: you have not the right
+  4  no hostd answers
+  5  refused by the state of things, or tried and failed
+
+With --json every answer is one JSON document on standard output; an error is
+{\"error\":{\"code\",\"message\",\"hint\"}}, with the same exit code.";
+
+/// Talk to hostd, the daemon for GPU passthrough, VMs, ZFS pools and services.
+#[derive(Debug, Parser)]
+#[command(name = "hostctl", version, after_help = HELP, after_long_help = HELP)]
+#[command(arg_required_else_help = true, subcommand_required = false, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Talk to the hostd of another machine, through ssh
+    ///
+    /// `ssh://user@nas`, `ssh://nas:2222`. hostctl has to be installed there;
+    /// the rights are those of the account there.
+    #[arg(long, global = true, value_name = "URL", value_parser = host, conflicts_with = "socket")]
+    pub host: Option<String>,
+    /// Talk over this private socket instead of looking for hostd
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Say nothing but the answer and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Show progress even when standard error is not a terminal
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Colour severities
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Carry standard input and output to the private socket (for --host).
+    #[arg(long, hide = true)]
+    pub stdio: bool,
+    /// Read the machine below this folder when no daemon answers.
+    #[arg(long, global = true, hide = true, default_value = "/", value_name = "DIR")]
+    pub sysroot: PathBuf,
+    /// The configuration to use when no daemon answers.
+    #[arg(long, global = true, hide = true, default_value = CONFIG, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+const CONFIG: &str = "/etc/hostd/host.yaml";
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal that wants it.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The nouns.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything at a glance, worst first
+    ///
+    /// Exit code 1 when anything is not ok.
+    Status,
+    /// IOMMU groups: what can be given to a VM, and what stands in the way
+    #[command(subcommand)]
+    Iommu(Iommu),
+    /// Graphics cards: give them to vfio-pci and back
+    #[command(subcommand)]
+    Gpu(Gpu),
+    /// VMs: start, stop, look
+    #[command(subcommand)]
+    Vm(Vm),
+    /// ZFS pools: health, and how many failures they still tolerate
+    #[command(subcommand)]
+    Pool(Pool),
+    /// Watched services: SMB, AFP, Plex and the like
+    #[command(subcommand)]
+    Service(Service),
+    /// Events: everything hostd knows, as Riemann events
+    #[command(subcommand)]
+    Event(Event),
+    /// The configuration: check it, show it, print its schema
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the completion script of a shell
+    ///
+    /// For example: `hostctl completions bash > /etc/bash_completion.d/hostctl`
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// `hostctl iommu`.
+#[derive(Debug, Subcommand)]
+pub enum Iommu {
+    /// All groups, with a verdict on each
+    ///
+    /// Works without a daemon. Exit code 1 when there are no groups: the IOMMU
+    /// is off.
+    List,
+    /// One group in full: each device, its driver, and what could be done
+    ///
+    /// For example: hostctl iommu show 11
+    ///
+    /// Works without a daemon. Exit code 1 when the group cannot be given to a
+    /// VM as it is.
+    Show {
+        /// The group's number, from `hostctl iommu list`
+        group: u32,
+    },
+}
+
+/// `hostctl gpu`.
+#[derive(Debug, Subcommand)]
+pub enum Gpu {
+    /// All graphics cards and what they are bound to
+    ///
+    /// Works without a daemon. Exit code 1 when a card has problems left to resolve.
+    List,
+    /// The steps that `bind`, or `release`, would take; nothing is touched
+    ///
+    /// For example: hostctl gpu plan --release
+    Plan {
+        /// Name or address; the only card when left out
+        gpu: Option<String>,
+        /// Plan the way back instead
+        #[arg(long)]
+        release: bool,
+    },
+    /// Give a card, with all its functions, to vfio-pci
+    ///
+    /// For example: hostctl gpu bind 0000:01:00.0
+    Bind {
+        /// Name or address; the only card when left out
+        gpu: Option<String>,
+    },
+    /// Give a card back to the drivers it had
+    Release {
+        /// Name or address; the only card when left out
+        gpu: Option<String>,
+    },
+}
+
+/// `hostctl vm`.
+#[derive(Debug, Subcommand)]
+pub enum Vm {
+    /// All VMs and their states
+    ///
+    /// Exit code 1 when one has crashed or failed.
+    List,
+    /// Start a VM, with its card; returns when it runs
+    ///
+    /// For example: hostctl vm start gaming
+    Start {
+        /// The VM
+        name: Name,
+    },
+    /// Ask the guest to shut down; returns when it is off
+    ///
+    /// The guest gets the power button and the time that the VM's file gives
+    /// it. What happens then is also in that file: the VM stays, or QEMU quits.
+    Stop {
+        /// The VM
+        name: Name,
+        /// Quit QEMU at the deadline, whatever the VM's file says
+        #[arg(long)]
+        force: bool,
+    },
+    /// End QEMU at once, as if the power went: the guest may lose data
+    Kill {
+        /// The VM
+        name: Name,
+    },
+    /// One VM in full
+    ///
+    /// Exit code 1 when it has crashed or failed.
+    Status {
+        /// The VM
+        name: Name,
+    },
+    /// The end of what QEMU has said
+    Log {
+        /// The VM
+        name: Name,
+        /// What the firmware has said on its debug port instead
+        #[arg(long)]
+        firmware: bool,
+    },
+}
+
+/// `hostctl pool`.
+#[derive(Debug, Subcommand)]
+pub enum Pool {
+    /// All pools, one line each
+    ///
+    /// Works without a daemon. Exit code 1 when one is not ok or could not be read.
+    List,
+    /// Pools in full: vdevs, findings, and what to do
+    ///
+    /// For example: hostctl pool status tank
+    ///
+    /// Works without a daemon. Exit code 1 when one is not ok or could not be
+    /// read.
+    Status {
+        /// One pool; all when left out
+        name: Option<String>,
+        /// Judge a saved `zpool status -j --json-int` or `zpool status -p` instead
+        #[arg(long, value_name = "FILE", conflicts_with = "host")]
+        from: Option<PathBuf>,
+    },
+}
+
+/// `hostctl service`.
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// All watched services
+    ///
+    /// Exit code 1 when one is not ok.
+    List,
+}
+
+/// `hostctl event`.
+#[derive(Debug, Subcommand)]
+pub enum Event {
+    /// The current events that match a query
+    ///
+    /// Examples:
+    ///   hostctl event query 'service = "vm gaming"'
+    ///   hostctl event query 'state != "ok" and tagged "hostd"'
+    ///   hostctl event query true
+    #[command(verbatim_doc_comment)]
+    Query {
+        /// In Riemann's query language; `true` for all
+        query: String,
+    },
+}
+
+/// `hostctl config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check the configuration: all problems at once, with line and column
+    ///
+    /// Works without a daemon, on the files as they are now. Exit code 2 when
+    /// there are problems.
+    Check {
+        /// `host.yaml`, or the folder it is in
+        #[arg(default_value = CONFIG)]
+        file: PathBuf,
+    },
+    /// Print the checked configuration with every default filled in
+    Show {
+        /// `host.yaml`, or the folder it is in
+        #[arg(default_value = CONFIG)]
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+}
+
+/// An ssh destination that cannot be taken for an option or a second word.
+fn host(text: &str) -> Result<String, String> {
+    let rest = text
+        .strip_prefix("ssh://")
+        .ok_or_else(|| "it has to look like ssh://user@nas".to_owned())?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-@:[]%".contains(c);
+    let good = !rest.is_empty() && rest.chars().all(plain) && !rest.starts_with('-');
+    if good && !rest.contains("@-") {
+        Ok(text.to_owned())
+    } else {
+        Err("it has to look like ssh://user@nas or ssh://nas:2222".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_words_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_host_is_never_an_option_of_ssh() {
+        for good in ["ssh://me@nas", "ssh://nas:2222", "ssh://me@[fe80::1%eth0]:22"] {
+            assert!(host(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["nas", "ssh://", "ssh://-oProxyCommand=x", "ssh://me@-x", "ssh://a b", "ssh://a;b"]
+        {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn help_teaches() {
+        insta::assert_snapshot!("help", Cli::command().term_width(80).render_help());
+        let mut cli = Cli::command().term_width(80);
+        cli.build();
+        let vm = cli.find_subcommand_mut("vm").unwrap();
+        let stop = vm.find_subcommand_mut("stop").unwrap();
+        insta::assert_snapshot!("help_vm_stop", stop.render_long_help());
+    }
+}

@@ -1,0 +1,82 @@
+//! Exit codes: which answers are fine, and which are findings.
+
+use crate::ask::Reply;
+use crate::ask::view::{Verdict, VmState, VmView};
+use crate::base::Severity;
+
+/// As it should be.
+pub const FINE: u8 = 0;
+/// Something is degraded or could not be read.
+pub const FINDINGS: u8 = 1;
+/// The command line or the configuration is wrong.
+pub const USAGE: u8 = 2;
+/// Tried and failed.
+pub const FAILED: u8 = 5;
+
+/// The exit code of an answer. Each command's help says it in words.
+pub fn code(reply: &Reply) -> u8 {
+    let findings = match reply {
+        Reply::Status(view) => view.health != Severity::Ok,
+        Reply::Iommu(view) => view.groups.is_empty(),
+        Reply::Gpus(view) => view.gpus.iter().any(|gpu| !gpu.problems.is_empty()),
+        Reply::Vms(view) => view.vms.iter().any(broken),
+        Reply::Pools(view) => {
+            !view.notes.is_empty() || view.pools.iter().any(|pool| pool.health != Severity::Ok)
+        }
+        Reply::Services(view) => view.services.iter().any(|service| service.health != Severity::Ok),
+        Reply::Plan(_) | Reply::Log(_) | Reply::Events(_) | Reply::Done(_) => false,
+    };
+    if findings { FINDINGS } else { FINE }
+}
+
+/// The exit code of `iommu show`: whether every group can be given to a guest.
+pub fn isolated(reply: &Reply) -> u8 {
+    let Reply::Iommu(view) = reply else { return code(reply) };
+    let good = view.groups.iter().all(|group| group.verdict == Verdict::Isolated);
+    if good { FINE } else { FINDINGS }
+}
+
+fn broken(vm: &VmView) -> bool {
+    match vm.state {
+        VmState::Crashed | VmState::Failed => true,
+        VmState::Off
+        | VmState::Preparing
+        | VmState::Starting
+        | VmState::Running
+        | VmState::Paused
+        | VmState::Stopping => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ask::view::{GpusView, IommuView, PoolsView, ServicesView, VmsView};
+    use crate::cli::samples;
+
+    #[test]
+    fn unknown_is_never_fine() {
+        let mut pools = samples::pools();
+        pools.pools.retain(|pool| pool.health == Severity::Ok);
+        assert_eq!(code(&Reply::Pools(pools.clone())), FINE);
+        pools.notes.push("zpool is not installed".into());
+        assert_eq!(code(&Reply::Pools(pools.clone())), FINDINGS);
+        pools.notes.clear();
+        pools.pools[0].health = Severity::Unknown;
+        assert_eq!(code(&Reply::Pools(pools)), FINDINGS);
+    }
+
+    #[test]
+    fn findings_are_one_and_nothing_to_see_is_fine() {
+        assert_eq!(code(&Reply::Status(samples::status())), FINDINGS);
+        assert_eq!(code(&Reply::Pools(PoolsView::default())), FINE);
+        assert_eq!(code(&Reply::Services(ServicesView::default())), FINE);
+        assert_eq!(code(&Reply::Services(samples::services())), FINDINGS);
+        assert_eq!(code(&Reply::Iommu(IommuView::default())), FINDINGS);
+        assert_eq!(code(&Reply::Iommu(samples::iommu())), FINE);
+        assert_eq!(isolated(&Reply::Iommu(samples::iommu())), FINDINGS);
+        assert_eq!(code(&Reply::Gpus(GpusView::default())), FINE);
+        assert_eq!(code(&Reply::Vms(VmsView::default())), FINE);
+        assert_eq!(code(&Reply::Vms(samples::vms())), FINDINGS);
+    }
+}

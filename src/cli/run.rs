@@ -1,0 +1,345 @@
+//! From words to answer to exit code.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use super::args::{Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Service, Vm};
+use super::exit;
+use super::out::{self, Out, WriteError};
+use super::progress::Progress;
+use super::view::{self, Detail};
+use crate::api::carry;
+use crate::api::client::{self, Bus, Client, SOCKET, Where};
+use crate::ask::{Answer, Ask, Code, Refusal, Reply};
+use crate::base::Name;
+use crate::local::{self, Checked, Local};
+
+/// Runs one command line, the program's name first; returns the exit code.
+pub async fn run(args: Vec<OsString>) -> u8 {
+    let done = match Cli::try_parse_from(&args) {
+        Ok(cli) => command(cli).await,
+        Err(error) => words(&error, args.iter().any(|arg| arg == "--json")),
+    };
+    done.unwrap_or_else(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        out::complain(&format!("{error}: {}", cause.unwrap_or_default()));
+        exit::FAILED
+    })
+}
+
+/// Help, or what is wrong with the words.
+fn words(error: &clap::Error, json: bool) -> Result<u8, WriteError> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let text = error.render();
+        out::data(&if out::colors() { text.ansi().to_string() } else { text.to_string() })?;
+        return Ok(exit::FINE);
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    if json {
+        let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+        let tip = rest.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+        let hint = tip.unwrap_or("`hostctl --help` lists the commands");
+        return Out::plain(true).refuse(&Refusal::new(Code::Usage, message.trim(), hint));
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        out::speak(&format!("{text}\n"));
+    } else {
+        out::complain(text);
+    }
+    Ok(exit::USAGE)
+}
+
+async fn command(cli: Cli) -> Result<u8, WriteError> {
+    let out = Out::new(&cli.global);
+    if cli.global.stdio {
+        return Ok(stdio(&cli.global).await);
+    }
+    let Some(command) = cli.command else {
+        let error = Cli::command().error(ErrorKind::MissingSubcommand, "no command is given");
+        return words(&error, out.json);
+    };
+    match command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "hostctl", &mut script);
+            out::data(&String::from_utf8_lossy(&script))?;
+            Ok(exit::FINE)
+        }
+        Command::Config(config) => self::config(out, &config),
+        Command::Pool(Pool::Status { from: Some(file), name }) => {
+            show(out, judged(&file, name.as_deref()), Detail::Full, exit::code)
+        }
+        Command::Iommu(Iommu::Show { group }) => {
+            let answer = answer(out, &cli.global, &Ask::IommuList).await;
+            show(out, answer.and_then(|reply| only(reply, group)), Detail::Full, exit::isolated)
+        }
+        other => {
+            let (ask, detail) = ask(other);
+            show(out, answer(out, &cli.global, &ask).await, detail, exit::code)
+        }
+    }
+}
+
+/// The ask that a command stands for. The commands that are more than one ask
+/// are handled before; here they are what comes closest.
+fn ask(command: Command) -> (Ask, Detail) {
+    use Detail::{Full, List};
+    match command {
+        Command::Iommu(Iommu::List) => (Ask::IommuList, List),
+        Command::Iommu(Iommu::Show { .. }) => (Ask::IommuList, Full),
+        Command::Gpu(Gpu::List) => (Ask::GpuList, List),
+        Command::Gpu(Gpu::Plan { gpu, release }) => (Ask::GpuPlan { gpu, release }, Full),
+        Command::Gpu(Gpu::Bind { gpu }) => (Ask::GpuBind { gpu }, Full),
+        Command::Gpu(Gpu::Release { gpu }) => (Ask::GpuRelease { gpu }, Full),
+        Command::Vm(Vm::List) => (Ask::VmList, List),
+        Command::Vm(Vm::Start { name }) => (Ask::VmStart { name }, Full),
+        Command::Vm(Vm::Stop { name, force }) => (Ask::VmStop { name, force }, Full),
+        Command::Vm(Vm::Kill { name }) => (Ask::VmKill { name }, Full),
+        Command::Vm(Vm::Status { name }) => (Ask::VmStatus { name }, Full),
+        Command::Vm(Vm::Log { name, firmware }) => (Ask::VmLog { name, firmware }, Full),
+        Command::Pool(Pool::List) => (Ask::PoolStatus { pool: None }, List),
+        Command::Pool(Pool::Status { name, .. }) => (Ask::PoolStatus { pool: name }, Full),
+        Command::Service(Service::List) => (Ask::ServiceList, List),
+        Command::Event(Event::Query { query }) => (Ask::EventQuery { query }, List),
+        Command::Status | Command::Config(_) | Command::Completions { .. } => (Ask::Status, Full),
+    }
+}
+
+fn place(global: &Global) -> Where {
+    match (&global.host, &global.socket) {
+        (Some(url), _) => Where::ssh(url),
+        (None, Some(path)) => Where::Socket(path.clone()),
+        (None, None) => Where::Auto { bus: Bus::System, socket: SOCKET.into() },
+    }
+}
+
+/// Asks the daemon, or reads the machine where that is enough and nobody answers.
+async fn answer(out: Out, global: &Global, ask: &Ask) -> Answer {
+    let client = match Client::connect(&place(global)).await {
+        Ok(client) => client,
+        Err(nobody) if nobody.code == Code::NoDaemon && global.host.is_none() && local(ask) => {
+            out.note(&format!("{}; this is read directly", nobody.message));
+            let Global { sysroot, config, .. } = global.clone();
+            return local::answer(&Local { sysroot, config }, ask).await;
+        }
+        Err(refusal) => return Err(refusal),
+    };
+    match (moves(ask), out.progress()) {
+        (Some(vm), Some(live)) => watched(&client, ask, vm, live).await,
+        _ => client.ask(ask).await,
+    }
+}
+
+/// What can be seen without a daemon.
+fn local(ask: &Ask) -> bool {
+    match ask {
+        Ask::IommuList | Ask::GpuList | Ask::PoolStatus { .. } => true,
+        Ask::Status
+        | Ask::GpuPlan { .. }
+        | Ask::GpuBind { .. }
+        | Ask::GpuRelease { .. }
+        | Ask::VmList
+        | Ask::VmStatus { .. }
+        | Ask::VmStart { .. }
+        | Ask::VmStop { .. }
+        | Ask::VmKill { .. }
+        | Ask::VmLog { .. }
+        | Ask::ServiceList
+        | Ask::EventQuery { .. } => false,
+    }
+}
+
+/// The VM that an ask moves.
+fn moves(ask: &Ask) -> Option<&Name> {
+    match ask {
+        Ask::VmStart { name } | Ask::VmStop { name, .. } | Ask::VmKill { name } => Some(name),
+        _ => None,
+    }
+}
+
+async fn watched(client: &Client, ask: &Ask, vm: &Name, live: bool) -> Answer {
+    let Ok(changes) = client.changes().await else { return client.ask(ask).await };
+    let mut progress = Progress::new(live);
+    tokio::select! {
+        answer = client.ask(ask) => answer,
+        never = progress.follow(vm, changes) => match never {},
+    }
+}
+
+/// Prints an answer; `code` says what it means for scripts.
+fn show(
+    out: Out,
+    answer: Answer,
+    detail: Detail,
+    code: fn(&Reply) -> u8,
+) -> Result<u8, WriteError> {
+    let reply = match answer {
+        Ok(reply) => reply,
+        Err(refusal) => return out.refuse(&refusal),
+    };
+    if out.json {
+        match client::document(&reply, true) {
+            Ok(document) => out::data(&format!("{document}\n"))?,
+            Err(error) => {
+                return out.refuse(&Refusal::new(Code::Failed, error.to_string(), ""));
+            }
+        }
+    } else {
+        out::data(&view::view(&reply, detail, out.look()))?;
+        if let Reply::Done(done) = &reply {
+            done.warnings.iter().for_each(|warning| out.note(&format!("warning: {warning}")));
+        }
+    }
+    Ok(code(&reply))
+}
+
+/// The reply with only one group.
+fn only(reply: Reply, id: u32) -> Answer {
+    let Reply::Iommu(mut view) = reply else { return Ok(reply) };
+    view.groups.retain(|group| group.id == id);
+    if view.groups.is_empty() {
+        let message = match view.notes.as_slice() {
+            [] => format!("there is no IOMMU group {id}"),
+            notes => format!("there is no IOMMU group {id}: {}", notes.join("; ")),
+        };
+        return Err(Refusal::new(Code::NotFound, message, "`hostctl iommu list` shows all groups"));
+    }
+    Ok(Reply::Iommu(view))
+}
+
+/// A saved capture, judged as the daemon would.
+fn judged(file: &Path, name: Option<&str>) -> Answer {
+    let reply = local::pool_status_from(&local::text(file)?)?;
+    let (Reply::Pools(mut view), Some(name)) = (reply.clone(), name) else { return Ok(reply) };
+    view.pools.retain(|pool| pool.name == name);
+    if view.pools.is_empty() {
+        let message = format!("there is no pool {name} in {}", file.display());
+        return Err(Refusal::new(Code::NotFound, message, ""));
+    }
+    Ok(Reply::Pools(view))
+}
+
+fn config(out: Out, config: &Config) -> Result<u8, WriteError> {
+    let shown = match config {
+        Config::Check { file } => match local::config_check(file) {
+            Ok(checked) => return self::checked(out, &checked),
+            Err(refusal) => Err(refusal),
+        },
+        Config::Show { file } => local::config_show(file, out.json),
+        Config::Schema => local::config_schema(),
+    };
+    match shown {
+        Ok(text) => out::data(&text).map(|()| exit::FINE),
+        Err(refusal) => out.refuse(&refusal),
+    }
+}
+
+fn checked(out: Out, checked: &Checked) -> Result<u8, WriteError> {
+    if out.json {
+        let document = serde_json::to_string_pretty(checked).unwrap_or_default();
+        out::data(&format!("{document}\n"))?;
+    } else {
+        out::data(&problems(checked))?;
+    }
+    Ok(if checked.problems.is_empty() { exit::FINE } else { exit::USAGE })
+}
+
+/// One problem a paragraph, as compilers write them: editors can jump there.
+fn problems(checked: &Checked) -> String {
+    if checked.problems.is_empty() {
+        return format!("no problems in {}\n", checked.files.join(", "));
+    }
+    let mut text = String::new();
+    for problem in &checked.problems {
+        text.push_str(&problem.file);
+        for number in [problem.line, problem.column].into_iter().flatten() {
+            text += ":";
+            text += &number.to_string();
+        }
+        text += ": ";
+        text += view::printable(&problem.message).trim_end();
+        text += "\n";
+    }
+    text
+}
+
+/// `hostctl --stdio`: the greeting says what went wrong, if anything.
+async fn stdio(global: &Global) -> u8 {
+    let socket = global.socket.as_deref().unwrap_or(Path::new(SOCKET));
+    match carry::bridge(socket, tokio::io::stdin(), tokio::io::stdout()).await {
+        Ok(()) => exit::FINE,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => exit::FINE,
+        Err(error) => {
+            out::complain(&format!("the connection broke: {error}"));
+            exit::FAILED
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::samples;
+    use crate::local::Problem;
+
+    #[test]
+    fn documents_of_every_command() {
+        let replies = [
+            ("status", Reply::Status(samples::status())),
+            ("iommu", Reply::Iommu(samples::iommu())),
+            ("gpu", Reply::Gpus(samples::gpus())),
+            ("plan", Reply::Plan(samples::plan())),
+            ("vm", Reply::Vms(samples::vms())),
+            ("log", Reply::Log(samples::log())),
+            ("pool", Reply::Pools(samples::pools())),
+            ("service", Reply::Services(samples::services())),
+            ("event", Reply::Events(samples::events())),
+            ("done", Reply::Done(samples::done())),
+        ];
+        for (name, reply) in replies {
+            let document = client::document(&reply, true).unwrap();
+            insta::assert_snapshot!(format!("json_{name}"), document);
+        }
+    }
+
+    #[test]
+    fn one_group_or_none() {
+        let Reply::Iommu(one) = only(Reply::Iommu(samples::iommu()), 11).unwrap() else {
+            panic!("another reply")
+        };
+        assert_eq!(one.groups.len(), 1);
+        let none = only(Reply::Iommu(samples::iommu()), 99).unwrap_err();
+        assert_eq!((none.code.exit(), none.message.as_str()), (5, "there is no IOMMU group 99"));
+    }
+
+    #[test]
+    fn problems_have_places() {
+        let problem = |line, column, message: &str| Problem {
+            file: "host.yaml".into(),
+            line,
+            column,
+            message: message.into(),
+        };
+        let checked = Checked {
+            files: vec!["host.yaml".into()],
+            problems: vec![
+                problem(Some(3), Some(5), "unknown key `memroy`; did you mean `memory`?"),
+                problem(None, None, "no such file"),
+            ],
+        };
+        insta::assert_snapshot!(problems(&checked), @r"
+        host.yaml:3:5: unknown key `memroy`; did you mean `memory`?
+        host.yaml: no such file
+        ");
+    }
+
+    #[test]
+    fn a_log_is_printed_without_its_escapes() {
+        let shown = view::view(&Reply::Log(samples::log()), Detail::Full, samples::LOOK);
+        assert_eq!(shown, "SeaBIOS (version 1.16.3)\n[2JBooting…\n");
+    }
+}

@@ -1,0 +1,64 @@
+//! `hostctl event query`.
+
+use super::table::{cell, table};
+use super::{Look, paint};
+use crate::ask::view::{EventView, EventsView};
+use crate::base::{Severity, Timestamp};
+
+fn state(event: &EventView) -> String {
+    let Some(state) = &event.state else { return "-".to_owned() };
+    let severity = match state.as_str() {
+        "ok" => Severity::Ok,
+        "warning" => Severity::Warning,
+        "critical" => Severity::Critical,
+        "unknown" | "expired" => Severity::Unknown,
+        // A sender's own word is not judged.
+        _ => return cell(state),
+    };
+    paint::mark(severity, state)
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    cell(text.unwrap_or("-"))
+}
+
+fn age(event: &EventView, look: Look) -> String {
+    match event.time {
+        None => "-".to_owned(),
+        #[allow(clippy::cast_possible_truncation, reason = "saturates, and is only shown")]
+        Some(secs) => look.age(Timestamp((secs * 1e6) as i64)),
+    }
+}
+
+pub fn list(view: &EventsView, look: Look) -> String {
+    if view.events.is_empty() {
+        return "no events match\n".to_owned();
+    }
+    let rows = view.events.iter().map(|event| {
+        [
+            or_dash(event.host.as_deref()),
+            or_dash(event.service.as_deref()),
+            state(event),
+            event.metric.map_or_else(|| "-".to_owned(), |metric| metric.to_string()),
+            age(event, look),
+            cell(event.description.as_deref().unwrap_or("")),
+        ]
+    });
+    table(["HOST", "SERVICE", "STATE", "METRIC", "AGE", "DESCRIPTION"], rows, look)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ask::Reply;
+    use crate::ask::view::EventsView;
+    use crate::cli::samples;
+    use crate::cli::view::{Detail, tests::shown};
+
+    #[test]
+    fn events() {
+        let reply = Reply::Events(samples::events());
+        insta::assert_snapshot!("event_query", shown(&reply, Detail::List));
+        let none = Reply::Events(EventsView::default());
+        assert_eq!(shown(&none, Detail::List), "no events match\n");
+    }
+}

@@ -1,0 +1,63 @@
+//! `hostctl status`: the host, then what matters, worst first.
+
+use std::fmt::Write;
+
+use super::table::{cell, table};
+use super::{Look, paint, printable};
+use crate::ask::view::{StatusLine, StatusView};
+
+const KINDS: [&str; 5] = ["host", "gpu", "vm", "pool", "service"];
+
+pub fn view(view: &StatusView, look: Look) -> String {
+    let mut text = format!(
+        "{}  {}  hostd {}, up {}\n",
+        printable(&view.host),
+        paint::word(view.health),
+        printable(&view.version),
+        look.age(view.started)
+    );
+    if !view.lines.is_empty() {
+        let mut lines: Vec<_> = view.lines.iter().collect();
+        lines.sort_by(|a, b| place(a).cmp(&place(b)).then(b.health.cmp(&a.health)));
+        let rows = lines.into_iter().map(|line| {
+            [
+                cell(&line.kind),
+                cell(&line.name),
+                paint::word(line.health),
+                cell(&line.state),
+                cell(&line.summary),
+            ]
+        });
+        text.push('\n');
+        text.push_str(&table(["", "", "", "", ""], rows, look));
+        text.push('\n');
+    }
+    if !view.unavailable.is_empty() {
+        text.push_str("\nunavailable:\n");
+        for what in &view.unavailable {
+            // A string takes what it is given.
+            let _ = writeln!(text, "  {}", printable(what));
+        }
+    }
+    text
+}
+
+/// Kinds that a newer daemon has and we do not know come last.
+fn place(line: &StatusLine) -> usize {
+    KINDS.iter().position(|kind| *kind == line.kind).unwrap_or(KINDS.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ask::Reply;
+    use crate::cli::samples;
+    use crate::cli::view::{Detail, Look, tests::shown, view};
+
+    #[test]
+    fn at_a_glance() {
+        let reply = Reply::Status(samples::status());
+        insta::assert_snapshot!("status", shown(&reply, Detail::Full));
+        let narrow = Look { width: Some(72), ..samples::LOOK };
+        insta::assert_snapshot!("status_72", view(&reply, Detail::Full, narrow));
+    }
+}

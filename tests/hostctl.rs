@@ -1,0 +1,332 @@
+//! hostctl as a person runs it: its streams, exit codes and documents,
+//! against a daemon of canned answers on a private socket, or none.
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use assert_cmd::Command;
+use hostd::api::client::Change;
+use hostd::api::gate::Rule;
+use hostd::api::socket;
+use hostd::ask::view::{
+    DoneView, IommuView, LogView, StatusLine, StatusView, VmState, VmView, VmsView,
+};
+use hostd::ask::{Answer, Ask, Asked, Code, Refusal, Reply};
+use hostd::base::{Severity, Timestamp};
+use serde_json::Value;
+use tokio::sync::{broadcast, mpsc, watch};
+
+fn hostctl() -> Command {
+    let mut command = Command::cargo_bin("hostctl").expect("hostctl is built");
+    command
+        .env("RUST_BACKTRACE", "1")
+        .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus")
+        .env_remove("NO_COLOR")
+        .timeout(Duration::from_secs(60));
+    command
+}
+
+/// What a run has printed and how it ended.
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn document(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
+    }
+}
+
+fn run(command: &mut Command) -> Ran {
+    let output = command.output().expect("hostctl runs");
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).expect("text"),
+        stderr: String::from_utf8(output.stderr).expect("text"),
+    }
+}
+
+fn without_daemon(args: &[&str]) -> Ran {
+    run(hostctl().args(["--socket", "/nonexistent"]).args(args))
+}
+
+fn vm(state: VmState, step: &str) -> VmView {
+    VmView {
+        name: "gaming".parse().expect("a name"),
+        state,
+        since: Timestamp::from_secs(0),
+        reason: "asked by uid 0".into(),
+        pid: None,
+        devices: Vec::new(),
+        step: step.into(),
+    }
+}
+
+fn answer(ask: &Ask, changes: &broadcast::Sender<Change>) -> Answer {
+    match ask {
+        Ask::Status => Ok(Reply::Status(StatusView {
+            host: "nas".into(),
+            version: "0.1.0".into(),
+            started: Timestamp::from_secs(0),
+            generation: 1,
+            health: Severity::Warning,
+            lines: vec![StatusLine {
+                kind: "pool".into(),
+                name: "tank".into(),
+                health: Severity::Warning,
+                state: "DEGRADED".into(),
+                summary: "tolerates 1 more failure".into(),
+            }],
+            unavailable: Vec::new(),
+        })),
+        Ask::IommuList => Ok(Reply::Iommu(IommuView {
+            groups: Vec::new(),
+            notes: vec!["the IOMMU is off".into()],
+        })),
+        Ask::VmList => Ok(Reply::Vms(VmsView { vms: vec![vm(VmState::Running, "")] })),
+        Ask::VmStart { name } if name.as_str() == "gaming" => {
+            for (state, step) in
+                [(VmState::Preparing, "binding 0000:01:00.0"), (VmState::Starting, "")]
+            {
+                // Nobody may be listening.
+                let _ = changes.send(Change::from(&vm(state, step)));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok(Reply::Done(DoneView {
+                changed: true,
+                message: "gaming runs".into(),
+                warnings: vec!["huge pages are short".into()],
+            }))
+        }
+        Ask::VmStart { name } => Err(Refusal::new(
+            Code::NotFound,
+            format!("there is no VM {name}"),
+            "`hostctl vm list` shows those there are",
+        )),
+        Ask::VmLog { .. } => {
+            Ok(Reply::Log(LogView { text: "x\n".repeat(100_000), path: "/l".into() }))
+        }
+        other => Err(Refusal::new(Code::Refused, format!("{other:?} is refused"), "")),
+    }
+}
+
+/// A daemon that answers until it is dropped.
+struct Daemon {
+    dir: tempfile::TempDir,
+    _end: watch::Sender<bool>,
+}
+
+impl Daemon {
+    async fn start(acts: bool) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let private = socket::listen(&dir.path().join("s")).await.expect("a socket");
+        let (asks, mut asked) = mpsc::channel::<Asked>(8);
+        let (changes, _) = broadcast::channel(16);
+        let (end, stop) = watch::channel(false);
+        let rule = Rule::new(move |_| Ok(acts));
+        tokio::spawn(socket::serve_socket(private, asks, changes.clone(), rule, stop));
+        tokio::task::spawn_blocking(move || {
+            while let Some(Asked { ask, answer: to, .. }) = asked.blocking_recv() {
+                // The asker may have left.
+                let _ = to.send(answer(&ask, &changes));
+            }
+        });
+        Self { dir, _end: end }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("s")
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        run(hostctl().arg("--socket").arg(self.path()).args(args))
+    }
+}
+
+#[test]
+fn wrong_words_are_usage() {
+    for args in [
+        &["vm", "strat", "gaming"][..],
+        &["vm", "start"],
+        &["vm", "start", "../etc"],
+        &["--host", "nas", "status"],
+    ] {
+        let ran = without_daemon(args);
+        assert_eq!(ran.code, 2, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with("hostctl: "), "{}", ran.stderr);
+        assert!(ran.stdout.is_empty());
+        let ran = run(hostctl().arg("--json").args(args));
+        assert_eq!(ran.code, 2, "{args:?}");
+        assert_eq!(ran.document()["error"]["code"], "usage");
+    }
+    let tip = run(hostctl().args(["--json", "vm", "strat", "gaming"])).document();
+    let error = &tip["error"];
+    assert_eq!(error["message"], "unrecognized subcommand 'strat'");
+    assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("start")), "{error}");
+    let none = run(&mut hostctl());
+    assert_eq!((none.code, none.stdout.as_str()), (2, ""));
+    assert!(none.stderr.contains("Exit codes:"), "{}", none.stderr);
+}
+
+#[test]
+fn help_and_version_are_data() {
+    let help = run(hostctl().arg("--help"));
+    assert_eq!((help.code, help.stderr.as_str()), (0, ""));
+    assert!(help.stdout.contains("Exit codes:"), "{}", help.stdout);
+    let version = run(hostctl().arg("--version"));
+    assert_eq!(version.stdout, format!("hostctl {}\n", env!("CARGO_PKG_VERSION")));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(hostctl().args(["completions", shell]));
+        assert!(script.code == 0 && script.stdout.contains("hostctl"), "{shell}");
+    }
+}
+
+#[test]
+fn nobody_answers() {
+    let ran = without_daemon(&["status"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (4, ""));
+    assert_eq!(
+        ran.stderr,
+        "hostctl: no hostd answers (/nonexistent: no such socket)\n  hint: start it with \
+         `systemctl start hostd`; `journalctl -u hostd -e` tells why it is not running\n"
+    );
+    let ran = without_daemon(&["--json", "vm", "start", "gaming"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (4, ""));
+    assert_eq!(ran.document()["error"]["code"], "no-daemon");
+    let auto = run(hostctl().arg("status"));
+    if auto.code == 4 {
+        assert!(auto.stderr.contains("no system bus on this machine; "), "{}", auto.stderr);
+    }
+}
+
+#[test]
+fn what_can_be_read_directly_is_and_that_is_said() {
+    for args in [&["iommu", "list"][..], &["gpu", "list"], &["pool", "list"], &["pool", "status"]] {
+        let ran = without_daemon(args);
+        assert_ne!(ran.code, 4, "{args:?}");
+        assert!(ran.stderr.contains("this is read directly"), "{args:?}: {}", ran.stderr);
+        let mut quiet = args.to_vec();
+        quiet.push("--quiet");
+        assert!(!without_daemon(&quiet).stderr.contains("read directly"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_have_text_documents_and_codes() {
+    let daemon = Daemon::start(true).await;
+    let ran = daemon.run(&["status"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
+    assert!(
+        ran.stdout.contains("tank  warning  DEGRADED  tolerates 1 more failure"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(daemon.run(&["status", "--json"]).document()["lines"][0]["name"], "tank");
+    let ran = daemon.run(&["vm", "list", "--json"]);
+    assert_eq!(ran.code, 0);
+    assert_eq!(ran.document()["vms"][0]["state"], "running");
+    assert_eq!(daemon.run(&["iommu", "list"]).code, 1);
+    let ran = daemon.run(&["iommu", "show", "11"]);
+    assert_eq!(ran.code, 5);
+    assert!(ran.stderr.starts_with("hostctl: there is no IOMMU group 11: the IOMMU is off\n"));
+    assert!(daemon.run(&["--color", "always", "status"]).stdout.contains("\u{1b}[33mwarning"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acting_shows_progress_only_when_wanted() {
+    let daemon = Daemon::start(true).await;
+    let ran = daemon.run(&["vm", "start", "gaming"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "gaming runs\n"));
+    assert_eq!(ran.stderr, "hostctl: warning: huge pages are short\n");
+    let ran = daemon.run(&["vm", "start", "gaming", "--verbose"]);
+    assert!(ran.stderr.contains("gaming: preparing, binding 0000:01:00.0\n"), "{}", ran.stderr);
+    let ran = daemon.run(&["vm", "start", "gaming", "--quiet"]);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("gaming runs\n", ""));
+    let ran = daemon.run(&["vm", "start", "none"]);
+    assert_eq!(ran.code, 5);
+    assert_eq!(
+        ran.stderr,
+        "hostctl: there is no VM none\n  hint: `hostctl vm list` shows those there are\n"
+    );
+    let refused = daemon.run(&["vm", "kill", "gaming", "--json"]);
+    assert_eq!((refused.code, &refused.document()["error"]["code"]), (5, &"refused".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_without_the_right_are_told() {
+    let daemon = Daemon::start(false).await;
+    let ran = daemon.run(&["vm", "start", "gaming", "--json"]);
+    assert_eq!((ran.code, &ran.document()["error"]["code"]), (3, &"denied".into()));
+    assert_eq!(daemon.run(&["vm", "list"]).code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_pipe_is_no_error() {
+    let daemon = Daemon::start(true).await;
+    for args in [&["vm", "log", "gaming"][..], &["completions", "bash"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        #[allow(clippy::disallowed_methods, reason = "needs a pipe of its own")]
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_hostctl"))
+            .arg("--socket")
+            .arg(daemon.path())
+            .args(args)
+            .stdout(writer)
+            .stderr(std::process::Stdio::piped())
+            .output()
+            .expect("hostctl runs");
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+    }
+}
+
+/// A folder with an `ssh` that runs `script` instead.
+fn ssh(script: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("ssh");
+    #[allow(clippy::disallowed_methods, reason = "a script for this test")]
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
+    dir
+}
+
+fn through(ssh: &Path, args: &[&str]) -> Ran {
+    let path = format!("{}:/usr/bin:/bin", ssh.display());
+    run(hostctl().env("PATH", path).args(["--host", "ssh://me@nas"]).args(args))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_machine_is_reached_through_ssh() {
+    let daemon = Daemon::start(true).await;
+    let far = |socket: &Path| {
+        format!(
+            "[ \"$*\" = '-T -o ConnectTimeout=15 -- ssh://me@nas hostctl --stdio' ] || exit 9\n\
+             exec {} --stdio --socket {}",
+            env!("CARGO_BIN_EXE_hostctl"),
+            socket.display()
+        )
+    };
+    let good = ssh(&far(&daemon.path()));
+    let ran = through(good.path(), &["vm", "start", "gaming", "-v"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "gaming runs\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("binding 0000:01:00.0"), "{}", ran.stderr);
+
+    let none = ssh(&far(Path::new("/nonexistent")));
+    let ran = through(none.path(), &["iommu", "list"]);
+    assert_eq!(ran.code, 4, "the machine here is not read instead: {}", ran.stdout);
+    assert!(ran.stderr.contains("/nonexistent: no such socket"), "{}", ran.stderr);
+
+    let noise = ssh("echo 'hostctl: command not found'");
+    let ran = through(noise.path(), &["status"]);
+    assert_eq!(ran.code, 4);
+    assert!(ran.stderr.contains("did not run `hostctl --stdio`"), "{}", ran.stderr);
+
+    let broken = ssh("exit 255");
+    let ran = through(broken.path(), &["status"]);
+    assert_eq!(ran.code, 4);
+    assert!(ran.stderr.contains("does not answer: it ended"), "{}", ran.stderr);
+}
