@@ -10,3 +10,4 @@ pub mod ask;
 pub mod base;
 pub mod config;
 pub mod host;
+pub mod pci;
