@@ -15,6 +15,7 @@ pub mod fake;
 pub mod run;
 pub mod store;
 pub mod sys;
+pub mod uevent;
 
 use std::path::PathBuf;
 use std::sync::Arc;
