@@ -10,4 +10,5 @@ pub mod ask;
 pub mod base;
 pub mod config;
 pub mod host;
+pub mod passthrough;
 pub mod pci;

@@ -63,8 +63,8 @@ pub struct Device {
     pub subsystem: Option<(u16, u16)>,
     /// Class, subclass and programming interface: 24 bits.
     pub class: Option<u32>,
-    /// Header type without the multi-function bit; read for bridges only,
-    /// because reading config space wakes a sleeping function.
+    /// Header type without the multi-function bit; read only where the class
+    /// does not tell a bridge, because reading config space wakes what sleeps.
     pub header: Option<u8>,
     /// What drives it.
     pub driver: Driver,
@@ -152,6 +152,12 @@ impl Device {
     pub fn is_bridge(&self) -> bool {
         matches!(self.subclass(), Some(0x0604 | 0x0607 | 0x0609))
             || matches!(self.header, Some(1 | 2))
+    }
+
+    /// Whether its class leaves open what kind of bridge it is, if any.
+    pub fn is_odd(&self) -> bool {
+        let told = [0x0600, 0x0601, 0x0604, 0x0607, 0x0609];
+        self.subclass().is_none_or(|class| class >> 8 == 0x06 && !told.contains(&class))
     }
 
     /// A graphics card's picture function.

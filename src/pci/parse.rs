@@ -45,41 +45,6 @@ pub fn header_type(config: &[u8]) -> Option<u8> {
     answers.then_some(header & 0x7f)
 }
 
-/// What a function's `uevent` file says at once, where it says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Ids {
-    /// `PCI_CLASS`.
-    pub class: Option<u32>,
-    /// `PCI_ID`.
-    pub id: Option<(u16, u16)>,
-    /// `PCI_SUBSYS_ID`.
-    pub subsystem: Option<(u16, u16)>,
-}
-
-/// Reads a function's `uevent` file: the ids without `0x` and leading zeros.
-pub fn ids(uevent: &str) -> Ids {
-    let mut ids = Ids::default();
-    for line in uevent.lines() {
-        match line.split_once('=') {
-            Some(("PCI_CLASS", class)) => ids.class = bare(class),
-            Some(("PCI_ID", id)) => ids.id = pair(id),
-            Some(("PCI_SUBSYS_ID", id)) => ids.subsystem = pair(id),
-            _ => {}
-        }
-    }
-    ids
-}
-
-fn bare(digits: &str) -> Option<u32> {
-    let plain = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
-}
-
-fn pair(text: &str) -> Option<(u16, u16)> {
-    let (a, b) = text.split_once(':')?;
-    Some((u16::try_from(bare(a)?).ok()?, u16::try_from(bare(b)?).ok()?))
-}
-
 /// Who made the processor, as far as the IOMMU depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Maker {
@@ -129,11 +94,6 @@ mod tests {
         assert_eq!(hex("0x030000"), Some(0x03_0000));
         assert_eq!(driver_override("(null)\n"), None);
         assert_eq!(driver_override("vfio-pci\n"), Some("vfio-pci".into()));
-        let text = "DRIVER=vfio-pci\nPCI_CLASS=30000\nPCI_ID=1002:5046\nPCI_SUBSYS_ID=1AF4:1100\n";
-        let read = ids(text);
-        assert_eq!(read.class, Some(0x03_0000));
-        assert_eq!(read.id, Some((0x1002, 0x5046)));
-        assert_eq!(read.subsystem, Some((0x1af4, 0x1100)));
     }
 
     #[test]
@@ -142,7 +102,6 @@ mod tests {
             assert_eq!(hex(text), None, "{text}");
         }
         assert_eq!(hex16("0x12345"), None);
-        assert_eq!(ids("PCI_ID=1002\nPCI_CLASS=-1\n"), Ids::default());
         assert!(!is_driver_name("..") && !is_driver_name("a/b") && is_driver_name("xhci_hcd"));
     }
 
@@ -168,7 +127,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(text in "\\PC{0,80}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (hex(&text), ids(&text), cpu(&text), flag(&text), driver_override(&text));
+            let _ = (hex(&text), cpu(&text), flag(&text), driver_override(&text));
             let _ = (header_type(&bytes), parameter(&text, "iommu"));
         }
     }

@@ -1,6 +1,9 @@
-//! One walk over sysfs. The cost is linear in the number of functions: one
-//! small file and two links each, a few attributes for display functions and
-//! bridges, and one folder per group.
+//! One walk over sysfs. The cost is linear in the number of functions: five
+//! small files and two links each, and one folder per group.
+//!
+//! Only attributes that the kernel answers from memory are read here. `uevent`
+//! (in some kernels) and `driver_override` wait for a driver that hangs in its
+//! unbind, and config space wakes sleeping bridges.
 
 use super::absent;
 use super::facts::{Device, Driver, Facts, Group, Other};
@@ -86,10 +89,6 @@ fn key(device: &Device) -> Option<Key> {
 
 fn device(sys: &SysRoot, address: PciAddress, notes: &mut Notes) -> Device {
     let folder = folder(address);
-    // One file says most of it; older copies of a tree may lack it.
-    let ids = attribute(sys, &format!("{folder}/uevent"))
-        .map(|text| parse::ids(&text))
-        .unwrap_or_default();
     let mut one = |name: &str| {
         let path = format!("{folder}/{name}");
         match attribute(sys, &path).map(|text| parse::hex(&text)) {
@@ -105,16 +104,14 @@ fn device(sys: &SysRoot, address: PciAddress, notes: &mut Notes) -> Device {
         }
     };
     let narrow = |value: u32| u16::try_from(value).ok();
-    let vendor = ids.id.map(|id| id.0).or_else(|| one("vendor").and_then(narrow));
-    let id = ids.id.map(|id| id.1).or_else(|| one("device").and_then(narrow));
-    let class = ids.class.or_else(|| one("class"));
+    let vendor = one("vendor").and_then(narrow);
+    let id = one("device").and_then(narrow);
+    let class = one("class");
     let quiet = |name: &str| {
         attribute(sys, &format!("{folder}/{name}")).ok().as_deref().and_then(parse::hex16)
     };
-    let subsystem = ids
-        .subsystem
-        .or_else(|| quiet("subsystem_vendor").zip(quiet("subsystem_device")))
-        .filter(|pair| *pair != (0, 0));
+    let subsystem = quiet("subsystem_vendor").zip(quiet("subsystem_device"));
+    let subsystem = subsystem.filter(|pair| *pair != (0, 0));
     let mut device = Device { vendor, device: id, class, subsystem, ..Device::unread(address) };
     device.driver = driver(sys, &folder);
     if let Driver::Unknown(why) = &device.driver {
@@ -132,9 +129,8 @@ fn device(sys: &SysRoot, address: PciAddress, notes: &mut Notes) -> Device {
         let said = attribute(sys, &format!("{folder}/boot_vga"));
         device.boot_vga = said.ok().as_deref().and_then(parse::flag);
     }
-    if device.class.is_none_or(|class| class >> 16 == 0x06) {
-        // Unreadable config space is normal without root on odd kernels; the
-        // class alone decides then.
+    if device.is_odd() {
+        // Where it cannot be read the class alone decides.
         let config = sys.bytes(format!("{folder}/config"), PAGE).unwrap_or_default();
         device.header = parse::header_type(&config);
     }

@@ -190,8 +190,10 @@ fn four_thousand_functions_are_read_in_linear_time() {
         for index in 0..count {
             let (bus, device) = (index >> 5, index & 31);
             let folder = format!("/sys/bus/pci/devices/0000:{bus:02x}:{device:02x}.0");
-            let text = "PCI_CLASS=20000\nPCI_ID=8086:100E\nPCI_SUBSYS_ID=1AF4:1100\n";
-            fake.file(&format!("{folder}/uevent"), text).unwrap();
+            for (name, text) in [("vendor", "0x8086"), ("device", "0x100e"), ("class", "0x020000")]
+            {
+                fake.file(&format!("{folder}/{name}"), text).unwrap();
+            }
             let group = format!("/sys/kernel/iommu_groups/{index}");
             fake.link(&format!("{folder}/iommu_group"), &group).unwrap();
             fake.dir(&format!("{group}/devices")).unwrap();
