@@ -7,6 +7,7 @@ use super::plan::Step;
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, PciAddress};
 use crate::host::sys::SysError;
+use crate::pci::judge::MOVE;
 use crate::pci::{Absence, Blocker};
 
 /// Why a card was not bound, not released, or not found.
@@ -202,9 +203,10 @@ impl PassthroughError {
                 "To give away another device, configure it by name under `gpus`".to_owned()
             }
             Self::NoIommu { absence, .. } => absence.fix.clone(),
-            Self::Blocked { .. } => {
-                "Nothing was touched; `hostctl iommu list` shows the group".to_owned()
-            }
+            Self::Blocked { .. } => format!(
+                "Nothing was touched. Either deal with each of these, or {MOVE}; `hostctl iommu \
+                 list` shows the group"
+            ),
             Self::Owned { vm, .. } => format!("Stop it first: `hostctl vm stop {vm}`"),
             Self::InUse { .. } => "End it first; nothing was touched".to_owned(),
             Self::Wedged { .. } => RESTART.to_owned(),

@@ -20,7 +20,8 @@ use crate::pci::read::attribute;
 
 /// The binary we are, even after a package update has replaced the file.
 const OURSELVES: &str = "/proc/self/exe";
-/// Hidden argument: write standard input to the attribute that follows.
+/// Hidden argument: write standard input to the attribute that follows, and
+/// print what it says afterwards.
 const WRITE: &str = "--sysfs-write";
 /// Hidden argument: print the attribute that follows.
 const READ: &str = "--sysfs-read";
@@ -43,12 +44,14 @@ pub enum AttributeError {
     Hung(String),
 }
 
-/// Writes an attribute, with a deadline where the kernel is real.
-pub async fn write(host: &Host, path: &str, value: &str) -> Result<(), AttributeError> {
+/// Writes an attribute, with a deadline where the kernel is real, and returns
+/// what it says afterwards; nothing for those that can only be written.
+pub async fn write(host: &Host, path: &str, value: &str) -> Result<String, AttributeError> {
     if host.sys.is_real() {
-        return ourselves(host, WRITE, path, value).await.map(drop);
+        return ourselves(host, WRITE, path, value).await;
     }
-    host.sys.write(path, value.as_bytes()).map_err(|error| match error {
+    let written = host.sys.write(path, value.as_bytes());
+    written.and_then(|()| said_back(&host.sys, path)).map_err(|error| match error {
         SysError::Io { source, .. } if source.kind() == io::ErrorKind::TimedOut => {
             AttributeError::Hung(path.to_owned())
         }
@@ -56,11 +59,15 @@ pub async fn write(host: &Host, path: &str, value: &str) -> Result<(), Attribute
     })
 }
 
+/// Of the attributes that are written here only one can be read.
+fn said_back(sys: &SysRoot, path: &str) -> Result<String, SysError> {
+    if path.ends_with("/driver_override") { attribute(sys, path) } else { Ok(String::new()) }
+}
+
 /// Reads an attribute, with a deadline where the kernel is real.
 pub async fn read(host: &Host, path: &str) -> Result<String, AttributeError> {
     if host.sys.is_real() {
-        let bytes = ourselves(host, READ, path, "").await?;
-        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        return ourselves(host, READ, path, "").await;
     }
     attribute(&host.sys, path).map_err(AttributeError::Refused)
 }
@@ -70,11 +77,11 @@ async fn ourselves(
     verb: &str,
     path: &str,
     value: &str,
-) -> Result<Vec<u8>, AttributeError> {
+) -> Result<String, AttributeError> {
     let mut command = Command::new(OURSELVES, [verb, path]).deadline(DEADLINE);
     command.stdin = value.as_bytes().to_vec();
     let output = host.runner.run(command.clone()).await.and_then(|output| output.success(&command));
-    output.map_err(|error| match error {
+    output.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|error| match error {
         RunError::Deadline { .. } => AttributeError::Hung(path.to_owned()),
         other => AttributeError::Helper(other),
     })
@@ -86,9 +93,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let args: Vec<OsString> = args.into_iter().skip(1).take(3).collect();
     let [verb, path] = &args[..] else { return None };
     let (verb, path) = (verb.to_str()?, path.to_str()?);
+    let sys = SysRoot::new("/");
     let done = match verb {
-        WRITE => copy_in(&SysRoot::new("/"), path, io::stdin()),
-        READ => copy_out(&SysRoot::new("/"), path, io::stdout()),
+        WRITE => copy_in(&sys, path, io::stdin()).and_then(|text| print(&text, io::stdout())),
+        READ => copy_out(&sys, path).and_then(|text| print(&text, io::stdout())),
         _ => return None,
     };
     Some(match done {
@@ -101,7 +109,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     })
 }
 
-fn copy_in(sys: &SysRoot, path: &str, from: impl Read) -> Result<(), String> {
+fn copy_in(sys: &SysRoot, path: &str, from: impl Read) -> Result<String, String> {
     if !is_ours(path) {
         return Err(format!("{path} is not ours to write"));
     }
@@ -110,14 +118,18 @@ fn copy_in(sys: &SysRoot, path: &str, from: impl Read) -> Result<(), String> {
     if value.len() as u64 > VALUE_LIMIT {
         return Err(format!("more than {VALUE_LIMIT} bytes for {path}"));
     }
-    sys.write(path, &value).map_err(|error| with_sources(&error))
+    let written = sys.write(path, &value).and_then(|()| said_back(sys, path));
+    written.map_err(|error| with_sources(&error))
 }
 
-fn copy_out(sys: &SysRoot, path: &str, mut to: impl Write) -> Result<(), String> {
+fn copy_out(sys: &SysRoot, path: &str) -> Result<String, String> {
     if !is_ours(path) {
         return Err(format!("{path} is not ours to read"));
     }
-    let text = attribute(sys, path).map_err(|error| with_sources(&error))?;
+    attribute(sys, path).map_err(|error| with_sources(&error))
+}
+
+fn print(text: &str, mut to: impl Write) -> Result<(), String> {
     to.write_all(text.as_bytes()).and_then(|()| to.flush()).map_err(|error| error.to_string())
 }
 
@@ -186,10 +198,11 @@ mod tests {
         let why = copy_in(&sys, path, &b"0000:01:00.0"[..]).unwrap_err();
         assert_eq!(why, "/sys/bus/pci/drivers_probe does not exist");
         fake.file(path, "").unwrap();
-        copy_in(&sys, path, &b"0000:01:00.0"[..]).unwrap();
-        let mut out = Vec::new();
-        copy_out(&sys, path, &mut out).unwrap();
-        assert_eq!(out, b"0000:01:00.0");
+        assert_eq!(copy_in(&sys, path, &b"0000:01:00.0"[..]).unwrap(), "");
+        let text = "/sys/bus/pci/devices/0000:01:00.0/driver_override";
+        fake.file(text, "(null)\n").unwrap();
+        assert_eq!(copy_in(&sys, text, &b"vfio-pci\n"[..]).unwrap(), "vfio-pci\n");
+        assert_eq!(copy_out(&sys, text).unwrap(), "vfio-pci\n");
         assert!(copy_in(&sys, path, &[b'x'; 300][..]).unwrap_err().contains("more than"));
         assert!(copy_in(&sys, "/etc/passwd", &b""[..]).unwrap_err().contains("not ours"));
     }

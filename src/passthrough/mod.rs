@@ -25,6 +25,7 @@
 //! person has bound stays bound when the VM ends.
 //!
 //! - [`handle`]: [`Passthrough`], what others call; read this first
+//! - `cards`: what the handle does, one card at a time
 //! - [`target`]: which card is meant, and whether it is the right one
 //! - [`plan`]: steps there and back, pure
 //! - [`perform`]: takes steps, each journalled before and read back after
@@ -34,6 +35,7 @@
 //! - [`list`]: the cards as a person sees them
 //! - [`error`]: every no, with its next step
 
+mod cards;
 pub mod error;
 pub mod handle;
 pub mod helper;

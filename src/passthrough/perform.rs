@@ -131,8 +131,8 @@ async fn change(host: &Host, step: &Step) -> Result<(), StepFault> {
         Step::Override { function, to } => {
             let path = format!("{}/driver_override", folder(*function));
             // An empty line lifts it.
-            helper::write(host, &path, &format!("{}\n", to.as_deref().unwrap_or(""))).await?;
-            let now = parse::driver_override(&helper::read(host, &path).await?);
+            let value = format!("{}\n", to.as_deref().unwrap_or(""));
+            let now = parse::driver_override(&helper::write(host, &path, &value).await?);
             let shown = now.as_deref().unwrap_or("(none)").to_owned();
             expect(now == *to, || format!("driver_override of {function} is {shown}"))
         }

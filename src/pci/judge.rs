@@ -42,7 +42,8 @@ impl std::fmt::Display for Blocker {
     }
 }
 
-const MOVE: &str =
+/// What could be done about a group that holds too much.
+pub const MOVE: &str =
     "move the card to a slot with a group of its own, or turn on ACS in the firmware setup";
 
 /// The verdict on a group as such, whatever is wanted from it.
@@ -154,7 +155,7 @@ pub fn viability(facts: &Facts, group: &Group, wanted: &[PciAddress]) -> Result<
             device: other.name.clone(),
             name: "no PCI function".to_owned(),
             driver: other.driver.clone(),
-            fix: format!("it cannot be given away; {MOVE}"),
+            fix: "it cannot be given away".to_owned(),
         });
     }
     if blockers.is_empty() { Ok(()) } else { Err(blockers) }
@@ -184,10 +185,10 @@ fn in_the_way(device: &Device) -> Option<String> {
     let address = device.address;
     let unbind = format!("`echo {address} > /sys/bus/pci/drivers/{driver}/unbind`");
     Some(if let Some(part) = device.belongs_to_host() {
-        format!("it is the {part} and stays with the host; {MOVE}")
+        format!("it is the {part} and stays with the host")
     } else if device.is_storage() {
-        format!("it carries disks: {MOVE}; only when nothing uses them, {unbind}")
+        format!("it carries disks; only when the host uses none of them: {unbind}")
     } else {
-        format!("{MOVE}; or let the host do without it: {unbind}")
+        format!("if the host can do without it: {unbind}")
     })
 }
