@@ -60,7 +60,7 @@ pub enum PassthroughError {
         name: String,
     },
     /// Nothing isolates the card.
-    #[error("{gpu}: {}", absence.reason)]
+    #[error("{gpu}: no IOMMU isolates it: {}", absence.reason)]
     NoIommu {
         /// Which card.
         gpu: String,

@@ -73,7 +73,7 @@ pub fn explain(clues: &Clues) -> Absence {
     let firmware = if clues.guest {
         format!(
             "Give this virtual machine an IOMMU on its own host (QEMU: `-device intel-iommu` or \
-             `-device amd-iommu`); on a real machine it would be {setting} in the firmware setup"
+             `-device amd-iommu`) or, on a real machine, turn on {setting} in the firmware setup"
         )
     } else {
         format!("Turn on {setting} in the firmware setup")

@@ -76,7 +76,7 @@ async fn no_iommu_says_what_to_turn_on() {
     rig.pci.fake.file("/proc/cmdline", "quiet intel_iommu=on\n").unwrap();
     rig.pci.fake.dir("/sys/firmware/acpi/tables").unwrap();
     let error = refused(&rig).await;
-    assert_eq!(error.to_string(), "gaming: firmware does not offer VT-d");
+    assert_eq!(error.to_string(), "gaming: no IOMMU isolates it: firmware does not offer VT-d");
     assert!(error.hint().contains("Turn on `Intel VT-d`"), "{}", error.hint());
 }
 
