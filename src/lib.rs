@@ -15,6 +15,7 @@ pub mod host;
 pub mod local;
 pub mod media;
 pub mod passthrough;
+pub mod pci;
 pub mod query;
 pub mod riemann;
 pub mod state;

@@ -21,6 +21,7 @@ pub mod process;
 pub mod run;
 pub mod store;
 pub mod sys;
+pub mod uevent;
 pub mod users;
 
 use std::path::PathBuf;

@@ -1,60 +1,53 @@
-//! TEMPORARY: the signatures of the room that is built elsewhere, so that
-//! `vm/` compiles. Replaced at merge.
-#![allow(missing_docs, clippy::unused_async)]
+//! Giving a graphics card to a guest and back to the host.
+//!
+//! In: the configured cards, the facts of [`pci`](crate::pci), what is on
+//! record. Out: writes to sysfs, and a record of each card that is not as the
+//! host had it. A card is one slot with all its functions; bridges stay.
+//!
+//! ```text
+//!            bind                every step read back
+//!   free ───────────▶ binding ───────────────────────▶ bound ◀─┐ bind again,
+//!    ▲                  │ a step failed; crash           │     ┘ another claim
+//!    │                  ▼                                │ release
+//!    ├──────────── restoring ◀───────────────────────────┘
+//!    │ all is           │ something is not as it was
+//!    │ as it was        ▼
+//!    └──────────────── left: on record, shown, until a person's release succeeds
+//! ```
+//!
+//! A record is written before anything is touched and before each step; it
+//! holds what the functions were, so that the way back is computed from it and
+//! from what the machine shows, wherever a crash has interrupted. It carries
+//! the boot's id and is void after a restart. A write that does not return
+//! makes its function *wedged*: nothing touches it again until a person asks.
+//!
+//! A person's claim and one VM's claim can be on a card at once: a card that a
+//! person has bound stays bound when the VM ends.
+//!
+//! - [`handle`]: [`Passthrough`], what others call; read this first
+//! - `cards`: what the handle does, one card at a time
+//! - [`target`]: which card is meant, and whether it is the right one
+//! - [`plan`]: steps there and back, pure
+//! - [`perform`]: takes steps, each journalled before and read back after
+//! - [`journal`]: the records
+//! - [`helper`]: writes that may hang, in a process of their own
+//! - [`holders`]: who has a card open
+//! - [`list`]: the cards as a person sees them
+//! - [`error`]: every no, with its next step
 
-use crate::ask::{Code, Refusal};
-use crate::base::{Name, PciAddress};
-use crate::config;
+mod cards;
+pub mod error;
+pub mod handle;
+pub mod helper;
+pub mod holders;
+pub mod journal;
+pub mod list;
+pub mod perform;
+pub mod plan;
+pub mod target;
+#[cfg(test)]
+mod tests;
 
-#[derive(Clone)]
-pub struct Passthrough;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Owner {
-    Person,
-    Vm(Name),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bound {
-    pub functions: Vec<PciAddress>,
-    pub group: u32,
-    pub changed: bool,
-    pub warnings: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Released {
-    pub changed: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("passthrough is built elsewhere")]
-pub struct PassthroughError;
-
-impl PassthroughError {
-    pub fn hint(&self) -> String {
-        String::new()
-    }
-}
-
-impl From<PassthroughError> for Refusal {
-    fn from(error: PassthroughError) -> Self {
-        let hint = error.hint();
-        Refusal::new(Code::Refused, error.to_string(), hint)
-    }
-}
-
-impl Passthrough {
-    pub async fn bind(&self, _: &config::GpuRef, _: Owner) -> Result<Bound, PassthroughError> {
-        Err(PassthroughError)
-    }
-
-    pub async fn release(
-        &self,
-        _: &config::GpuRef,
-        _: Owner,
-    ) -> Result<Released, PassthroughError> {
-        Err(PassthroughError)
-    }
-}
+pub use error::PassthroughError;
+pub use handle::{Bound, Claim, Owner, Passthrough, Released};
+pub use plan::Step;

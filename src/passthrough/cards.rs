@@ -1,0 +1,277 @@
+//! What is done with a card, one at a time: the handle holds the turn.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::error::PassthroughError;
+use super::handle::{Bound, Owner, Released};
+use super::helper::{AttributeError, with_sources};
+use super::journal::{Journal, Phase, Record, boot_id};
+use super::perform::{self, Restored, StepFault, drivers, look, restore};
+use super::plan::{self, Step, There};
+use super::target::{self, Target};
+use super::{holders, list};
+use crate::base::PciAddress;
+use crate::host::Host;
+use crate::pci::{Facts, Names, read};
+
+/// The machine with its records.
+pub(super) struct Cards {
+    pub(super) host: Host,
+    pub(super) journal: Journal,
+    names: Arc<Mutex<Names>>,
+}
+
+pub(super) fn unreadable(target: &Target, source: AttributeError) -> PassthroughError {
+    PassthroughError::Unreadable { gpu: target.name.clone(), source }
+}
+
+pub(super) fn not_wedged(target: &Target, record: Option<&Record>) -> Result<(), PassthroughError> {
+    match record {
+        Some(record) if !record.wedged.is_empty() => Err(PassthroughError::Wedged {
+            gpu: target.name.clone(),
+            functions: record.wedged.clone(),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+pub(super) const NOT_OURS: &str = "hostd has not bound it: there is nothing to give back";
+
+impl Cards {
+    pub(super) fn new(host: Host) -> Self {
+        Self { journal: Journal::new(&host), names: Arc::default(), host }
+    }
+
+    /// Reads the machine beside the daemon's own threads.
+    pub(super) async fn facts(&self) -> Facts {
+        let (sys, names) = (self.host.sys.clone(), Arc::clone(&self.names));
+        let reading = tokio::task::spawn_blocking(move || {
+            // Names only: a panic elsewhere leaves them whole.
+            read(&sys, &mut names.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        // Nothing read is not nothing there: without facts every card is refused.
+        reading.await.unwrap_or_else(|error| Facts {
+            notes: vec![format!("reading the PCI bus failed: {error}")],
+            ..Facts::default()
+        })
+    }
+
+    /// The card's record; one of an earlier boot is void.
+    pub(super) fn load(
+        &self,
+        gpu: &str,
+        slot: PciAddress,
+    ) -> Result<Option<Record>, PassthroughError> {
+        let fail = |source| PassthroughError::Journal { gpu: gpu.to_owned(), source };
+        let Some(record) = self.journal.load(slot).map_err(fail)? else { return Ok(None) };
+        Ok((record.boot == self.boot(gpu)?).then_some(record))
+    }
+
+    pub(super) fn boot(&self, gpu: &str) -> Result<String, PassthroughError> {
+        let fail = |source| PassthroughError::BootId { gpu: gpu.to_owned(), source };
+        boot_id(&self.host.sys).map_err(fail)
+    }
+
+    /// The record, after closing what a crash or a vanished asker interrupted.
+    async fn settled(
+        &self,
+        gpu: &str,
+        slot: PciAddress,
+    ) -> Result<Option<Record>, PassthroughError> {
+        let Some(mut record) = self.load(gpu, slot)? else { return Ok(None) };
+        match record.phase {
+            Phase::Bound | Phase::Left => Ok(Some(record)),
+            Phase::Binding | Phase::Restoring => {
+                let left = !self.restore(gpu, &mut record).await?.left.is_empty();
+                Ok(left.then_some(record))
+            }
+        }
+    }
+
+    async fn restore(&self, gpu: &str, record: &mut Record) -> Result<Restored, PassthroughError> {
+        let fail = |source| PassthroughError::Journal { gpu: gpu.to_owned(), source };
+        restore(&self.host, &self.journal, record).await.map_err(fail)
+    }
+
+    pub(super) async fn recover_one(
+        &self,
+        slot: PciAddress,
+    ) -> Result<Vec<String>, PassthroughError> {
+        let name = slot.to_string();
+        let fail = |source| PassthroughError::Journal { gpu: slot.to_string(), source };
+        let Some(before) = self.journal.load(slot).map_err(fail)? else { return Ok(Vec::new()) };
+        let gpu = before.gpu;
+        if before.boot != self.boot(&name)? {
+            self.journal.remove(slot).map_err(fail)?;
+            return Ok(vec![format!("{gpu}: the record of an earlier boot is void")]);
+        }
+        let Some(record) = self.settled(&name, slot).await? else {
+            return Ok(vec![format!("{gpu}: a change was interrupted and has been undone")]);
+        };
+        Ok(match record.phase {
+            Phase::Bound => {
+                let owner = target::claimants(record.person, record.vm.as_ref());
+                let mut said = vec![format!("{gpu}: bound for {owner}")];
+                said.extend(list::drift(&record, &self.facts().await));
+                said
+            }
+            Phase::Left | Phase::Binding | Phase::Restoring => {
+                vec![format!("{gpu}: not as it was: {}", record.problems.join("; "))]
+            }
+        })
+    }
+
+    pub(super) async fn plan_there(
+        &self,
+        target: &Target,
+        record: Option<&Record>,
+    ) -> Result<(There, Facts), PassthroughError> {
+        let facts = self.facts().await;
+        let functions = target::functions(&facts, target)?;
+        let now = look(&self.host, &functions).await.map_err(|e| unreadable(target, e))?;
+        let mut there = plan::there(&now, record, &drivers(&self.host));
+        there.warnings.splice(0..0, target::warnings(&facts, &functions));
+        Ok((there, facts))
+    }
+
+    pub(super) async fn bind(
+        &self,
+        target: &Target,
+        owner: &Owner,
+    ) -> Result<Bound, PassthroughError> {
+        let gpu = || target.name.clone();
+        let journal = |source| PassthroughError::Journal { gpu: gpu(), source };
+        let existing = self.settled(&target.name, target.slot).await?;
+        not_wedged(target, existing.as_ref())?;
+        if let (Owner::Vm(wants), Some(Record { vm: Some(has), .. })) = (owner, &existing)
+            && wants != has
+        {
+            return Err(PassthroughError::Owned { gpu: gpu(), vm: has.clone() });
+        }
+        let (there, facts) = self.plan_there(target, existing.as_ref()).await?;
+        let functions: Vec<PciAddress> = there.saved.iter().map(|saved| saved.address).collect();
+        let group = functions
+            .iter()
+            .find_map(|address| facts.devices.get(address)?.group)
+            .unwrap_or_default();
+        let mut record = Record {
+            boot: self.boot(&target.name)?,
+            gpu: gpu(),
+            slot: target.slot,
+            group,
+            phase: Phase::Bound,
+            functions: there.saved,
+            person: existing.as_ref().is_some_and(|record| record.person),
+            vm: existing.and_then(|record| record.vm),
+            step: None,
+            wedged: Vec::new(),
+            problems: Vec::new(),
+        };
+        match owner {
+            Owner::Person => record.person = true,
+            Owner::Vm(name) => record.vm = Some(name.clone()),
+        }
+        let changed = !there.steps.is_empty();
+        if changed {
+            record.phase = Phase::Binding;
+        }
+        // On record before anything is touched.
+        self.journal.save(&record).map_err(journal)?;
+        if changed {
+            self.walk(target, &mut record, &there.steps).await?;
+        }
+        Ok(Bound { gpu: gpu(), functions, group, changed, warnings: there.warnings })
+    }
+
+    /// Takes the steps; undoes them all when one fails or the result is not usable.
+    async fn walk(
+        &self,
+        target: &Target,
+        record: &mut Record,
+        steps: &[Step],
+    ) -> Result<(), PassthroughError> {
+        let gpu = target.name.clone();
+        let mut failed: Option<(Step, StepFault)> = None;
+        for step in steps {
+            if let Err(fault) = perform::take(&self.host, &self.journal, record, step).await {
+                failed = Some((step.clone(), fault));
+                break;
+            }
+        }
+        let why = match &failed {
+            Some(_) => String::new(),
+            None => match self.close(target, record).await {
+                Ok(()) => return Ok(()),
+                Err(why) => why,
+            },
+        };
+        let left = self.restore(&target.name, record).await?.left;
+        Err(match failed {
+            Some((step, source)) => {
+                PassthroughError::Step { gpu, step, source: Box::new(source), left }
+            }
+            None => PassthroughError::NotThere { gpu, why, left },
+        })
+    }
+
+    /// Looks at the whole card again after binding, and puts it on record as bound.
+    async fn close(&self, target: &Target, record: &mut Record) -> Result<(), String> {
+        let facts = self.facts().await;
+        target::functions(&facts, target).map_err(|error| with_sources(&error))?;
+        if let Some(why) = list::drift(record, &facts).into_iter().next() {
+            return Err(why);
+        }
+        (record.phase, record.step) = (Phase::Bound, None);
+        self.journal.save(record).map_err(|error| with_sources(&error))
+    }
+
+    pub(super) async fn release(
+        &self,
+        target: &Target,
+        owner: &Owner,
+    ) -> Result<Released, PassthroughError> {
+        let gpu = || target.name.clone();
+        let stays = |why: String| {
+            let (functions, warnings) = (Vec::new(), Vec::new());
+            Ok(Released { gpu: gpu(), functions, changed: false, why, warnings })
+        };
+        let Some(mut record) = self.settled(&target.name, target.slot).await? else {
+            return stays(NOT_OURS.to_owned());
+        };
+        match (owner, &record.vm) {
+            (Owner::Person, Some(vm)) => {
+                return Err(PassthroughError::Owned { gpu: gpu(), vm: vm.clone() });
+            }
+            (Owner::Vm(wants), Some(has)) if wants != has => {
+                return stays(format!("it belongs to the VM {has}"));
+            }
+            (Owner::Vm(_), None) => return stays("it is not bound for this VM".to_owned()),
+            (Owner::Vm(_), Some(_)) if record.person => {
+                record.vm = None;
+                let fail = |source| PassthroughError::Journal { gpu: gpu(), source };
+                self.journal.save(&record).map_err(fail)?;
+                return stays("it stays on vfio-pci, because a person has bound it".to_owned());
+            }
+            // A person asks: what hung is tried once more.
+            (Owner::Person, None) => record.wedged.clear(),
+            (Owner::Vm(_), Some(_)) => {}
+        }
+        let functions: Vec<PciAddress> = record.functions.iter().map(|f| f.address).collect();
+        let holders = holders::of(&self.host.sys, &functions);
+        if !holders.is_empty() {
+            return Err(PassthroughError::InUse { gpu: gpu(), holders });
+        }
+        let done = self.restore(&target.name, &mut record).await?;
+        if !done.left.is_empty() {
+            return Err(PassthroughError::Incomplete { gpu: gpu(), left: done.left });
+        }
+        let why = if done.touched { "" } else { "its functions are where they were before" };
+        Ok(Released {
+            gpu: gpu(),
+            functions,
+            changed: done.touched,
+            why: why.to_owned(),
+            warnings: done.notes,
+        })
+    }
+}

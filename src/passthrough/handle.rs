@@ -1,0 +1,174 @@
+//! What the rest of the daemon calls.
+
+use std::sync::Arc;
+
+use super::cards::{Cards, NOT_OURS, not_wedged, unreadable};
+use super::error::PassthroughError;
+use super::helper::with_sources;
+use super::journal::{Record, boot_id};
+use super::plan::Step;
+use super::target;
+use super::{list, perform};
+use crate::ask::view::{GpusView, PlanView};
+use crate::base::{Name, PciAddress};
+use crate::config::{Gpu, GpuRef};
+use crate::host::Host;
+
+/// Who wants a card on vfio-pci.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// Somebody with `hostctl gpu bind`.
+    Person,
+    /// A VM that is about to start, or has ended.
+    Vm(Name),
+}
+
+/// A card that is on vfio-pci with all its functions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// Configured name; the address where there is none.
+    pub gpu: String,
+    /// Function 0 first.
+    pub functions: Vec<PciAddress>,
+    /// IOMMU group of function 0.
+    pub group: u32,
+    /// False when it was already so.
+    pub changed: bool,
+    /// What to know.
+    pub warnings: Vec<String>,
+}
+
+/// What became of a wish to release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    /// Configured name; the address where there is none.
+    pub gpu: String,
+    /// The functions given back.
+    pub functions: Vec<PciAddress>,
+    /// False when nothing was given back.
+    pub changed: bool,
+    /// Why nothing was given back; empty when something was.
+    pub why: String,
+    /// What to know.
+    pub warnings: Vec<String>,
+}
+
+/// Who has a card, from the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The card.
+    pub gpu: String,
+    /// Its function 0.
+    pub slot: PciAddress,
+    /// A person has bound it.
+    pub person: bool,
+    /// A VM has it.
+    pub vm: Option<Name>,
+}
+
+/// The cards of this host; cheap to clone.
+#[derive(Clone)]
+pub struct Passthrough {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cards: Cards,
+    gpus: Vec<Gpu>,
+    /// One card at a time: groups and buses are shared.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Passthrough {
+    /// The cards of `host` as configured. Nothing is read yet.
+    pub fn new(host: Host, gpus: Vec<Gpu>) -> Self {
+        let turn = tokio::sync::Mutex::default();
+        Self { inner: Arc::new(Inner { cards: Cards::new(host), gpus, turn }) }
+    }
+
+    /// What a person wrote as a card, or the only configured one when nothing.
+    pub fn resolve_gpu(&self, asked: Option<&str>) -> Result<GpuRef, PassthroughError> {
+        target::resolve(&self.inner.gpus, asked)
+    }
+
+    /// To be called once at start: closes what a crash has interrupted and
+    /// says, in sentences, what it found on record.
+    pub async fn recover(&self) -> Vec<String> {
+        let _turn = self.inner.turn.lock().await;
+        let slots = match self.inner.cards.journal.slots() {
+            Ok(slots) => slots,
+            Err(error) => return vec![format!("the records cannot be listed: {error}")],
+        };
+        let mut said = Vec::new();
+        for slot in slots {
+            match self.inner.cards.recover_one(slot).await {
+                Ok(words) => said.extend(words),
+                Err(error) => said.push(format!("{}. {}", with_sources(&error), error.hint())),
+            }
+        }
+        said
+    }
+
+    /// Configured cards first, then the others found; every problem as text.
+    pub async fn list(&self) -> GpusView {
+        let busy = self.inner.turn.try_lock().is_err();
+        let facts = self.inner.cards.facts().await;
+        list::view(
+            &self.inner.cards.host,
+            &self.inner.cards.journal,
+            &facts,
+            &self.inner.gpus,
+            busy,
+        )
+    }
+
+    /// Who has which card.
+    pub fn claims(&self) -> Vec<Claim> {
+        let journal = &self.inner.cards.journal;
+        let Ok(boot) = boot_id(&self.inner.cards.host.sys) else { return Vec::new() };
+        // Those that cannot be read are in `list`.
+        let slots = journal.slots().unwrap_or_default();
+        slots
+            .into_iter()
+            .filter_map(|slot| journal.load(slot).ok().flatten())
+            .filter(|record| record.boot == boot && (record.person || record.vm.is_some()))
+            .map(|Record { gpu, slot, person, vm, .. }| Claim { gpu, slot, person, vm })
+            .collect()
+    }
+
+    /// The steps that a bind or release would take now.
+    pub async fn plan(&self, gpu: &GpuRef, release: bool) -> Result<PlanView, PassthroughError> {
+        let inner = &self.inner;
+        let target = target::target(&inner.gpus, gpu)?;
+        let _turn = inner.turn.lock().await;
+        let record = inner.cards.load(&target.name, target.slot)?;
+        let words = |steps: &[Step]| steps.iter().map(ToString::to_string).collect();
+        if release {
+            let Some(record) = record else {
+                return Ok(PlanView { steps: Vec::new(), warnings: vec![NOT_OURS.to_owned()] });
+            };
+            let back = perform::way_back(&inner.cards.host, &record).await;
+            let back = back.map_err(|error| unreadable(&target, error))?;
+            let mut warnings = back.left;
+            warnings.extend(back.notes);
+            return Ok(PlanView { steps: words(&back.ways.concat()), warnings });
+        }
+        not_wedged(&target, record.as_ref())?;
+        let (there, _) = inner.cards.plan_there(&target, record.as_ref()).await?;
+        Ok(PlanView { steps: words(&there.steps), warnings: there.warnings })
+    }
+
+    /// Puts all functions of a card on vfio-pci for an owner.
+    pub async fn bind(&self, gpu: &GpuRef, owner: Owner) -> Result<Bound, PassthroughError> {
+        let target = target::target(&self.inner.gpus, gpu)?;
+        let _turn = self.inner.turn.lock().await;
+        self.inner.cards.bind(&target, &owner).await
+    }
+
+    /// Gives a card back to the drivers it had, if nobody else wants it bound.
+    pub async fn release(&self, gpu: &GpuRef, owner: Owner) -> Result<Released, PassthroughError> {
+        let target = target::target(&self.inner.gpus, gpu)?;
+        let _turn = self.inner.turn.lock().await;
+        self.inner.cards.release(&target, &owner).await
+    }
+}
