@@ -9,6 +9,7 @@ pub mod preflight;
 pub mod process;
 pub mod qmp;
 pub mod record;
+pub mod supervisor;
 
 #[cfg(test)]
 pub(crate) mod tests;
