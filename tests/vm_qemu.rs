@@ -1,6 +1,12 @@
 //! VMs on the real QEMU of this machine, in software: what a person sees
 //! through a [`VmHandle`], and what is left behind.
-#![allow(clippy::disallowed_methods, reason = "tests look at what is really there")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::match_wild_err_arm,
+    reason = "tests look at what is really there, and fail loudly"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -379,6 +385,45 @@ async fn a_missing_disk_is_named_and_nothing_touched() {
     }
     assert_eq!(handle.view().state, VmState::Off);
     assert!(!bench.path("run").exists() && !bench.path("lib").exists());
+}
+
+/// Everything that a command line can hold without a card, taken by the real
+/// QEMU, with commas in the paths.
+#[tokio::test]
+async fn uefi_disks_and_network_are_taken_as_they_are_written() {
+    let bench = Bench::new();
+    let raw = bench.boots(LEAVES);
+    let qcow2 = bench.path("games, more.qcow2");
+    let made = std::process::Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .args([qcow2.as_os_str(), "1M".as_ref()])
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let disk = |path: PathBuf, format| Disk { path, format, readonly: false };
+    let vm = Vm {
+        cpus: 2,
+        cpu: Some("qemu64,+rdtscp".into()),
+        firmware: Firmware::Ovmf {
+            code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
+            vars: "/usr/share/OVMF/OVMF_VARS_4M.fd".into(),
+        },
+        disks: vec![disk(qcow2, DiskFormat::Qcow2), raw],
+        network: Network::User,
+        ..vm()
+    };
+    let handle = bench.supervise(vm.clone());
+    handle.start().await.unwrap();
+    assert_eq!(handle.view().state, VmState::Running);
+    let vars = bench.path("lib/vms/test/OVMF_VARS.fd");
+    let template = std::fs::metadata("/usr/share/OVMF/OVMF_VARS_4M.fd").unwrap();
+    assert_eq!(std::fs::metadata(vars).unwrap().len(), template.len());
+    handle.kill().await.unwrap();
+    bench.assert_clean();
+    // The UUID is made once.
+    let shown = hostd::vm::plan(&bench.host(), &vm, &[]).unwrap();
+    assert_eq!(shown.warnings, [""; 0]);
+    assert!(!shown.command.contains("-uuid 00000000"), "{}", shown.command);
 }
 
 #[tokio::test]

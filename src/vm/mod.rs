@@ -1,4 +1,44 @@
-//! VMs: from a file to a running guest and back.
+//! VMs: from a VM's file to a running guest and back.
+//!
+//! In: a checked [`config::Vm`](crate::config::Vm), requests of people, and
+//! what QEMU says. Out: a [`VmView`](crate::ask::view::VmView) at every change.
+//! Each VM has one task, its [`supervisor`], and nobody else touches it.
+//!
+//! ```text
+//!            start                QEMU started           QEMU says so
+//!   ┌─────┐ ───────▶ ┌───────────┐ ─────▶ ┌──────────┐ ─────────▶ ┌─────────┐
+//!   │ off │          │ preparing │        │ starting │            │ running │◀──┐
+//!   └─────┘ ◀─stop── └───────────┘ ◀─stop └──────────┘            └─────────┘   │ runs
+//!    ▲ ▲ ▲                 │                   │       halted, or   │  ▲  │     │ again
+//!    │ │ │                 ▼                   ▼       silent       ▼  │  │ ┌────────┐
+//!    │ │ │            ┌──────────────────────────┐    ┌────────────────│──│▶│ paused │
+//!    │ │ └── stop ─── │          failed          │    │                │  │ └────────┘
+//!    │ │  (cleans up) └──────────────────────────┘    │    ignored,    │  │     │
+//!    │ │                  ▲ cannot be cleaned up      │    and `ask`   │  │ stop, kill,
+//!    │ │                  │                           │                │  ▼ guest leaves
+//!    │ │                  └───────────────────────────│───────────┌──────────┐
+//!    │ └───────────────── gone, and cleaned up ───────│────────── │ stopping │
+//!    │                                                ▼           └──────────┘
+//!    │   start goes on as from off               ┌─────────┐
+//!    └── ──────────────────────────────────────  │ crashed │ ◀── QEMU ended unasked
+//!                                                └─────────┘
+//! ```
+//!
+//! Preparing and starting, when they fail or are given up, are undone step by
+//! step. A QEMU that does not answer counts as paused: unknown is never green.
+//!
+//! Read in this order:
+//!
+//! - [`lifecycle`]: the picture above as a pure machine; verdicts on requests
+//! - [`plan`], [`preflight`]: what a start would do, and what stands against it
+//! - [`argv`]: QEMU's command line
+//! - [`supervisor`]: the task that does it all
+//! - [`record`], [`process`]: how a hostd that was killed is followed by one
+//!   that knows what to do; QEMU outlives both
+//! - [`qmp`]: the conversation with QEMU
+//! - [`devices`]: the graphics card, lent and given back
+//! - [`paths`], [`identity`]: where things lie, and what never changes
+
 pub mod argv;
 pub mod devices;
 pub mod identity;
@@ -10,6 +50,9 @@ pub mod process;
 pub mod qmp;
 pub mod record;
 pub mod supervisor;
+
+pub use plan::plan;
+pub use supervisor::{Deps, VmHandle, spawn};
 
 #[cfg(test)]
 pub(crate) mod tests;

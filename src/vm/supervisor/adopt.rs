@@ -14,11 +14,11 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::live::{ANSWER, Live};
-use super::startup::undo_all;
+use super::live::{ANSWER, Live, PARTING};
+use super::phases::{UNDO, undo_all};
 use super::stopping::{CLEANING, Order};
 use super::{At, Supervisor, words};
 use crate::ask::view::VmState;
@@ -106,8 +106,15 @@ impl Supervisor {
         let looks = match (&record.phase, noted) {
             (Phase::Preparing | Phase::Binding | Phase::Ended { .. }, None) => return Ok(None),
             (Phase::Launching, None) => LOOKS,
-            (_, Some(_)) | (Phase::Launched | Phase::Running | Phase::Quitting, None) => 1,
-            (Phase::Stopping { .. } | Phase::Undoing { .. }, None) => 1,
+            (_, Some(_))
+            | (
+                Phase::Launched
+                | Phase::Running
+                | Phase::Stopping { .. }
+                | Phase::Quitting
+                | Phase::Undoing { .. },
+                None,
+            ) => 1,
         };
         for look in 0..looks {
             if look > 0 {
@@ -181,7 +188,12 @@ impl Supervisor {
                 }
                 other => other,
             },
-            Err(why) => live.silent(&why),
+            Err(why) => {
+                if timeout(PARTING, live.body.ended()).await.is_ok() {
+                    return self.adopt_gone(Phase::Running).await;
+                }
+                live.silent(&why)
+            }
         };
         self.note_if_possible(Phase::Running);
         self.observe(seen).await;
@@ -194,7 +206,7 @@ impl Supervisor {
         self.note_if_possible(Phase::Undoing { why: why.clone() });
         // That it has ended is noticed next.
         let _ = live.body.held.process.signal(Signal::Kill);
-        if tokio::time::timeout(Duration::from_secs(10), live.body.ended()).await.is_err() {
+        if timeout(UNDO, live.body.ended()).await.is_err() {
             return At::Stuck(live);
         }
         if let Some(record) = &mut self.record {

@@ -27,7 +27,7 @@ pub(super) const ANSWER: Duration = Duration::from_secs(3);
 /// How often a lost connection is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long after hanging up QEMU may still take to end.
-const PARTING: Duration = Duration::from_millis(500);
+pub(super) const PARTING: Duration = Duration::from_millis(500);
 
 /// A QEMU that runs.
 pub(super) struct Live {
@@ -313,13 +313,11 @@ impl Supervisor {
                 }
                 Happened::News(News::Lost(why)) => {
                     // Most often because it is ending.
-                    match timeout(PARTING, live.body.ended()).await {
-                        Ok(exit) => return self.gone(live, exit, None).await,
-                        Err(_) => {
-                            let seen = live.silent(&format!("its connection is lost: {why}"));
-                            self.observe(seen).await;
-                        }
+                    if let Ok(exit) = timeout(PARTING, live.body.ended()).await {
+                        return self.gone(live, exit, None).await;
                     }
+                    let seen = live.silent(&format!("its connection is lost: {why}"));
+                    self.observe(seen).await;
                 }
                 Happened::Ended(exit) => return self.gone(live, exit, None).await,
             }

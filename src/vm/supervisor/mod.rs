@@ -12,8 +12,9 @@
 //!    └──▶ any of these                    └── ignored ───┘     QEMU has ended
 //! ```
 //!
+//! - [`handle`]: the way in
 //! - [`adopt`]: what an earlier hostd has left
-//! - [`startup`]: the phases of a start, each with its undo
+//! - [`startup`]: the way up; [`phases`]: its steps, each with its undo
 //! - [`live`]: while QEMU runs
 //! - [`stopping`]: power button, quit, signals, and giving back
 //!
@@ -21,7 +22,9 @@
 //! adopts it.
 
 mod adopt;
+mod handle;
 mod live;
+mod phases;
 mod startup;
 mod stopping;
 
@@ -29,19 +32,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
 use tracing::{debug, info};
 
+pub use self::handle::VmHandle;
 use self::live::Live;
 use self::stopping::Order;
 use super::devices::Devices;
 use super::lifecycle::{Action, Life, Observation, Request, Verdict};
 use super::paths::{self, Paths};
 use super::record::{Phase, Record};
-use crate::ask::view::{DoneView, LogView, VmState, VmView};
+use crate::ask::view::{DoneView, VmState, VmView};
 use crate::ask::{Code, Refusal};
 use crate::base::Timestamp;
-use crate::config::{Firmware, Vm};
+use crate::config::Vm;
 use crate::host::Host;
 
 /// Requests that wait; more than this are a mistake of the caller.
@@ -50,8 +53,6 @@ const REQUESTS: usize = 16;
 const ASKERS: usize = 64;
 /// How long looking at a VM's files may take.
 const PREFLIGHT: Duration = Duration::from_secs(10);
-/// How much of a log is shown.
-const LOG_SHOWN: u64 = 256 << 10;
 
 /// What a supervisor works with.
 #[derive(Clone)]
@@ -70,16 +71,6 @@ pub type Outcome = Result<DoneView, Refusal>;
 struct Asked {
     request: Request,
     answer: oneshot::Sender<Outcome>,
-}
-
-/// The way to one VM's supervisor; cheap to clone.
-#[derive(Clone)]
-pub struct VmHandle {
-    vm: Arc<Vm>,
-    host: Host,
-    requests: mpsc::Sender<Asked>,
-    view: watch::Receiver<VmView>,
-    task: AbortHandle,
 }
 
 /// Begins to supervise `vm`: adopts what an earlier hostd has left, then waits
@@ -123,75 +114,6 @@ pub fn spawn(deps: Deps, vm: Vm) -> VmHandle {
     };
     let task = tokio::spawn(supervisor.run()).abort_handle();
     VmHandle { vm, host: deps.host, requests, view, task }
-}
-
-impl VmHandle {
-    /// Starts the VM; answers when it runs or has failed to.
-    pub async fn start(&self) -> Outcome {
-        self.put(Request::Start).await
-    }
-
-    /// Stops the VM; answers when it is off or has refused to go.
-    pub async fn stop(&self, force: bool) -> Outcome {
-        self.put(Request::Stop { force }).await
-    }
-
-    /// Ends QEMU at once.
-    pub async fn kill(&self) -> Outcome {
-        self.put(Request::Kill).await
-    }
-
-    async fn put(&self, request: Request) -> Outcome {
-        let gone = || {
-            let message = format!("`{}` is not supervised any more", self.vm.name);
-            Refusal::new(Code::NoDaemon, message, "restart hostd; a running VM stays")
-        };
-        let (answer, answered) = oneshot::channel();
-        self.requests.send(Asked { request, answer }).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
-    }
-
-    /// How the VM is.
-    pub fn view(&self) -> VmView {
-        self.view.borrow().clone()
-    }
-
-    /// How the VM is, for waiting until that changes.
-    pub fn watch(&self) -> watch::Receiver<VmView> {
-        self.view.clone()
-    }
-
-    /// Its file, as it was when it was taken under supervision.
-    pub fn vm(&self) -> &Vm {
-        &self.vm
-    }
-
-    /// The end of what QEMU, or the guest's firmware, has said.
-    pub fn log(&self, firmware: bool) -> Result<LogView, Refusal> {
-        let (vm, log) =
-            (&self.vm.name, matches!(self.vm.firmware, Firmware::Seabios { log: true }));
-        if firmware && !log {
-            let message = format!("`{vm}` keeps no firmware log");
-            let hint = "SeaBIOS can: write `firmware: { kind: seabios, log: true }` in its file";
-            return Err(Refusal::new(Code::NotFound, message, hint));
-        }
-        let name = paths::name(vm, if firmware { paths::FIRMWARE_LOG } else { paths::LOG });
-        let path = self.host.runtime.path(&name).display().to_string();
-        match self.host.runtime.tail(&name, LOG_SHOWN) {
-            Ok(Some(text)) => Ok(LogView { text, path }),
-            Ok(None) => {
-                let message = format!("`{vm}` has no log yet: {path} does not exist");
-                Err(Refusal::new(Code::NotFound, message, "it is written when the VM starts"))
-            }
-            Err(error) => Err(Refusal::new(Code::Failed, words(&error), "")),
-        }
-    }
-
-    /// Ends the supervisor where it stands, as if hostd was killed. The VM is
-    /// left as it is, for the next supervisor to adopt.
-    pub fn abandon(&self) {
-        self.task.abort();
-    }
 }
 
 /// An error with what caused it.
@@ -456,3 +378,8 @@ fn answer(askers: &mut Vec<Asker>, outcome: &Outcome) {
 fn seconds(span: Duration) -> String {
     format!("{}s", span.as_secs_f64())
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
