@@ -97,7 +97,17 @@ impl FakeQemu {
         peer.write_all(format!("{version}\n").as_bytes()).await.ok()?;
         let (read, mut write) = peer.split();
         let mut lines = BufReader::new(read).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
+        let mut changes = self.guest.subscribe();
+        loop {
+            let line = tokio::select! {
+                line = lines.next_line() => line.ok()??,
+                changed = changes.changed() => {
+                    changed.ok()?;
+                    // What it is about, QEMU is asked then.
+                    write.write_all(b"{\"event\": \"STOP\"}\n").await.ok()?;
+                    continue;
+                }
+            };
             let said: serde_json::Value = serde_json::from_str(&line).unwrap();
             let (id, guest) = (&said["id"], self.guest.borrow().clone());
             let value = match said["execute"].as_str().unwrap() {
@@ -119,7 +129,6 @@ impl FakeQemu {
                 _ => {}
             }
         }
-        None
     }
 }
 

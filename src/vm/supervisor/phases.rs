@@ -333,7 +333,7 @@ async fn come_up(live: &mut Live, host: &Host, socket: &Path) -> Result<Qmp, Not
         }
         tokio::select! {
             exit = body.ended() => return Err(NotUp::Died(exit)),
-            () = sleep(pause) => pause = (pause * 2).min(Duration::from_millis(50)),
+            () = sleep(pause) => pause = (pause * 2).min(Duration::from_millis(20)),
         }
     }
 }
