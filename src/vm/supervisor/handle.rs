@@ -73,7 +73,7 @@ impl VmHandle {
             (&self.vm.name, matches!(self.vm.firmware, Firmware::Seabios { log: true }));
         if firmware && !log {
             let message = format!("`{vm}` keeps no firmware log");
-            let hint = "SeaBIOS can: write `firmware: { kind: seabios, log: true }` in its file";
+            let hint = "SeaBIOS can: turn on `log` of its `firmware` in the VM's file";
             return Err(Refusal::new(Code::NotFound, message, hint));
         }
         let name = paths::name(vm, if firmware { paths::FIRMWARE_LOG } else { paths::LOG });
