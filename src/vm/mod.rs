@@ -5,23 +5,20 @@
 //! Each VM has one task, its [`supervisor`], and nobody else touches it.
 //!
 //! ```text
-//!            start                QEMU started           QEMU says so
-//!   ┌─────┐ ───────▶ ┌───────────┐ ─────▶ ┌──────────┐ ─────────▶ ┌─────────┐
-//!   │ off │          │ preparing │        │ starting │            │ running │◀──┐
-//!   └─────┘ ◀─stop── └───────────┘ ◀─stop └──────────┘            └─────────┘   │ runs
-//!    ▲ ▲ ▲                 │                   │       halted, or   │  ▲  │     │ again
-//!    │ │ │                 ▼                   ▼       silent       ▼  │  │ ┌────────┐
-//!    │ │ │            ┌──────────────────────────┐    ┌────────────────│──│▶│ paused │
-//!    │ │ └── stop ─── │          failed          │    │                │  │ └────────┘
-//!    │ │  (cleans up) └──────────────────────────┘    │    ignored,    │  │     │
-//!    │ │                  ▲ cannot be cleaned up      │    and `ask`   │  │ stop, kill,
-//!    │ │                  │                           │                │  ▼ guest leaves
-//!    │ │                  └───────────────────────────│───────────┌──────────┐
-//!    │ └───────────────── gone, and cleaned up ───────│────────── │ stopping │
-//!    │                                                ▼           └──────────┘
-//!    │   start goes on as from off               ┌─────────┐
-//!    └── ──────────────────────────────────────  │ crashed │ ◀── QEMU ended unasked
-//!                                                └─────────┘
+//!           start              QEMU started          QEMU says so
+//!     off ────────▶ preparing ─────────────▶ starting ─────────▶ running ◀─┐
+//!      ▲                │                       │                 │  │  ▲  │ runs
+//!      │                └─ failed or given up, ─┘   halted, silent│  │  │  │ again
+//!      │                      undone                              ▼  │  │  │
+//!      │                        │                              paused──────┘
+//!      │                        ▼                                 │  │  │
+//!      │                 failed, or off               stop, kill, │  │  │ ignored,
+//!      │                                            guest leaves  ▼  ▼  │ and `ask`
+//!      └──────────────── QEMU gone, card given back ──────────── stopping
+//!
+//!     starting, running, paused ── QEMU ended unasked ──▶ crashed
+//!     any ── QEMU does not end, card cannot be given back ──▶ failed
+//!     failed, crashed ── start ──▶ preparing;  failed ── stop: cleans up ──▶ off
 //! ```
 //!
 //! Preparing and starting, when they fail or are given up, are undone step by
