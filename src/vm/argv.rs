@@ -81,7 +81,7 @@ pub fn argv(vm: &Vm, paths: &Paths, start: &Start<'_>) -> Vec<OsString> {
 
 /// Whole mebibytes where it is so: people read this.
 fn memory(bytes: u64) -> String {
-    if bytes % (1 << 20) == 0 { format!("{}M", bytes >> 20) } else { format!("{bytes}B") }
+    if bytes.is_multiple_of(1 << 20) { format!("{}M", bytes >> 20) } else { format!("{bytes}B") }
 }
 
 fn control(line: &mut Line, paths: &Paths, token: Uuid) {

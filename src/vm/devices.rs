@@ -91,12 +91,12 @@ impl Devices for FakeDevices {
     }
 
     fn take_back<'a>(&'a self, _: &'a GpuRef, _: &'a Name) -> Handing<'a, ()> {
-        let back = self.with(|state| match &state.stick {
-            Some(why) => Err(Refusal::new(Code::Failed, why.clone(), "")),
-            None => {
-                state.lent_to = None;
-                Ok(())
+        let back = self.with(|state| {
+            if let Some(why) = &state.stick {
+                return Err(Refusal::new(Code::Failed, why.clone(), ""));
             }
+            state.lent_to = None;
+            Ok(())
         });
         Box::pin(async move { back })
     }

@@ -317,13 +317,16 @@ impl Life {
             VmState::Starting | VmState::Running | VmState::Paused => {
                 self.become_(VmState::Crashed, end.words());
             }
-            // It was asked to.
-            VmState::Stopping => {}
             // Gone at last, what could not be ended.
             VmState::Failed if self.left => {
                 self.become_(VmState::Stopping, "QEMU has ended at last".to_owned());
             }
-            VmState::Off | VmState::Preparing | VmState::Crashed | VmState::Failed => {}
+            // When it is stopping, it was asked to.
+            VmState::Off
+            | VmState::Preparing
+            | VmState::Stopping
+            | VmState::Crashed
+            | VmState::Failed => {}
         }
     }
 

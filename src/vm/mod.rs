@@ -1,4 +1,41 @@
-//! VMs: from a file to a running guest and back.
+//! VMs: from a VM's file to a running guest and back.
+//!
+//! In: a checked [`config::Vm`](crate::config::Vm), requests of people, and
+//! what QEMU says. Out: a [`VmView`](crate::ask::view::VmView) at every change.
+//! Each VM has one task, its [`supervisor`], and nobody else touches it.
+//!
+//! ```text
+//!           start              QEMU started          QEMU says so
+//!     off ────────▶ preparing ─────────────▶ starting ─────────▶ running ◀─┐
+//!      ▲                │                       │                 │  │  ▲  │ runs
+//!      │                └─ failed or given up, ─┘   halted, silent│  │  │  │ again
+//!      │                      undone                              ▼  │  │  │
+//!      │                        │                              paused──────┘
+//!      │                        ▼                                 │  │  │
+//!      │                 failed, or off               stop, kill, │  │  │ ignored,
+//!      │                                            guest leaves  ▼  ▼  │ and `ask`
+//!      └──────────────── QEMU gone, card given back ──────────── stopping
+//!
+//!     starting, running, paused ── QEMU ended unasked ──▶ crashed
+//!     any ── QEMU does not end, card cannot be given back ──▶ failed
+//!     failed, crashed ── start ──▶ preparing;  failed ── stop: cleans up ──▶ off
+//! ```
+//!
+//! Preparing and starting, when they fail or are given up, are undone step by
+//! step. A QEMU that does not answer counts as paused: unknown is never green.
+//!
+//! Read in this order:
+//!
+//! - [`lifecycle`]: the picture above as a pure machine; verdicts on requests
+//! - [`plan`], [`preflight`]: what a start would do, and what stands against it
+//! - [`argv`]: QEMU's command line
+//! - [`supervisor`]: the task that does it all
+//! - [`record`], [`process`]: how a hostd that was killed is followed by one
+//!   that knows what to do; QEMU outlives both
+//! - [`qmp`]: the conversation with QEMU
+//! - [`devices`]: the graphics card, lent and given back
+//! - [`paths`], [`identity`]: where things lie, and what never changes
+
 pub mod argv;
 pub mod devices;
 pub mod identity;
@@ -9,6 +46,10 @@ pub mod preflight;
 pub mod process;
 pub mod qmp;
 pub mod record;
+pub mod supervisor;
+
+pub use plan::plan;
+pub use supervisor::{Deps, VmHandle, spawn};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -49,6 +49,8 @@ pub const OLD_LOG: &str = "qemu.log.1";
 pub const FIRMWARE_LOG: &str = "firmware.log";
 /// hostd's note of what it has done for the VM; see [`super::record`].
 pub const RECORD: &str = "state.json";
+/// How the name of a note begins that is being written.
+pub const HALF_RECORD: &str = "state.new-";
 /// UEFI variables.
 pub const VARS: &str = "OVMF_VARS.fd";
 /// UUID and hardware address; see [`super::identity`].

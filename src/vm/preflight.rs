@@ -42,7 +42,7 @@ pub fn check(host: &Host, vm: &Vm, paths: &Paths) -> Vec<Problem> {
     found.extend(check_accel(host, vm.accel));
     found.extend(check_firmware(host, vm));
     found.extend(check_network(host, &vm.network));
-    found.extend(vm.disks.iter().flat_map(|disk| check_disk(host, disk)));
+    found.extend(vm.disks.iter().filter_map(|disk| check_disk(host, disk)));
     if vm.disks.len() > MAX_DISKS {
         let what = format!("{} disks are more than the machine has slots for", vm.disks.len());
         found.push(Problem::new(what, format!("use at most {MAX_DISKS}")));

@@ -126,12 +126,13 @@ impl Record {
     /// How to name the card when it is given back: by its address where that
     /// is known, since a name may have gone from the configuration.
     pub fn card(&self) -> Option<GpuRef> {
-        match (self.devices.first(), &self.gpu) {
-            (Some(address), _) => Some(GpuRef::Address(*address)),
-            (None, Some(GpuNote::Name(name))) => Some(GpuRef::Name(name.clone())),
-            (None, Some(GpuNote::Address(address))) => Some(GpuRef::Address(*address)),
-            (None, None) => None,
+        if let Some(address) = self.devices.first() {
+            return Some(GpuRef::Address(*address));
         }
+        self.gpu.as_ref().map(|gpu| match gpu {
+            GpuNote::Name(name) => GpuRef::Name(name.clone()),
+            GpuNote::Address(address) => GpuRef::Address(*address),
+        })
     }
 
     /// Reads the note about `vm`.

@@ -135,7 +135,7 @@ pub fn parse(line: &[u8]) -> Result<Message, BadLine> {
     let raw: Raw = serde_json::from_slice(line).map_err(BadLine::Json)?;
     let id = raw.id.as_ref().and_then(Value::as_u64);
     if let Some(name) = raw.event {
-        Ok(Message::Event(event(name, raw.data)))
+        Ok(Message::Event(event(&name, raw.data)))
     } else if let Some(error) = raw.error {
         Ok(Message::Error { id, class: short(&error.class), desc: short(&error.desc) })
     } else if let Some(value) = raw.value {
@@ -153,10 +153,10 @@ fn read_greeting(value: &Value) -> Greeting {
     Greeting { version: (qemu("major"), qemu("minor"), qemu("micro")), package: short(package) }
 }
 
-fn event(name: String, data: Map<String, Value>) -> Event {
+fn event(name: &str, data: Map<String, Value>) -> Event {
     let flag = |key: &str| data.get(key).and_then(Value::as_bool).unwrap_or(false);
     let text = |key: &str| short(data.get(key).and_then(Value::as_str).unwrap_or(""));
-    match name.as_str() {
+    match name {
         "SHUTDOWN" => Event::Shutdown(Shutdown { guest: flag("guest"), reason: text("reason") }),
         "POWERDOWN" => Event::Powerdown,
         "RESET" => Event::Reset { guest: flag("guest") },
@@ -171,7 +171,7 @@ fn event(name: String, data: Map<String, Value>) -> Event {
             stopped: text("action") == "stop",
             reason: text("reason"),
         },
-        _ => Event::Other { name: short(&name), data },
+        _ => Event::Other { name: short(name), data },
     }
 }
 

@@ -1,0 +1,96 @@
+//! What the rest of hostd holds of a VM.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+
+use super::{Asked, Outcome, words};
+use crate::ask::view::{LogView, VmView};
+use crate::ask::{Code, Refusal};
+use crate::config::{Firmware, Vm};
+use crate::host::Host;
+use crate::vm::lifecycle::Request;
+use crate::vm::paths;
+
+/// How much of a log is shown.
+const LOG_SHOWN: u64 = 256 << 10;
+
+/// The way to one VM's supervisor; cheap to clone.
+#[derive(Clone)]
+pub struct VmHandle {
+    pub(super) vm: Arc<Vm>,
+    pub(super) host: Host,
+    pub(super) requests: mpsc::Sender<Asked>,
+    pub(super) view: watch::Receiver<VmView>,
+    pub(super) task: AbortHandle,
+}
+
+impl VmHandle {
+    /// Starts the VM; answers when it runs or has failed to.
+    pub async fn start(&self) -> Outcome {
+        self.put(Request::Start).await
+    }
+
+    /// Stops the VM; answers when it is off or has refused to go.
+    pub async fn stop(&self, force: bool) -> Outcome {
+        self.put(Request::Stop { force }).await
+    }
+
+    /// Ends QEMU at once.
+    pub async fn kill(&self) -> Outcome {
+        self.put(Request::Kill).await
+    }
+
+    async fn put(&self, request: Request) -> Outcome {
+        let gone = || {
+            let message = format!("`{}` is not supervised any more", self.vm.name);
+            Refusal::new(Code::NoDaemon, message, "restart hostd; a running VM stays")
+        };
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Asked { request, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// How the VM is.
+    pub fn view(&self) -> VmView {
+        self.view.borrow().clone()
+    }
+
+    /// How the VM is, for waiting until that changes.
+    pub fn watch(&self) -> watch::Receiver<VmView> {
+        self.view.clone()
+    }
+
+    /// Its file, as it was when it was taken under supervision.
+    pub fn vm(&self) -> &Vm {
+        &self.vm
+    }
+
+    /// The end of what QEMU, or the guest's firmware, has said.
+    pub fn log(&self, firmware: bool) -> Result<LogView, Refusal> {
+        let (vm, log) =
+            (&self.vm.name, matches!(self.vm.firmware, Firmware::Seabios { log: true }));
+        if firmware && !log {
+            let message = format!("`{vm}` keeps no firmware log");
+            let hint = "SeaBIOS can: turn on `log` of its `firmware` in the VM's file";
+            return Err(Refusal::new(Code::NotFound, message, hint));
+        }
+        let name = paths::name(vm, if firmware { paths::FIRMWARE_LOG } else { paths::LOG });
+        let path = self.host.runtime.path(&name).display().to_string();
+        match self.host.runtime.tail(&name, LOG_SHOWN) {
+            Ok(Some(text)) => Ok(LogView { text, path }),
+            Ok(None) => {
+                let message = format!("`{vm}` has no log yet: {path} does not exist");
+                Err(Refusal::new(Code::NotFound, message, "it is written when the VM starts"))
+            }
+            Err(error) => Err(Refusal::new(Code::Failed, words(&error), "")),
+        }
+    }
+
+    /// Ends the supervisor where it stands, as if hostd was killed. The VM is
+    /// left as it is, for the next supervisor to adopt.
+    pub fn abandon(&self) {
+        self.task.abort();
+    }
+}

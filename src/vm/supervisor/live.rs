@@ -1,0 +1,334 @@
+//! While QEMU runs: its events, its answers, its silence and its end.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::debug;
+
+use super::stopping::Order;
+use super::{Asked, At, Supervisor, words};
+use crate::host::Dial;
+use crate::host::run::Exit;
+use crate::vm::argv::token_id;
+use crate::vm::identity::Uuid;
+use crate::vm::lifecycle::{Action, End, Observation};
+use crate::vm::process::Held;
+use crate::vm::qmp::wire::{Event, RunState, Shutdown};
+use crate::vm::qmp::{self, Events, Qmp, QmpError};
+
+/// How often QEMU is asked whether the guest runs, events aside.
+const BEAT: Duration = Duration::from_secs(5);
+/// How long it may take to answer before it counts as silent.
+pub(super) const ANSWER: Duration = Duration::from_secs(3);
+/// How often a lost connection is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long after hanging up QEMU may still take to end.
+pub(super) const PARTING: Duration = Duration::from_millis(500);
+
+/// A QEMU that runs.
+pub(super) struct Live {
+    /// The process.
+    pub body: Body,
+    /// The conversation with it.
+    pub talk: Talk,
+}
+
+/// The process of a QEMU.
+pub(super) struct Body {
+    /// The hold on it.
+    pub held: Held,
+    /// Its exit status, if it is our child.
+    child: Option<oneshot::Receiver<Exit>>,
+}
+
+/// The conversation with a QEMU.
+pub(super) struct Talk {
+    token: Uuid,
+    line: Line,
+    /// What QEMU said about its end.
+    said: Option<Shutdown>,
+    /// The last failure of a disk.
+    trouble: Option<String>,
+}
+
+enum Line {
+    Up { qmp: Qmp, events: Events },
+    Down { retry: Instant },
+}
+
+/// What [`Talk::news`] brings.
+pub(super) enum News {
+    /// QEMU says something.
+    Event(Event),
+    /// The conversation is over.
+    Lost(String),
+    /// It was begun again.
+    Back,
+    /// It could not be begun again.
+    Still(String),
+}
+
+impl Live {
+    /// Not yet on speaking terms.
+    pub fn new(held: Held, token: Uuid, child: Option<oneshot::Receiver<Exit>>) -> Self {
+        let line = Line::Down { retry: Instant::now() };
+        let talk = Talk { token, line, said: None, trouble: None };
+        Self { body: Body { held, child }, talk }
+    }
+
+    /// What is known about its end, now that it has ended. What it said last
+    /// may still be on its way to us.
+    pub async fn end(&mut self, exit: Exit) -> End {
+        if let Line::Up { events, .. } = &mut self.talk.line {
+            let said = &mut self.talk.said;
+            let rest = async {
+                while let Some(event) = events.next().await {
+                    if let Event::Shutdown(shutdown) = event {
+                        *said = Some(shutdown);
+                    }
+                }
+            };
+            // Somebody else who holds the line open tells nothing of interest.
+            let _ = timeout(PARTING, rest).await;
+        }
+        let said = self.talk.said.take().map(|shutdown| (shutdown.guest, shutdown.reason));
+        End { exit, said, away: false }
+    }
+
+    /// What it means when QEMU gives no answer.
+    pub fn silent(&self, why: &str) -> Observation {
+        let pid = self.body.held.id.pid;
+        let why = format!("nobody knows whether the guest runs: QEMU (pid {pid}) lives, but {why}");
+        Observation::Halted { why }
+    }
+}
+
+impl Body {
+    /// Resolves when the process has ended. May be dropped and asked again.
+    pub async fn ended(&mut self) -> Exit {
+        if let Some(child) = &mut self.child {
+            let told = child.await;
+            self.child = None;
+            if let Ok(exit) = told {
+                return exit;
+            }
+        }
+        self.held.process.ended().await;
+        Exit::Unknown
+    }
+}
+
+impl Talk {
+    /// The way to speak to it, while there is one.
+    pub fn qmp(&self) -> Option<&Qmp> {
+        match &self.line {
+            Line::Up { qmp, .. } => Some(qmp),
+            Line::Down { .. } => None,
+        }
+    }
+
+    /// Begins the conversation and makes sure that it is with this process.
+    pub async fn connect(
+        &mut self,
+        dial: &dyn Dial,
+        socket: &Path,
+        within: Duration,
+    ) -> Result<Qmp, QmpError> {
+        let (qmp, events) = qmp::connect(dial, socket, within).await?;
+        if !qmp.has_chardev(&token_id(self.token), ANSWER).await? {
+            let why = format!("{} is answered by somebody else", socket.display());
+            return Err(QmpError::Closed { why });
+        }
+        self.line = Line::Up { qmp: qmp.clone(), events };
+        Ok(qmp)
+    }
+
+    /// What happens next. May be dropped and asked again.
+    pub async fn news(&mut self, dial: &dyn Dial, socket: &Path) -> News {
+        match &mut self.line {
+            Line::Up { qmp, events } => {
+                if let Some(event) = events.next().await {
+                    return News::Event(event);
+                }
+                let why = qmp.why_closed();
+                self.hang_up();
+                News::Lost(why)
+            }
+            Line::Down { retry } => {
+                sleep_until(*retry).await;
+                match self.connect(dial, socket, ANSWER).await {
+                    Ok(_) => News::Back,
+                    Err(error) => {
+                        self.hang_up();
+                        News::Still(words(&error))
+                    }
+                }
+            }
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.line = Line::Down { retry: Instant::now() + RETRY };
+    }
+
+    /// Takes in an event; true when QEMU should be asked how the guest is.
+    pub fn heard(&mut self, event: Event) -> bool {
+        match event {
+            Event::Shutdown(shutdown) => {
+                self.said = Some(shutdown);
+                false
+            }
+            Event::BlockIoError { device, nospace, stopped, reason } => {
+                let why = if nospace { "the host has no space left" } else { reason.as_str() };
+                self.trouble = Some(format!("disk `{device}` failed under the guest: {why}"));
+                stopped
+            }
+            Event::Stop | Event::Resume | Event::Suspend | Event::Wakeup | Event::GuestPanicked => {
+                true
+            }
+            Event::Powerdown | Event::Reset { .. } => false,
+            Event::Other { name, .. } => {
+                debug!(name, "an event of QEMU that means nothing to hostd");
+                false
+            }
+        }
+    }
+
+    /// What QEMU's answer means.
+    pub fn judge(&self, state: RunState) -> Observation {
+        let why = match state {
+            RunState::Running => {
+                let why = "QEMU says that the guest runs".to_owned();
+                return Observation::Runs { why };
+            }
+            RunState::Prelaunch => "the guest was never let run".to_owned(),
+            RunState::Paused => "the guest's processors are halted on request".to_owned(),
+            RunState::IoError => {
+                self.trouble.clone().unwrap_or_else(|| "a disk failed under the guest".to_owned())
+            }
+            RunState::Suspended => "the guest sleeps".to_owned(),
+            RunState::GuestPanicked => "the guest's kernel has panicked".to_owned(),
+            RunState::InternalError => {
+                "QEMU cannot go on from a state of the guest's processor".to_owned()
+            }
+            RunState::Shutdown => "the guest has shut down; QEMU is ending".to_owned(),
+            RunState::Other(state) => format!("QEMU calls it `{state}`"),
+        };
+        Observation::Halted { why }
+    }
+}
+
+type Look = Pin<Box<dyn Future<Output = Result<RunState, QmpError>> + Send>>;
+
+/// Asking QEMU regularly, and at once when something has happened: never two
+/// questions at a time.
+struct Pulse {
+    timer: Pin<Box<tokio::time::Sleep>>,
+    look: Option<Look>,
+    again: bool,
+}
+
+impl Pulse {
+    /// Asks at once.
+    fn new() -> Self {
+        Self { timer: Box::pin(sleep(Duration::ZERO)), look: None, again: false }
+    }
+
+    /// Something has happened: asks as soon as possible.
+    fn hurry(&mut self) {
+        self.again = self.look.is_some();
+        self.timer.as_mut().reset(Instant::now());
+    }
+
+    /// The next answer; waits for ever while there is nobody to ask.
+    async fn next(&mut self, qmp: Option<&Qmp>) -> Result<RunState, QmpError> {
+        if self.look.is_none() {
+            let Some(qmp) = qmp else { return std::future::pending().await };
+            self.timer.as_mut().await;
+            let qmp = qmp.clone();
+            self.look = Some(Box::pin(async move { qmp.status(ANSWER).await }));
+        }
+        let answer = match &mut self.look {
+            Some(look) => look.await,
+            None => return std::future::pending().await,
+        };
+        self.look = None;
+        let wait = if std::mem::take(&mut self.again) { Duration::ZERO } else { BEAT };
+        self.timer.as_mut().reset(Instant::now() + wait);
+        answer
+    }
+}
+
+impl Supervisor {
+    /// QEMU runs: watches it until it ends or is asked to.
+    pub(super) async fn live(&mut self, mut live: Live) -> At {
+        self.step("").await;
+        let mut pulse = Pulse::new();
+        let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
+        loop {
+            let qmp = live.talk.qmp().cloned();
+            // The news last: there may be a flood of them.
+            let happened = tokio::select! {
+                biased;
+                asked = self.asked.recv() => Happened::Asked(asked),
+                status = pulse.next(qmp.as_ref()) => Happened::Status(status),
+                exit = live.body.ended() => Happened::Ended(exit),
+                news = live.talk.news(&*dial, &socket) => Happened::News(news),
+            };
+            match happened {
+                Happened::Asked(None) => return At::Leave,
+                Happened::Asked(Some(asked)) => match self.hear(asked) {
+                    None => {}
+                    Some(Action::Shutdown { force }) => {
+                        return At::Stop(live, Order::new(&self.vm, force));
+                    }
+                    Some(Action::Kill) => return At::Kill(live, "killed on request".to_owned()),
+                    Some(
+                        action @ (Action::Start | Action::Cancel | Action::Force | Action::CleanUp),
+                    ) => self.misplaced(action),
+                },
+                Happened::Status(Ok(state)) => {
+                    let seen = live.talk.judge(state);
+                    self.observe(seen).await;
+                }
+                // The line's own end will say so.
+                Happened::Status(Err(QmpError::Closed { .. })) => {}
+                Happened::Status(Err(error)) => {
+                    let seen = live.silent(&words(&error));
+                    self.observe(seen).await;
+                }
+                Happened::News(News::Event(event)) => {
+                    if live.talk.heard(event) {
+                        pulse.hurry();
+                    }
+                }
+                Happened::News(News::Back) => pulse.hurry(),
+                Happened::News(News::Still(why)) => {
+                    let seen = live.silent(&why);
+                    self.observe(seen).await;
+                }
+                Happened::News(News::Lost(why)) => {
+                    // Most often because it is ending.
+                    if let Ok(exit) = timeout(PARTING, live.body.ended()).await {
+                        return self.gone(live, exit, None).await;
+                    }
+                    let seen = live.silent(&format!("its connection is lost: {why}"));
+                    self.observe(seen).await;
+                }
+                Happened::Ended(exit) => return self.gone(live, exit, None).await,
+            }
+        }
+    }
+}
+
+/// What ends one turn of [`Supervisor::live`].
+enum Happened {
+    Asked(Option<Asked>),
+    Status(Result<RunState, QmpError>),
+    News(News),
+    Ended(Exit),
+}

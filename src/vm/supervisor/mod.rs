@@ -1,0 +1,385 @@
+//! One task per VM: it alone changes anything about its VM.
+//!
+//! Requests come in through a [`VmHandle`], are judged by the pure machine in
+//! [`super::lifecycle`], and are answered when what they asked for has come
+//! about or failed. Every change goes out as a [`VmView`]. The task is always
+//! at one place of its round ([`At`]), each in a file of its own:
+//!
+//! ```text
+//!  adopt ──▶ Rest ──start──▶ Start ──▶ Live ──stop──▶ Stop ──▶ Quit ──▶ Kill ──▶ Stuck
+//!    │        ▲                │        │ ▲            │ │      │        │         │
+//!    │        └──── clean ◀────┴────────┴─┼────────────┴─┼──────┴────────┴─────────┘
+//!    └──▶ any of these                    └── ignored ───┘     QEMU has ended
+//! ```
+//!
+//! - [`handle`]: the way in
+//! - [`adopt`]: what an earlier hostd has left
+//! - [`startup`]: the way up; [`phases`]: its steps, each with its undo
+//! - [`live`]: while QEMU runs
+//! - [`stopping`]: power button, quit, signals, and giving back
+//!
+//! When all handles are dropped the task leaves, and QEMU stays: the next hostd
+//! adopts it.
+
+mod adopt;
+mod handle;
+mod live;
+mod phases;
+mod startup;
+mod stopping;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, info};
+
+pub use self::handle::VmHandle;
+use self::live::Live;
+use self::stopping::Order;
+use super::devices::Devices;
+use super::lifecycle::{Action, Life, Observation, Request, Verdict};
+use super::paths::{self, Paths};
+use super::record::{Phase, Record};
+use crate::ask::view::{DoneView, VmState, VmView};
+use crate::ask::{Code, Refusal};
+use crate::base::Timestamp;
+use crate::config::Vm;
+use crate::host::Host;
+
+/// Requests that wait; more than this are a mistake of the caller.
+const REQUESTS: usize = 16;
+/// Askers that wait for one outcome.
+const ASKERS: usize = 64;
+/// How long looking at a VM's files may take.
+const PREFLIGHT: Duration = Duration::from_secs(10);
+
+/// What a supervisor works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// The machine.
+    pub host: Host,
+    /// Who lends the graphics cards.
+    pub devices: Arc<dyn Devices>,
+    /// Where changes go.
+    pub out: mpsc::Sender<VmView>,
+}
+
+/// What comes back to an asker.
+pub type Outcome = Result<DoneView, Refusal>;
+
+struct Asked {
+    request: Request,
+    answer: oneshot::Sender<Outcome>,
+}
+
+/// Begins to supervise `vm`: adopts what an earlier hostd has left, then waits
+/// for requests. Must be called inside the runtime.
+pub fn spawn(deps: Deps, vm: Vm) -> VmHandle {
+    let vm = Arc::new(vm);
+    let (requests, asked) = mpsc::channel(REQUESTS);
+    let noted = !matches!(Record::read(&deps.host, &vm.name), Ok(None));
+    let life = if noted {
+        // Not `off`, as long as nobody has looked.
+        Life::at(VmState::Starting, "hostd was restarted; looking for its QEMU")
+    } else {
+        Life::new("not started since this hostd came up")
+    };
+    let since = deps.host.clock.now();
+    let first = VmView {
+        name: vm.name.clone(),
+        state: life.state,
+        since,
+        reason: life.reason.clone(),
+        pid: None,
+        devices: Vec::new(),
+        step: String::new(),
+    };
+    let (tell, view) = watch::channel(first);
+    let supervisor = Supervisor {
+        paths: Paths::new(&deps.host, &vm.name),
+        host: deps.host.clone(),
+        devices: deps.devices,
+        vm: Arc::clone(&vm),
+        out: deps.out,
+        view: tell,
+        asked,
+        deaf: false,
+        life,
+        step: String::new(),
+        since,
+        record: None,
+        starters: Vec::new(),
+        stoppers: Vec::new(),
+    };
+    let task = tokio::spawn(supervisor.run()).abort_handle();
+    VmHandle { vm, host: deps.host, requests, view, task }
+}
+
+/// An error with what caused it.
+fn words(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |error| error.source())
+        .fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}
+
+/// Where the supervisor is in its round.
+enum At {
+    /// Nothing runs.
+    Rest,
+    /// A start was granted.
+    Start,
+    /// QEMU runs.
+    Live(Live),
+    /// The guest was, or is to be, asked to go.
+    Stop(Live, Order),
+    /// QEMU is to end, in good order if it can.
+    Quit(Live, String),
+    /// QEMU is to end.
+    Kill(Live, String),
+    /// QEMU does not end.
+    Stuck(Live),
+    /// QEMU is gone; what it had is to be given back.
+    Clean(String),
+    /// Something is left over, and is to be tried again.
+    Retry,
+    /// hostd is going; QEMU stays.
+    Leave,
+}
+
+/// Somebody who waits for an outcome.
+struct Asker {
+    answer: oneshot::Sender<Outcome>,
+    /// The first who asked for it, and not one who joined.
+    first: bool,
+}
+
+struct Supervisor {
+    host: Host,
+    devices: Arc<dyn Devices>,
+    vm: Arc<Vm>,
+    paths: Paths,
+    out: mpsc::Sender<VmView>,
+    view: watch::Sender<VmView>,
+    asked: mpsc::Receiver<Asked>,
+    /// All handles are gone.
+    deaf: bool,
+    life: Life,
+    step: String,
+    since: Timestamp,
+    record: Option<Record>,
+    starters: Vec<Asker>,
+    stoppers: Vec<Asker>,
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        // The first view goes out even though nothing has changed.
+        let first = self.view.borrow().clone();
+        let _ = self.out.send(first).await;
+        let mut at = self.adopt().await;
+        loop {
+            at = match at {
+                At::Rest => self.rest().await,
+                At::Start => self.start_up().await,
+                At::Live(live) => self.live(live).await,
+                At::Stop(live, order) => self.stop(live, order).await,
+                At::Quit(live, why) => self.quit(live, why).await,
+                At::Kill(live, why) => self.kill(live, why).await,
+                At::Stuck(live) => self.stuck(live).await,
+                At::Clean(why) => self.clean(why).await,
+                At::Retry => self.retry().await,
+                At::Leave => return,
+            };
+        }
+    }
+
+    /// Nothing runs: waits for a request.
+    async fn rest(&mut self) -> At {
+        loop {
+            let Some(asked) = self.asked.recv().await else { return At::Leave };
+            match self.hear(asked) {
+                None => {}
+                Some(Action::Start) => match self.preflight().await {
+                    None => return At::Start,
+                    Some(refusal) => self.started(&Err(refusal)),
+                },
+                Some(Action::CleanUp) => return At::Retry,
+                Some(
+                    action @ (Action::Cancel
+                    | Action::Shutdown { .. }
+                    | Action::Force
+                    | Action::Kill),
+                ) => self.misplaced(action),
+            }
+        }
+    }
+
+    /// Away from the runtime's threads: a disk on a suspended pool does not
+    /// even let itself be opened.
+    async fn preflight(&self) -> Option<Refusal> {
+        let (host, vm, paths) = (self.host.clone(), Arc::clone(&self.vm), self.paths.clone());
+        let check = tokio::task::spawn_blocking(move || {
+            super::preflight::refusal(&vm, &super::preflight::check(&host, &vm, &paths))
+        });
+        let failed = |why: &str| {
+            let message = format!("`{}` cannot start: {why}", self.vm.name);
+            let hint = "look at the pool or the network that its disks are on";
+            Some(Refusal::new(Code::Refused, message, hint))
+        };
+        match tokio::time::timeout(PREFLIGHT, check).await {
+            Ok(Ok(refusal)) => refusal,
+            Ok(Err(_)) => failed("its files could not be looked at"),
+            Err(_) => failed("its files do not answer: a disk hangs in the kernel"),
+        }
+    }
+
+    /// Judges a request. What needs an outcome is put with those who wait for
+    /// it; what is to be done is returned.
+    fn hear(&mut self, asked: Asked) -> Option<Action> {
+        let name = &self.vm.name;
+        let Asked { request, answer } = asked;
+        let verdict = self.life.judge(request);
+        debug!(vm = %name, ?request, ?verdict, "asked");
+        let (outcome, action) = match verdict {
+            Verdict::AlreadySo(how) => {
+                let message = format!("`{name}` {how}");
+                (Some(Ok(DoneView { changed: false, message, warnings: Vec::new() })), None)
+            }
+            Verdict::Deny { why, hint } => {
+                let message = format!("`{name}`: {why}");
+                (Some(Err(Refusal::new(Code::Refused, message, hint))), None)
+            }
+            Verdict::UnderWay => (None, None),
+            Verdict::Accept(action) => (None, Some(action)),
+        };
+        let askers = match request {
+            Request::Start => &mut self.starters,
+            Request::Stop { .. } | Request::Kill => &mut self.stoppers,
+        };
+        let outcome = match outcome {
+            None if askers.len() < ASKERS => {
+                askers.push(Asker { answer, first: askers.is_empty() });
+                return action;
+            }
+            None => {
+                let message = format!("`{name}`: too many are waiting for the same");
+                Err(Refusal::new(Code::Refused, message, "ask again later"))
+            }
+            Some(outcome) => outcome,
+        };
+        // The asker may have left.
+        let _ = answer.send(outcome);
+        action
+    }
+
+    /// An action that the state should not have let through here.
+    fn misplaced(&mut self, action: Action) {
+        let message = format!("`{}`: {action:?} makes no sense now", self.vm.name);
+        let refusal = Err(Refusal::new(Code::Failed, message, "ask again"));
+        match action {
+            Action::Start => self.started(&refusal),
+            Action::Cancel
+            | Action::Shutdown { .. }
+            | Action::Force
+            | Action::Kill
+            | Action::CleanUp => self.stopped(&refusal),
+        }
+    }
+
+    /// Answers those who wait for the start.
+    fn started(&mut self, outcome: &Outcome) {
+        answer(&mut self.starters, outcome);
+    }
+
+    /// Answers those who wait for the stop.
+    fn stopped(&mut self, outcome: &Outcome) {
+        answer(&mut self.stoppers, outcome);
+    }
+
+    /// Takes in what was seen, and tells it.
+    async fn observe(&mut self, seen: Observation) {
+        let before = self.life.state;
+        if !self.life.observe(seen) {
+            return;
+        }
+        if self.life.state != before {
+            self.since = self.host.clock.now();
+            let (from, to) = (before.as_str(), self.life.state.as_str());
+            info!(vm = %self.vm.name, from, to, reason = self.life.reason, "state");
+        }
+        self.publish().await;
+    }
+
+    /// Says what is being done; empty when at rest.
+    async fn step(&mut self, words: impl Into<String>) {
+        self.step = words.into();
+        self.publish().await;
+    }
+
+    async fn publish(&mut self) {
+        let view = VmView {
+            name: self.vm.name.clone(),
+            state: self.life.state,
+            since: self.since,
+            reason: self.life.reason.clone(),
+            pid: self.record.as_ref().and_then(|record| record.process).map(|process| process.pid),
+            devices: self.record.iter().flat_map(|record| &record.devices).copied().collect(),
+            step: self.step.clone(),
+        };
+        if self.view.send_if_modified(|old| {
+            let changed = *old != view;
+            old.clone_from(&view);
+            changed
+        }) {
+            // Nobody may be listening any more.
+            let _ = self.out.send(view).await;
+        }
+    }
+
+    /// Notes how far the VM has come, before going there. A note that cannot
+    /// be written stops a start, but not a stop.
+    fn note(&mut self, phase: Phase) -> Result<(), Refusal> {
+        let Some(record) = &mut self.record else { return Ok(()) };
+        record.phase = phase;
+        record.write(&self.host, &self.vm.name).map_err(|error| {
+            let hint = "look for free space and rights in the runtime folder";
+            Refusal::new(Code::Failed, words(&error), hint)
+        })
+    }
+
+    /// As [`Supervisor::note`], where going on is better than stopping.
+    fn note_if_possible(&mut self, phase: Phase) {
+        if let Err(refusal) = self.note(phase) {
+            tracing::warn!(vm = %self.vm.name, "{}", refusal.message);
+        }
+    }
+
+    /// The last lines that QEMU has said, for a message.
+    fn last_words(&self) -> String {
+        const LINES: usize = 5;
+        let text = self.host.runtime.tail(paths::name(&self.vm.name, paths::LOG), 4096);
+        let text = text.ok().flatten().unwrap_or_default();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
+        last.join("\n").chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+    }
+}
+
+fn answer(askers: &mut Vec<Asker>, outcome: &Outcome) {
+    for Asker { answer, first } in askers.drain(..) {
+        let outcome =
+            outcome.clone().map(|done| DoneView { changed: done.changed && first, ..done });
+        // The asker may have left.
+        let _ = answer.send(outcome);
+    }
+}
+
+/// Whole seconds where it is so: `60s`, `1.5s`.
+fn seconds(span: Duration) -> String {
+    format!("{}s", span.as_secs_f64())
+}
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

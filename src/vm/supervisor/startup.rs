@@ -1,0 +1,128 @@
+//! The way up, from outside: walks the [`phases`](super::phases), hears
+//! requests meanwhile, and says how it ended.
+
+use std::future::Future;
+
+use super::live::Live;
+use super::phases::{Prepared, Setback, Why};
+use super::{At, Outcome, Supervisor};
+use crate::ask::view::DoneView;
+use crate::ask::{Code, Refusal};
+use crate::vm::lifecycle::{Action, Observation};
+
+impl Supervisor {
+    /// A start was granted.
+    pub(super) async fn start_up(&mut self) -> At {
+        self.observe(Observation::StartBegun).await;
+        match self.phases().await {
+            Ok((live, outcome)) => {
+                self.started(&outcome);
+                At::Live(live)
+            }
+            Err(setback) => self.set_back(setback).await,
+        }
+    }
+
+    async fn phases(&mut self) -> Result<(Live, Outcome), Setback> {
+        let prepared = Prepared::new(self).await?;
+        let lent = prepared.lend(self).await?;
+        let launched = lent.launch(self).await?;
+        launched.run(self).await
+    }
+
+    async fn set_back(&mut self, setback: Setback) -> At {
+        let Setback { why, left, stuck } = setback;
+        self.step.clear();
+        let name = self.vm.name.clone();
+        let seen = match (&why, &left) {
+            (Why::Cancelled, None) => Observation::StartCancelled,
+            (Why::Cancelled, Some(left)) => {
+                Observation::StartFailed { why: left.clone(), left: true }
+            }
+            (Why::Failed(refusal), None) => {
+                Observation::StartFailed { why: refusal.message.clone(), left: false }
+            }
+            (Why::Failed(refusal), Some(left)) => {
+                let why = format!("{}; and {left}", refusal.message);
+                Observation::StartFailed { why, left: true }
+            }
+        };
+        self.observe(seen).await;
+        self.publish().await;
+        let refusal = match why {
+            Why::Failed(refusal) => refusal,
+            Why::Cancelled => {
+                let message = format!("the start of `{name}` was given up: somebody stopped it");
+                Refusal::new(Code::Refused, message, "start it again")
+            }
+        };
+        self.started(&Err(refusal));
+        let stopped = match left {
+            None => {
+                let message = format!("the start of `{name}` was given up and undone");
+                Ok(DoneView { changed: true, message, warnings: Vec::new() })
+            }
+            Some(left) => {
+                let message = format!("the start of `{name}` was given up, but {left}");
+                Err(Refusal::new(Code::Failed, message, "`hostctl vm stop` tries again"))
+            }
+        };
+        self.stopped(&stopped);
+        match stuck {
+            Some(live) => At::Stuck(live),
+            None => At::Rest,
+        }
+    }
+
+    /// Goes on with `work`, hearing requests; `None` when one of them wants
+    /// the start given up.
+    pub(super) async fn unless_cancelled<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(work);
+        loop {
+            if self.cancelled() {
+                return None;
+            }
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = self.hear_one() => {}
+            }
+        }
+    }
+
+    /// Finishes `work`, hearing requests.
+    pub(super) async fn hearing<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.hear_one() => {}
+            }
+        }
+    }
+
+    async fn hear_one(&mut self) {
+        if self.deaf {
+            std::future::pending::<()>().await;
+        }
+        let Some(asked) = self.asked.recv().await else {
+            self.deaf = true;
+            return;
+        };
+        match self.hear(asked) {
+            // Who wants it given up waits among the stoppers, and is seen there.
+            None | Some(Action::Cancel) => {}
+            Some(
+                action @ (Action::Start
+                | Action::Shutdown { .. }
+                | Action::Force
+                | Action::Kill
+                | Action::CleanUp),
+            ) => self.misplaced(action),
+        }
+    }
+
+    /// Whether somebody wants the start given up.
+    pub(super) fn cancelled(&self) -> bool {
+        !self.stoppers.is_empty()
+    }
+}
