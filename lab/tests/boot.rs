@@ -32,7 +32,7 @@ impl Drop for Places {
 /// `group address` lines, as the kernel has them.
 fn groups(lab: &Lab) -> Result<Vec<(String, String)>> {
     let text = lab.run_ok(
-        "cd /sys/kernel/iommu_groups 2>/dev/null || exit 0; for d in */devices/*; do [ -e $d ] && echo ${d%%/*} ${d##*/}; done",
+        "cd /sys/kernel/iommu_groups 2>/dev/null || exit 0; for d in */devices/*; do [ -e $d ] && echo ${d%%/*} ${d##*/}; done; true",
     )?;
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
     Ok(pairs.map(|(group, address)| (group.to_owned(), address.to_owned())).collect())
