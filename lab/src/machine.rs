@@ -131,6 +131,9 @@ pub fn tail(file: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
+/// How the kernel says that it is over.
+pub const PANIC: &str = "Kernel panic - not syncing";
+
 /// An error that says all that is known about a machine in trouble.
 pub fn trouble(what: impl std::fmt::Display, run: &RunDir) -> anyhow::Error {
     let mut text = what.to_string();
@@ -138,7 +141,9 @@ pub fn trouble(what: impl std::fmt::Display, run: &RunDir) -> anyhow::Error {
     if !stderr.is_empty() {
         text += &format!("\nQEMU says:\n{stderr}");
     }
-    let console = tail(&run.console_log(), 30);
+    // An oops is longer than what a hang leaves behind.
+    let lines = if tail(&run.console_log(), 80).contains(PANIC) { 80 } else { 30 };
+    let console = tail(&run.console_log(), lines);
     if console.is_empty() {
         text += "\nThe console is empty.";
     } else {
