@@ -11,6 +11,7 @@ pub mod ask;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod host;
 pub mod local;
 pub mod media;

@@ -1,12 +1,23 @@
-//! TEMPORARY: the signatures that hostctl needs of the second composition
-//! root, which answers without a daemon.
-#![allow(missing_docs, clippy::unused_async, clippy::disallowed_methods)]
+//! The second composition root: what answers without a daemon, by the same
+//! library code. Read-only.
+//!
+//! - [`read_config`]: the configuration as far as it is sound, for the daemon
+//! - [`config_check`], [`config_show`], [`config_schema`]: for a person
+//! - [`answer`]: groups, cards and pools, looked at once
+//! - [`pool_status_from`]: a saved capture, judged as the daemon would
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::ask::{Answer, Ask, Code, Refusal};
+use crate::ask::{Answer, Ask, Code, Refusal, Reply};
+use crate::base::Name;
+use crate::config::{self, Config, Existence, Problems, Source};
+use crate::host::sys::{Kind, SysRoot};
+use crate::host::{Host, Store};
+use crate::passthrough::Passthrough;
+use crate::{pci, zfs};
 
 /// The machine that is read.
 pub struct Local {
@@ -16,54 +27,201 @@ pub struct Local {
     pub config: PathBuf,
 }
 
-/// One thing wrong with the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    pub file: String,
-    pub line: Option<usize>,
-    pub column: Option<usize>,
-    pub message: String,
+/// The configuration as the daemon takes it.
+pub struct ReadConfig {
+    /// What can be used.
+    pub config: Config,
+    /// VMs whose file is wrong, with all its problems.
+    pub wrong: BTreeMap<Name, String>,
+    /// Warnings, and what is missing on the machine.
+    pub notes: Vec<String>,
+}
+
+/// Largest text that a person may name.
+const TEXT_LIMIT: u64 = 16 << 20;
+
+/// What lies at a path of the machine.
+fn existence(sys: &SysRoot, path: &Path) -> Existence {
+    match sys.kind(path) {
+        Ok(Kind::File | Kind::Block | Kind::Char) => Existence::File,
+        Ok(Kind::Folder) => Existence::Folder,
+        Err(error) if error.is_missing() => Existence::Missing,
+        Ok(Kind::Other) | Err(_) => Existence::Unknown,
+    }
+}
+
+/// A file of the configuration; one that cannot be read is a problem in its place.
+fn source(path: &Path, of: fn(PathBuf, Vec<u8>) -> Source) -> Source {
+    let folder = SysRoot::new(path.parent().unwrap_or(Path::new("")));
+    let read = folder.bytes(path.file_name().unwrap_or_default(), config::MAX_FILE as u64 + 1);
+    match read {
+        Ok(bytes) => of(path.to_owned(), bytes),
+        Err(error) => Source { content: Err(error.to_string()), ..of(path.to_owned(), Vec::new()) },
+    }
+}
+
+/// `host.yaml` and the VM files beside it. A `host.yaml` that does not exist
+/// is an empty one: the daemon then watches what it finds.
+fn sources(file: &Path) -> Vec<Source> {
+    let inside = file.join("host.yaml");
+    // A person may name the folder.
+    let is_folder = matches!(SysRoot::new(file).kind(""), Ok(Kind::Folder));
+    let file = if is_folder { &inside } else { file };
+    let mut sources = Vec::new();
+    let folder = SysRoot::new(file.parent().unwrap_or(Path::new("")));
+    if folder.exists(file.file_name().unwrap_or_default()) {
+        sources.push(source(file, Source::host));
+    }
+    let vms = config::vms_folder(file);
+    // A folder that is not there holds no VMs.
+    for name in SysRoot::new(&vms).list("").unwrap_or_default() {
+        let path = vms.join(name);
+        if config::is_vm_file(&path) {
+            sources.push(source(&path, Source::vm));
+        }
+    }
+    sources
+}
+
+/// What the daemon runs on. A wrong VM file costs that VM; a wrong
+/// `host.yaml` is an error with everything that is wrong in all files.
+pub fn read_config(sysroot: &Path, file: &Path) -> Result<ReadConfig, Problems> {
+    let (sys, sources) = (SysRoot::new(sysroot), sources(file));
+    let exists = |path: &Path| existence(&sys, path);
+    let judged = config::judge(&sources, &exists);
+    let Some(config) = judged.config else { return Err(judged.problems) };
+    let mut wrong: BTreeMap<Name, Problems> = BTreeMap::new();
+    let mut notes = Vec::new();
+    for problem in judged.problems.problems {
+        let name = problem.file.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        match name {
+            Some(name) if !config.vms.iter().any(|vm| vm.name == name) => {
+                wrong.entry(name).or_default().problems.push(problem);
+            }
+            _ => notes.push(problem.to_string()),
+        }
+    }
+    let wrong = wrong.into_iter().map(|(name, problems)| (name, problems.to_string())).collect();
+    Ok(ReadConfig { config, wrong, notes })
 }
 
 /// What `config check` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Checked {
-    pub files: Vec<String>,
-    pub problems: Vec<Problem>,
-}
-
-fn absent() -> Refusal {
-    Refusal::new(Code::Failed, "this build cannot read the machine by itself", "")
-}
-
-/// Answers the asks that only look at the machine.
-pub async fn answer(_local: &Local, _ask: &Ask) -> Answer {
-    Err(absent())
-}
-
-/// Judges a saved capture.
-pub fn pool_status_from(_text: &str) -> Answer {
-    Err(absent())
-}
-
-/// A text file that a person names; `-` is standard input. Bounded.
-pub fn text(path: &Path) -> Result<String, Refusal> {
-    std::fs::read_to_string(path).map_err(|error| {
-        Refusal::new(Code::Usage, format!("cannot read {}: {error}", path.display()), "")
-    })
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+    /// What is wrong in them.
+    #[serde(flatten)]
+    pub problems: Problems,
 }
 
 /// Checks `host.yaml` and the VM files beside it.
-pub fn config_check(_file: &Path) -> Result<Checked, Refusal> {
-    Err(absent())
+pub fn config_check(file: &Path) -> Result<Checked, Refusal> {
+    let sources = named(file)?;
+    let sys = SysRoot::new("/");
+    let judged = config::judge(&sources, &|path| existence(&sys, path));
+    let files = sources.into_iter().map(|source| source.path).collect();
+    Ok(Checked { files, problems: judged.problems })
 }
 
-/// The checked configuration with every default filled in: YAML, or JSON.
-pub fn config_show(_file: &Path, _json: bool) -> Result<String, Refusal> {
-    Err(absent())
+/// The sources of a file that a person has named: it must be there.
+fn named(file: &Path) -> Result<Vec<Source>, Refusal> {
+    let sources = sources(file);
+    if sources.is_empty() {
+        let message = format!("{} does not exist, and no VM files beside it", file.display());
+        return Err(Refusal::new(Code::Usage, message, "name the host.yaml to check"));
+    }
+    Ok(sources)
+}
+
+/// The checked configuration with every default filled in, as YAML or JSON.
+pub fn config_show(file: &Path, json: bool) -> Result<String, Refusal> {
+    let sources = sources(file);
+    match config::load(&sources, &config::not_asked) {
+        Ok((config, _)) if json => {
+            let vms = config.vms.iter().map(|vm| (vm.name.to_string(), config::show::vm(vm)));
+            let vms: serde_json::Map<_, _> = vms.collect();
+            pretty(&serde_json::json!({ "host": config::show::host(&config), "vms": vms }))
+        }
+        Ok((config, _)) => Ok(config::show(&config)),
+        Err(problems) => Err(Refusal::new(Code::Usage, problems.to_string(), "")),
+    }
 }
 
 /// The JSON Schema of `host.yaml` and of VM files.
-pub fn config_schema() -> Result<String, Refusal> {
-    Err(absent())
+pub fn config_schema(vm: bool) -> Result<String, Refusal> {
+    let schema = if vm { config::schema::vm() } else { config::schema::host() };
+    pretty(schema)
+}
+
+fn pretty(document: &serde_json::Value) -> Result<String, Refusal> {
+    serde_json::to_string_pretty(document)
+        .map(|text| text + "\n")
+        .map_err(|error| Refusal::new(Code::Failed, error.to_string(), ""))
+}
+
+/// Answers the asks that only look at the machine.
+pub async fn answer(local: &Local, ask: &Ask) -> Answer {
+    let state = PathBuf::from("/var/lib/hostd");
+    let mut host = Host::real(local.sysroot.clone(), state, PathBuf::from("/run/hostd"));
+    if !host.sys.is_real() {
+        // Another machine's files: our own journal says nothing about them.
+        host.state = Store::new(local.sysroot.join("var/lib/hostd"));
+    }
+    let config = || {
+        // What is wrong in it is told by `config check`; here it only gives names.
+        read_config(&local.sysroot, &local.config).map(|read| read.config).unwrap_or_default()
+    };
+    match ask {
+        Ask::IommuList => {
+            let facts = pci::read(&host.sys, &mut pci::Names::default());
+            Ok(Reply::Iommu(pci::view(&facts)))
+        }
+        Ask::GpuList => Ok(Reply::Gpus(Passthrough::new(host, config().gpus).list().await)),
+        Ask::PoolStatus { pool } => {
+            let mut view = zfs::Observer::new(host, config().pools).settled().await;
+            if let Some(name) = pool {
+                view.pools.retain(|pool| pool.name == *name);
+                if view.pools.is_empty() {
+                    return Err(Refusal::new(
+                        Code::NotFound,
+                        format!("there is no pool {name}"),
+                        "",
+                    ));
+                }
+            }
+            Ok(Reply::Pools(view))
+        }
+        Ask::Status
+        | Ask::GpuPlan { .. }
+        | Ask::GpuBind { .. }
+        | Ask::GpuRelease { .. }
+        | Ask::VmList
+        | Ask::VmStatus { .. }
+        | Ask::VmStart { .. }
+        | Ask::VmStop { .. }
+        | Ask::VmKill { .. }
+        | Ask::VmLog { .. }
+        | Ask::ServiceList
+        | Ask::EventQuery { .. } => Err(Refusal::new(
+            Code::NoDaemon,
+            "only the daemon can answer this",
+            "start it with: systemctl start hostd",
+        )),
+    }
+}
+
+/// Judges a saved `zpool status`, JSON or text.
+pub fn pool_status_from(text: &str) -> Answer {
+    Ok(Reply::Pools(zfs::judge_capture(text)))
+}
+
+/// A text file that a person names. Bounded.
+pub fn text(path: &Path) -> Result<String, Refusal> {
+    let folder = SysRoot::new(path.parent().unwrap_or(Path::new("")));
+    let read = folder.bytes(path.file_name().unwrap_or_default(), TEXT_LIMIT);
+    let bytes = read.map_err(|error| {
+        Refusal::new(Code::Usage, format!("cannot read {}: {error}", path.display()), "")
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

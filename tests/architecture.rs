@@ -2,11 +2,12 @@
 //!
 //! A room is a folder (or file) directly below `src/`. Code under
 //! `#[cfg(test)]` may reach further: a test may need a neighbour's fake.
-#![allow(clippy::disallowed_methods, reason = "a test reads the repository")]
+#![allow(clippy::disallowed_methods, clippy::expect_used, reason = "a test reads the repository")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -84,9 +85,11 @@ fn code(text: &str) -> String {
 
 /// The rooms that a text names: `crate::a`, `crate::{a, b::c}`.
 fn imports(code: &str) -> BTreeSet<String> {
-    let single = Regex::new(r"\b(?:crate|hostd)::([a-z_]+)").expect("a pattern");
-    let group = Regex::new(r"\b(?:crate|hostd)::\{([^;]*)\}").expect("a pattern");
-    let first = Regex::new(r"(?:^|,)\s*([a-z_]+)").expect("a pattern");
+    static PATTERNS: LazyLock<[Regex; 3]> = LazyLock::new(|| {
+        [r"\b(?:crate|hostd)::([a-z_]+)", r"\b(?:crate|hostd)::\{([^;]*)\}", r"(?:^|,)\s*([a-z_]+)"]
+            .map(|pattern| Regex::new(pattern).expect("a pattern"))
+    });
+    let [single, group, first] = &*PATTERNS;
     let mut rooms: BTreeSet<String> = single.captures_iter(code).map(|c| c[1].to_owned()).collect();
     for found in group.captures_iter(code) {
         // Names inside nested braces are not rooms.

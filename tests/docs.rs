@@ -1,6 +1,10 @@
 //! Pages that are generated from the code stand in `docs/`; this test compares
 //! them, and writes them anew with `HOSTD_BLESS=1`.
-#![allow(clippy::disallowed_methods, reason = "a test reads and writes the repository")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "a test reads and writes the repository"
+)]
 
 use std::fs;
 use std::path::Path;

@@ -3,6 +3,7 @@
 //! Labs are shared among the cases that belong together: a case is a function,
 //! a test boots one lab and runs its cases in order.
 #![cfg(feature = "lab-tests")]
+#![allow(clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod lab_common;
 
@@ -38,7 +39,7 @@ fn intel() -> LabSpec {
 
 #[test]
 fn vm_and_pool_on_intel() {
-    let lab = Lab::boot(intel().modules(["snd_hda_intel"])).expect("the lab boots");
+    let lab = Lab::boot(intel().module("snd_hda_intel")).expect("the lab boots");
     lab.run_ok("/lab/make-pool 6").expect("a pool");
     start_hostd(&lab, HOST, GAMING).expect("hostd starts");
     run(
@@ -71,10 +72,16 @@ fn iommu_list(lab: &Lab) -> Result<()> {
     ensure!(group["verdict"] == "isolated", "{group}");
     let card = &group["devices"][0];
     ensure!(card["vendor"] == "1002" && card["device"] == "5046", "{card}");
-    ensure!(card["class"] == "030000" && card["name"].as_str().is_some_and(|n| n.contains("Rage 128")), "{card}");
+    ensure!(
+        card["class"] == "030000" && card["name"].as_str().is_some_and(|n| n.contains("Rage 128")),
+        "{card}"
+    );
     ensure!(group["devices"][1]["driver"] == "snd_hda_intel", "{group}");
     let text = hostctl(lab, "iommu list")?;
-    ensure!(text.status == 0 && text.stdout.contains("01:00.0") && text.stdout.contains("isolated"), "{text:?}");
+    ensure!(
+        text.status == 0 && text.stdout.contains("01:00.0") && text.stdout.contains("isolated"),
+        "{text:?}"
+    );
     Ok(())
 }
 
@@ -146,7 +153,9 @@ fn qemu_killed(lab: &Lab) -> Result<()> {
     let reason = vm(lab, "gaming")?["reason"].to_string();
     ensure!(reason.contains("signal 9"), "{reason}");
     lab.wait_for(
-        &format!("[ \"$(basename $(readlink /sys/bus/pci/devices/{AUDIO}/driver))\" = snd_hda_intel ]"),
+        &format!(
+            "[ \"$(basename $(readlink /sys/bus/pci/devices/{AUDIO}/driver))\" = snd_hda_intel ]"
+        ),
         Duration::from_secs(10),
     )?;
     let answer = riemann_query(lab, "service = \"vm gaming\" and state = \"critical\"")?;
@@ -200,7 +209,14 @@ fn three_mistakes(lab: &Lab) -> Result<()> {
         let out = lab.run(command)?;
         let text = format!("{}{}", out.stdout, out.stderr);
         ensure!(out.status == 2, "{command}: {out:?}");
-        for expected in ["gaming.yaml:1:1", "`memory`", "gaming.yaml:2:9", "16 GB", "gaming.yaml:4:5", "/dev/zvol/tank/none"] {
+        for expected in [
+            "gaming.yaml:1:1",
+            "`memory`",
+            "gaming.yaml:2:9",
+            "16 GB",
+            "gaming.yaml:4:5",
+            "/dev/zvol/tank/none",
+        ] {
             ensure!(text.contains(expected), "{command}: `{expected}` is not in\n{text}");
         }
     }
@@ -225,21 +241,30 @@ fn without_an_iommu_nothing_is_touched() {
 }
 
 fn no_iommu(lab: &Lab) -> Result<()> {
-    let before = lab.run_ok("ls -l /sys/bus/pci/devices/*/driver; cat /sys/bus/pci/devices/*/driver_override")?;
+    let before = lab.run_ok(
+        "ls -l /sys/bus/pci/devices/*/driver; cat /sys/bus/pci/devices/*/driver_override",
+    )?;
     let out = hostctl(lab, "vm start gaming")?;
     ensure!(out.status == 5, "{out:?}");
     ensure!(out.stderr.contains("IOMMU") && out.stderr.contains("iommu=on"), "{out:?}");
-    let after = lab.run_ok("ls -l /sys/bus/pci/devices/*/driver; cat /sys/bus/pci/devices/*/driver_override")?;
+    let after = lab.run_ok(
+        "ls -l /sys/bus/pci/devices/*/driver; cat /sys/bus/pci/devices/*/driver_override",
+    )?;
     ensure!(before == after, "something was touched:\n{before}\n{after}");
     let state = vm(lab, "gaming")?["state"].clone();
     ensure!(state == "off" || state == "failed", "{state}");
-    ensure!(hostctl(lab, "iommu list")?.stderr.contains("IOMMU") || hostctl(lab, "iommu list")?.stdout.contains("IOMMU"));
+    ensure!(
+        hostctl(lab, "iommu list")?.stderr.contains("IOMMU")
+            || hostctl(lab, "iommu list")?.stdout.contains("IOMMU")
+    );
     Ok(())
 }
 
 #[test]
 fn a_shared_group_names_each_blocking_device() {
-    let spec = with_hostd(LabSpec::fast().iommu(Iommu::Intel).shared_group().modules(["e1000", "xhci_pci"]));
+    let spec = with_hostd(
+        LabSpec::fast().iommu(Iommu::Intel).shared_group().module("e1000").module("xhci_pci"),
+    );
     let lab = Lab::boot(spec).expect("the lab boots");
     // The VGA behind the bridge: found, not assumed.
     let found = lab.run_ok("lspci -Dn | awk '$2 == \"0300:\" {print $1; exit}'").expect("lspci");
@@ -255,15 +280,27 @@ fn shared_group(lab: &Lab) -> Result<()> {
         ensure!(out.stderr.contains(driver), "`{driver}` is not named: {out:?}");
     }
     let listed = hostctl(lab, "iommu list --json")?;
-    ensure!(listed.stdout.contains("\"shared\"") || listed.stdout.contains("\"blocked\""), "{listed:?}");
+    ensure!(
+        listed.stdout.contains("\"shared\"") || listed.stdout.contains("\"blocked\""),
+        "{listed:?}"
+    );
     Ok(())
 }
 
 #[test]
 fn bind_and_release_on_amd() {
-    let spec = with_hostd(LabSpec::fast().iommu(Iommu::Amd).card(CardKind::Ati0300).modules(["snd_hda_intel"]));
+    let spec = with_hostd(
+        LabSpec::fast().iommu(Iommu::Amd).card(CardKind::Ati0300).module("snd_hda_intel"),
+    );
     let lab = Lab::boot(spec).expect("the lab boots");
     let host = "gpus: [{name: card, address: '0000:01:00.0'}]\n";
     start_hostd(&lab, host, GAMING).expect("hostd starts");
-    run(&lab, &[("gpu bind and release by hand", gpu_by_hand), ("vm start", vm_start), ("vm stop", vm_stop)]);
+    run(
+        &lab,
+        &[
+            ("gpu bind and release by hand", gpu_by_hand),
+            ("vm start", vm_start),
+            ("vm stop", vm_stop),
+        ],
+    );
 }

@@ -1,2 +1,93 @@
-//! The daemon.
-fn main() {}
+//! The daemon's process: arguments, logs, configuration, signals.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hostd::{daemon, local, passthrough};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// Watches this host and runs its VMs.
+///
+/// hostd runs in the foreground and logs to standard error; systemd starts it
+/// as hostd.service. Without root it watches what it may and says what it
+/// cannot do. Exit codes: 0 stopped as asked, 1 failed, 2 configuration wrong.
+#[derive(Parser)]
+#[command(name = "hostd", version)]
+struct Args {
+    /// The host's file; VM files are in vms/ beside it.
+    #[arg(long, value_name = "FILE", default_value = "/etc/hostd/host.yaml")]
+    config: PathBuf,
+    /// What survives a restart.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/hostd")]
+    state_dir: PathBuf,
+    /// What lives until the next boot; the control socket is here.
+    #[arg(long, value_name = "DIR", default_value = "/run/hostd")]
+    runtime_dir: PathBuf,
+    /// Read the machine under this folder.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    sysroot: PathBuf,
+}
+
+fn main() -> ExitCode {
+    // The helper that writes to sysfs is this same binary; it must not start anything.
+    if let Some(code) = passthrough::helper::main(std::env::args_os()) {
+        return code;
+    }
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_env("HOSTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let terminal = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        // The journal has the time already.
+        log.without_time().with_target(false).with_ansi(false).init();
+    } else {
+        log.with_target(false).with_ansi(terminal).init();
+    }
+    let checked = match local::read_config(&args.sysroot, &args.config) {
+        Ok(checked) => checked,
+        Err(problems) => {
+            error!("the configuration is wrong\n{problems}");
+            return ExitCode::from(2);
+        }
+    };
+    for note in &checked.notes {
+        warn!("{note}");
+    }
+    let options = daemon::Options {
+        state_dir: args.state_dir,
+        runtime_dir: args.runtime_dir,
+        sysroot: args.sysroot,
+    };
+    let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+        let ended = runtime.block_on(async {
+            let stop = stop_signal()?;
+            daemon::run(&options, checked.config, checked.wrong, stop).await
+        });
+        // A child that hangs in the kernel must not keep us.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM"),
+            _ = interrupt.recv() => info!("SIGINT"),
+        }
+    })
+}

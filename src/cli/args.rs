@@ -289,7 +289,20 @@ pub enum Config {
         file: PathBuf,
     },
     /// Print the JSON Schema of the configuration, for editors
-    Schema,
+    Schema {
+        /// Which kind of file
+        #[arg(value_enum, default_value = "host")]
+        of: SchemaOf,
+    },
+}
+
+/// A kind of configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// host.yaml
+    Host,
+    /// vms/NAME.yaml
+    Vm,
 }
 
 /// An ssh destination that cannot be taken for an option or a second word.

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use super::args::{Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Service, Vm};
+use super::args::{Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, SchemaOf, Service, Vm};
 use super::exit;
 use super::out::{self, Out, WriteError};
 use super::progress::Progress;
@@ -230,7 +230,7 @@ fn config(out: Out, config: &Config) -> Result<u8, WriteError> {
             Err(refusal) => Err(refusal),
         },
         Config::Show { file } => local::config_show(file, out.json),
-        Config::Schema => local::config_schema(),
+        Config::Schema { of } => local::config_schema(*of == SchemaOf::Vm),
     };
     match shown {
         Ok(text) => out::data(&text).map(|()| exit::FINE),
@@ -245,26 +245,18 @@ fn checked(out: Out, checked: &Checked) -> Result<u8, WriteError> {
     } else {
         out::data(&problems(checked))?;
     }
-    Ok(if checked.problems.is_empty() { exit::FINE } else { exit::USAGE })
+    let wrong = checked.problems.errors().next().is_some();
+    Ok(if wrong { exit::USAGE } else { exit::FINE })
 }
 
 /// One problem a paragraph, as compilers write them: editors can jump there.
 fn problems(checked: &Checked) -> String {
-    if checked.problems.is_empty() {
-        return format!("no problems in {}\n", checked.files.join(", "));
+    let files: Vec<_> = checked.files.iter().map(|file| file.display().to_string()).collect();
+    match (checked.problems.is_empty(), files.as_slice()) {
+        (true, []) => "nothing is configured: hostd watches what it finds\n".to_owned(),
+        (true, files) => format!("no problems in {}\n", view::printable(&files.join(", "))),
+        (false, _) => format!("{}\n", checked.problems),
     }
-    let mut text = String::new();
-    for problem in &checked.problems {
-        text.push_str(&problem.file);
-        for number in [problem.line, problem.column].into_iter().flatten() {
-            text += ":";
-            text += &number.to_string();
-        }
-        text += ": ";
-        text += view::printable(&problem.message).trim_end();
-        text += "\n";
-    }
-    text
 }
 
 /// `hostctl --stdio`: the greeting says what went wrong, if anything.
@@ -284,7 +276,6 @@ async fn stdio(global: &Global) -> u8 {
 mod tests {
     use super::*;
     use crate::cli::samples;
-    use crate::local::Problem;
 
     #[test]
     fn documents_of_every_command() {
@@ -318,23 +309,13 @@ mod tests {
 
     #[test]
     fn problems_have_places() {
-        let problem = |line, column, message: &str| Problem {
-            file: "host.yaml".into(),
-            line,
-            column,
-            message: message.into(),
-        };
-        let checked = Checked {
-            files: vec!["host.yaml".into()],
-            problems: vec![
-                problem(Some(3), Some(5), "unknown key `memroy`; did you mean `memory`?"),
-                problem(None, None, "no such file"),
-            ],
-        };
-        insta::assert_snapshot!(problems(&checked), @r"
-        host.yaml:3:5: unknown key `memroy`; did you mean `memory`?
-        host.yaml: no such file
-        ");
+        use crate::config::{Source, judge, not_asked};
+        let files = vec!["host.yaml".into()];
+        let wrong = judge(&[Source::host("host.yaml", "hsot: {}\n")], &not_asked).problems;
+        let text = problems(&Checked { files: files.clone(), problems: wrong });
+        assert!(text.starts_with("host.yaml:1:1: unknown key `hsot`"), "{text}");
+        let fine = Checked { files, ..Checked::default() };
+        assert_eq!(problems(&fine), "no problems in host.yaml\n");
     }
 
     #[test]

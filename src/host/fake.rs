@@ -80,7 +80,7 @@ impl FakeHost {
         let up = Path::new(path.trim_start_matches('/')).components().count() - 1;
         let relative = "../".repeat(up) + target.trim_start_matches('/');
         match fs::remove_file(&place) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => symlink(relative, place),
         }
     }

@@ -1,5 +1,7 @@
 //! The table of hostd's own events; `docs/events.md` is generated from it.
 
+use std::fmt::Write as _;
+
 /// One kind of event.
 pub struct Entry {
     /// Its service; `<…>` stands for a name.
@@ -80,8 +82,10 @@ pub fn markdown() -> String {
     );
     for entry in CATALOGUE {
         let attributes: Vec<_> = entry.attributes.iter().map(|a| format!("`{a}`")).collect();
-        page += &format!(
-            "| `{}` | {} | {} | {} |\n",
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {} |",
             entry.service,
             entry.metric,
             entry.states,

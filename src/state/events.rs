@@ -87,14 +87,10 @@ pub fn vm_severity(state: VmState) -> Severity {
 
 /// All pools in one event, as riemann-tools has it, then each by itself.
 pub fn pools(view: &PoolsView) -> Vec<Event> {
-    let worst = view.pools.iter().map(|pool| pool.health).max();
-    let state = worst.unwrap_or(Severity::Ok);
-    let text = if view.pools.is_empty() {
-        view.notes.first().map_or("no pools", String::as_str).to_owned()
-    } else {
-        let all: Vec<_> = view.pools.iter().map(|p| format!("{} {}", p.name, p.state)).collect();
-        all.join(", ")
-    };
+    // Without a pool there is nothing to judge; `status` shows the notes.
+    let Some(state) = view.pools.iter().map(|pool| pool.health).max() else { return Vec::new() };
+    let words: Vec<_> = view.pools.iter().map(|p| format!("{} {}", p.name, p.state)).collect();
+    let text = words.join(", ");
     let all = Event::new("zpool health", state, text).metric(int(view.pools.len()));
     std::iter::once(all).chain(view.pools.iter().flat_map(pool)).collect()
 }

@@ -44,7 +44,8 @@ pub fn binary(name: &str) -> PathBuf {
         "hostd" => env!("CARGO_BIN_EXE_hostd"),
         _ => env!("CARGO_BIN_EXE_hostctl"),
     };
-    std::env::var_os("HOSTD_BIN_DIR").map_or_else(|| built.into(), |dir| PathBuf::from(dir).join(name))
+    std::env::var_os("HOSTD_BIN_DIR")
+        .map_or_else(|| built.into(), |dir| PathBuf::from(dir).join(name))
 }
 
 /// The same lab with hostd's binaries on its payload disk.

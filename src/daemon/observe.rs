@@ -1,0 +1,188 @@
+//! The loops that watch, and the one writer behind them.
+//!
+//! The loops end when the daemon drops them; none returns by itself while the
+//! writer lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::{debug, warn};
+
+use super::Shared;
+use crate::api;
+use crate::ask::view::VmView;
+use crate::config::Service;
+use crate::host::uevent::{Heard, Uevents};
+use crate::host::{Clock, Host};
+use crate::riemann::index::Index;
+use crate::state::{Fact, Snapshot};
+use crate::{media, pci, zfs};
+
+/// How often the devices are enumerated when the kernel says nothing.
+const DEVICES_AT_LEAST: Duration = Duration::from_secs(60);
+
+/// The same where the kernel cannot be heard.
+const DEVICES_DEAF: Duration = Duration::from_secs(5);
+
+/// A burst of uevents is one reason to look.
+const BURST: Duration = Duration::from_millis(100);
+
+/// How often pools and due services are looked at.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// How often what is no longer current is taken out of the index.
+const EXPIRE: Duration = Duration::from_secs(1);
+
+/// The name of this machine, as the kernel has it.
+pub(super) fn host_name(host: &Host) -> String {
+    let name = host.sys.text("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+/// The one writer.
+pub(super) struct Writer {
+    pub(super) snapshot: Snapshot,
+    pub(super) publish: watch::Sender<Arc<Snapshot>>,
+    pub(super) index: Index,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) interval: Duration,
+}
+
+impl Writer {
+    /// Until nobody can send facts any more.
+    pub(super) async fn run(mut self, mut facts: mpsc::Receiver<Fact>) {
+        let mut beat = ticks(self.interval);
+        let mut expire = ticks(EXPIRE);
+        loop {
+            tokio::select! {
+                fact = facts.recv() => match fact {
+                    Some(fact) => self.apply(fact),
+                    None => return,
+                },
+                _ = beat.tick() => {
+                    self.index.apply_own(self.snapshot.heartbeat(self.clock.now()));
+                }
+                _ = expire.tick() => {
+                    self.index.expire(self.clock.now());
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, fact: Fact) {
+        let before = self.snapshot.generation;
+        let events = self.snapshot.apply(fact, self.clock.now());
+        if self.snapshot.generation != before {
+            self.publish.send_replace(Arc::new(self.snapshot.clone()));
+        }
+        self.index.apply_own(events);
+    }
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// What the VM supervisors say becomes facts and signals; a VM that moves may
+/// have moved its card.
+pub(super) async fn vms(shared: Shared, mut from: mpsc::Receiver<VmView>, changes: api::Changes) {
+    for vm in shared.vms.values() {
+        // The writer is gone only at the very end.
+        let _ = shared.facts.send(Fact::Vm(vm.view())).await;
+    }
+    while let Some(view) = from.recv().await {
+        // Nobody listening is fine.
+        let _ = changes.send(api::Change::from(&view));
+        if shared.facts.send(Fact::Vm(view)).await.is_err() {
+            return;
+        }
+        shared.devices.notify_one();
+    }
+    // No VM is configured: nothing will ever come.
+    std::future::pending::<()>().await;
+}
+
+/// Enumerates the devices at the start, when the kernel says that one came,
+/// went or changed its driver, and once a minute.
+pub(super) async fn devices(shared: Shared) {
+    let mut kernel = match Uevents::listen() {
+        Ok(kernel) => Some(kernel),
+        Err(error) => {
+            let why = format!("{error}; devices are looked at every 5 s instead");
+            shared.unavailable("kernel device events", Some(why)).await;
+            None
+        }
+    };
+    let mut names = pci::Names::default();
+    loop {
+        let (sys, mut known) = (shared.host.sys.clone(), std::mem::take(&mut names));
+        let read = tokio::task::spawn_blocking(move || {
+            let facts = pci::read(&sys, &mut known);
+            (pci::view(&facts), known)
+        });
+        let Ok((iommu, known)) = read.await else { return };
+        names = known;
+        let gpus = shared.passthrough.list().await;
+        for fact in [Fact::Iommu(iommu), Fact::Gpus(gpus)] {
+            if shared.facts.send(fact).await.is_err() {
+                return;
+            }
+        }
+        let every = if kernel.is_some() { DEVICES_AT_LEAST } else { DEVICES_DEAF };
+        tokio::select! {
+            () = shared.devices.notified() => {}
+            () = heard(&mut kernel) => {}
+            () = sleep(every) => {}
+        }
+        sleep(BURST).await;
+    }
+}
+
+/// Resolves at the next uevent about a PCI device.
+async fn heard(kernel: &mut Option<Uevents>) {
+    while let Some(listener) = kernel {
+        match listener.next().await {
+            Ok(Heard::Event(event)) if event.subsystem != "pci" => {}
+            Ok(Heard::Event(event)) => {
+                debug!("the kernel says: {event:?}");
+                return;
+            }
+            Ok(Heard::Lost) => return,
+            Err(error) => {
+                warn!("the kernel's device events cannot be heard any more: {error}");
+                *kernel = None;
+                return;
+            }
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Looks at the pools every second, and at once when asked.
+pub(super) async fn pools(shared: Shared, mut observer: zfs::Observer) {
+    loop {
+        let view = observer.round().await;
+        if shared.facts.send(Fact::Pools(view)).await.is_err() {
+            return;
+        }
+        if timeout(ROUND, shared.pools.notified()).await.is_ok() {
+            observer.poke();
+        }
+    }
+}
+
+/// Probes the services that are due.
+pub(super) async fn services(shared: Shared, services: Vec<Service>) {
+    let mut observer = media::Observer::new(shared.host.clone(), services);
+    loop {
+        let view = observer.round().await;
+        if shared.facts.send(Fact::Services(view)).await.is_err() {
+            return;
+        }
+        sleep(ROUND).await;
+    }
+}
