@@ -95,8 +95,7 @@ impl Conversation {
             ToAgent::Hello { session } => {
                 self.jobs.drain().for_each(|(_, job)| job.kill());
                 self.files.drain().for_each(|(_, file)| drop(fs::remove_file(file.part)));
-                let boot_id =
-                    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+                let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
                 let boot_id = boot_id.trim().to_owned();
                 self.sender.send(&FromAgent::Hello { session, boot_id }, &[]);
             }
@@ -163,9 +162,7 @@ impl Conversation {
                 .and_then(|()| fs::rename(&part, &path));
             match placed {
                 Ok(()) => self.sender.send(&FromAgent::Done { id, mode }, &[]),
-                Err(error) => {
-                    self.sender.error(id, format!("cannot place {}: {error}", path.display()))
-                }
+                Err(error) => self.sender.error(id, format!("cannot place {}: {error}", path.display())),
             }
         }
     }
@@ -180,8 +177,7 @@ fn incoming(path: &str, mode: u32) -> anyhow::Result<Incoming> {
     let mut part = path.clone().into_os_string();
     part.push(".lab-part");
     let part = PathBuf::from(part);
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
     Ok(Incoming { file, part, path, mode })
 }
 
