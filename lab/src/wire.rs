@@ -39,38 +39,91 @@ pub const PORTS: usize = 4;
 #[serde(tag = "t", rename_all = "snake_case")]
 pub enum ToAgent {
     /// Starts a conversation; commands of an earlier one on this port are killed.
-    Hello { session: u64 },
-    Ping { id: u64 },
+    Hello {
+        session: u64,
+    },
+    Ping {
+        id: u64,
+    },
     /// `/bin/sh -c command` in a process group of its own.
-    Run { id: u64, command: String, env: BTreeMap<String, String>, deadline_ms: u64 },
+    Run {
+        id: u64,
+        command: String,
+        env: BTreeMap<String, String>,
+        deadline_ms: u64,
+    },
     /// The same on a terminal of its own; its output comes as [`FromAgent::Out`].
-    Terminal { id: u64, command: String, term: String, rows: u16, cols: u16 },
-    Resize { id: u64, rows: u16, cols: u16 },
+    Terminal {
+        id: u64,
+        command: String,
+        term: String,
+        rows: u16,
+        cols: u16,
+    },
+    Resize {
+        id: u64,
+        rows: u16,
+        cols: u16,
+    },
     /// Body: bytes for the command's standard input, or of a pushed file.
-    Data { id: u64 },
+    Data {
+        id: u64,
+    },
     /// No more [`ToAgent::Data`] for this id.
-    End { id: u64 },
-    Kill { id: u64 },
+    End {
+        id: u64,
+    },
+    Kill {
+        id: u64,
+    },
     /// A file; its content follows as data, then end.
-    Push { id: u64, path: String, mode: u32 },
-    Pull { id: u64, path: String },
+    Push {
+        id: u64,
+        path: String,
+        mode: u32,
+    },
+    Pull {
+        id: u64,
+        path: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 pub enum FromAgent {
-    Hello { session: u64, boot_id: String },
-    Pong { id: u64 },
+    Hello {
+        session: u64,
+        boot_id: String,
+    },
+    Pong {
+        id: u64,
+    },
     /// Body: output of a command (stream 1 or 2).
-    Out { id: u64, stream: u8 },
+    Out {
+        id: u64,
+        stream: u8,
+    },
     /// A command has ended: by itself, by a signal, or by its deadline.
-    Exit { id: u64, code: Option<i32>, signal: Option<i32>, expired: bool },
+    Exit {
+        id: u64,
+        code: Option<i32>,
+        signal: Option<i32>,
+        expired: bool,
+    },
     /// Body: a piece of a pulled file.
-    Data { id: u64 },
+    Data {
+        id: u64,
+    },
     /// A file was pushed or pulled whole.
-    Done { id: u64, mode: u32 },
+    Done {
+        id: u64,
+        mode: u32,
+    },
     /// The request could not be carried out.
-    Error { id: u64, message: String },
+    Error {
+        id: u64,
+        message: String,
+    },
 }
 
 impl FromAgent {

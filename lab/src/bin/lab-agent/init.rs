@@ -25,7 +25,9 @@ pub fn run() -> ! {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, _))) => {
                 let ended = |child: &Option<Child>| {
-                    child.as_ref().is_some_and(|child| child.id() == pid.as_raw_nonzero().get() as u32)
+                    child
+                        .as_ref()
+                        .is_some_and(|child| child.id() == pid.as_raw_nonzero().get() as u32)
                 };
                 if ended(&agent) {
                     eprintln!("lab-agent: ended; starting it again");

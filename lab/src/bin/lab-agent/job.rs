@@ -241,10 +241,9 @@ fn watch(
 /// many threads.
 fn ends_within(child: &Child, limit: Duration) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let Ok(pidfd) = rustix::process::pidfd_open(
-        Pid::from_child(child),
-        rustix::process::PidfdFlags::empty(),
-    ) else {
+    let Ok(pidfd) =
+        rustix::process::pidfd_open(Pid::from_child(child), rustix::process::PidfdFlags::empty())
+    else {
         // It can only have ended already.
         return true;
     };
