@@ -16,23 +16,6 @@ use lab_common::*;
 const CARD: &str = "0000:01:00.0";
 const AUDIO: &str = "0000:01:00.1";
 
-type Case = (&'static str, fn(&Lab) -> Result<()>);
-
-/// Runs the cases one after the other, with their times.
-fn run(lab: &Lab, cases: &[Case]) {
-    for (name, case) in cases {
-        let began = Instant::now();
-        if let Err(error) = case(lab) {
-            panic!(
-                "{name}: {error:?}\n--- hostd's log\n{}\n--- console\n{}",
-                log(lab),
-                lab.console_tail(30)
-            );
-        }
-        println!("    {name}: ok ({:.1} s)", began.elapsed().as_secs_f64());
-    }
-}
-
 fn intel() -> LabSpec {
     with_hostd(LabSpec::fast().iommu(Iommu::Intel).card(CardKind::Ati0300).disks(6))
 }
@@ -202,9 +185,15 @@ fn three_mistakes(lab: &Lab) -> Result<()> {
     lab.run_ok("mkdir -p /tmp/wrong/vms; echo 'host: {name: lab}' > /tmp/wrong/host.yaml")?;
     let file = "memroy: 4G\nmemory: 16 GB\ndisks:\n  - /dev/zvol/tank/none\n";
     lab.push_bytes(file.as_bytes(), "/tmp/wrong/vms/gaming.yaml", 0o644)?;
+    // The person asks; so does a start, of a daemon that has come up all the same.
+    let daemon = "hostd --config /tmp/wrong/host.yaml --state-dir /tmp/s --runtime-dir /tmp/r";
+    lab.run_ok(&format!(
+        "setsid {daemon} >/tmp/wrong.log 2>&1 </dev/null & echo $! >/tmp/wrong.pid"
+    ))?;
+    lab.wait_for("grep -q 'hostd is ready' /tmp/wrong.log", Duration::from_secs(30))?;
     for command in [
         "hostctl config check /tmp/wrong/host.yaml",
-        "hostd --config /tmp/wrong/host.yaml --state-dir /tmp/s --runtime-dir /tmp/r",
+        "hostctl --socket /tmp/r/control.sock vm start gaming",
     ] {
         let out = lab.run(command)?;
         let text = format!("{}{}", out.stdout, out.stderr);
@@ -220,6 +209,7 @@ fn three_mistakes(lab: &Lab) -> Result<()> {
             ensure!(text.contains(expected), "{command}: `{expected}` is not in\n{text}");
         }
     }
+    lab.run_ok("kill $(cat /tmp/wrong.pid)")?;
     Ok(())
 }
 

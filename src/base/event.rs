@@ -58,7 +58,11 @@ pub struct Event {
 
 impl Event {
     /// An event of hostd's own making; the daemon adds host, time and ttl.
-    pub fn new(service: impl Into<String>, state: Severity, description: impl Into<String>) -> Self {
+    pub fn new(
+        service: impl Into<String>,
+        state: Severity,
+        description: impl Into<String>,
+    ) -> Self {
         Self {
             service: Some(service.into()),
             state: Some(state.as_str().to_owned()),

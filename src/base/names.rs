@@ -14,7 +14,9 @@ pub struct Name(String);
 
 /// A text that cannot be a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` cannot be a name: 1–64 letters, digits, `.`, `_`, `-`, beginning with a letter or digit")]
+#[error(
+    "`{0}` cannot be a name: 1–64 letters, digits, `.`, `_`, `-`, beginning with a letter or digit"
+)]
 pub struct BadName(pub String);
 
 impl Name {

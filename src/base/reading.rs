@@ -82,11 +82,9 @@ mod tests {
     fn a_failed_reading_is_never_green() {
         let reading = Reading::Known { value: 1 };
         assert_eq!(reading.severity(|_| Severity::Ok), Severity::Ok);
-        let stale = reading.failed("gone".into(), Timestamp(5)).failed("still".into(), Timestamp(9));
+        let stale =
+            reading.failed("gone".into(), Timestamp(5)).failed("still".into(), Timestamp(9));
         assert_eq!(stale.severity(|_| Severity::Ok), Severity::Unknown);
-        assert_eq!(
-            stale,
-            Reading::Stale { value: 1, why: "still".into(), since: Timestamp(5) }
-        );
+        assert_eq!(stale, Reading::Stale { value: 1, why: "still".into(), since: Timestamp(5) });
     }
 }
