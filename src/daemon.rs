@@ -45,6 +45,9 @@ const ASKS: usize = 64;
 /// VM changes that a slow listener may lag behind.
 const CHANGES: usize = 64;
 
+/// How long everything has to be read once, before asks are served without it.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
 /// How long the tasks have to end when told to.
 const DRAIN: Duration = Duration::from_secs(8);
 
@@ -113,6 +116,12 @@ async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static s
     name
 }
 
+/// Resolves when everything has been read once.
+async fn first_look(mut snapshot: watch::Receiver<Arc<Snapshot>>) {
+    // An error is the writer's end, which ends the daemon.
+    let _ = snapshot.wait_for(|now| now.is_read()).await;
+}
+
 /// Runs on `host` until `stop` resolves; any task that ends early is an error.
 /// `wrong` holds the VMs that the configuration names and cannot describe. Only
 /// on the real machine are the kernel's device events heard and the system bus
@@ -175,6 +184,10 @@ pub async fn run(
     }
     serve::events(&mut tasks, &shared, &config.events, &shutdown).await;
 
+    // Whoever is told that we are ready expects answers.
+    if tokio::time::timeout(FIRST_LOOK, first_look(shared.snapshot.clone())).await.is_err() {
+        warn!("not everything could be read within {FIRST_LOOK:?}; serving what is known");
+    }
     let (asks, asked) = mpsc::channel(ASKS);
     tasks.watch("asks", answer::run(shared.clone(), asked));
     let rule = api::gate::Rule::root_or_group();
