@@ -204,7 +204,7 @@ fn three_mistakes(lab: &Lab) -> Result<()> {
         ensure!(out.status == 2, "{command}: {out:?}");
         for expected in [
             "gaming.yaml:1:1",
-            "`memory`",
+            "unknown key `memroy`",
             "gaming.yaml:2:9",
             "16 GB",
             "gaming.yaml:4:5",
@@ -219,9 +219,14 @@ fn three_mistakes(lab: &Lab) -> Result<()> {
 
 fn clean_end(lab: &Lab) -> Result<()> {
     lab.run_ok("kill -TERM $(pidof hostd)")?;
+    let began = Instant::now();
     lab.wait_for("! pidof hostd", Duration::from_secs(10))?;
+    let took = began.elapsed();
+    ensure!(took < Duration::from_secs(4), "it took {took:?} to end");
     ensure!(lab.run("pidof qemu-system-x86_64")?.status != 0);
-    ensure!(!log(lab).contains("panicked"), "{}", log(lab));
+    for bad in ["panicked", "did not end"] {
+        ensure!(!log(lab).contains(bad), "{}", log(lab));
+    }
     Ok(())
 }
 
