@@ -54,8 +54,11 @@ fn existence(sys: &SysRoot, path: &Path) -> Existence {
     }
 }
 
+/// What a file is for.
+type MakeSource = fn(PathBuf, Vec<u8>) -> Source;
+
 /// A file of the configuration; one that cannot be read is a problem in its place.
-fn source(path: &Path, of: fn(PathBuf, Vec<u8>) -> Source) -> Source {
+fn source(path: &Path, of: MakeSource) -> Source {
     let folder = SysRoot::new(path.parent().unwrap_or(Path::new("")));
     let read = folder.bytes(path.file_name().unwrap_or_default(), config::MAX_FILE as u64 + 1);
     match read {
@@ -76,7 +79,7 @@ fn sources(file: &Path) -> Vec<Source> {
     if folder.exists(file.file_name().unwrap_or_default()) {
         sources.push(source(file, Source::host));
     }
-    let folders: [(PathBuf, fn(PathBuf, Vec<u8>) -> Source); 2] =
+    let folders: [(PathBuf, MakeSource); 2] =
         [(config::vms_folder(file), Source::vm), (quirks::folder(file), Source::quirks)];
     for (folder, of) in folders {
         // A folder that is not there holds no files.

@@ -3,6 +3,7 @@
 //! The knowledge is data: `quirks.yaml` beside this file, then the owner's
 //! files. A card that is in them needs no code.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -124,7 +125,8 @@ pub fn markdown() -> String {
         about.extend((!numbers.is_empty()).then(|| format!("function {}", numbers.join(", "))));
         let mark = if quirk.experimental { " (**experimental**)" } else { "" };
         let (about, why, source) = (about.join("; "), &quirk.why, &quirk.source);
-        out += &format!("| {about} | `{}` | {why} | {source}{mark} |\n", quirk.action);
+        // A string takes what it is given.
+        let _ = writeln!(out, "| {about} | `{}` | {why} | {source}{mark} |", quirk.action);
     }
     out
 }

@@ -44,7 +44,8 @@ pub fn quirks(view: &QuirksView, look: Look) -> String {
             format!("{name} ({})", gpu.address)
         };
         if gpu.quirks.is_empty() {
-            text += &format!("{head}: no known quirks\n");
+            // A string takes what it is given.
+            let _ = writeln!(text, "{head}: no known quirks");
             continue;
         }
         let rows = gpu.quirks.iter().map(|quirk| {
@@ -57,14 +58,14 @@ pub fn quirks(view: &QuirksView, look: Look) -> String {
             [quirk.function.to_string(), cell(&quirk.id), cell(&quirk.action), why]
         });
         let rows = table(["FUNCTION", "ID", "ACTION", "WHY"], rows, look);
-        text += &format!("{head}\n{}", indent(&rows, 2));
+        let _ = write!(text, "{head}\n{}", indent(&rows, 2));
     }
     if view.gpus.is_empty() {
         text.push_str("no graphics cards\n");
     }
     for note in &view.notes {
         let word = paint::word(Severity::Warning);
-        text += &format!("{word}: {}\n", printable(note));
+        let _ = writeln!(text, "{word}: {}", printable(note));
     }
     text
 }

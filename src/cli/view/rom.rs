@@ -1,5 +1,7 @@
 //! `hostctl gpu rom`.
 
+use std::fmt::Write;
+
 use super::table::{cell, indent, table};
 use super::{Look, paint, printable};
 use crate::ask::view::{FindingView, RomImageView, RomView};
@@ -21,13 +23,14 @@ pub fn show(view: &RomView, look: Look) -> String {
     }
     for FindingView { severity, object, message, advice, .. } in &view.findings {
         let (object, message) = (printable(object), printable(message));
-        text += &format!("{}: {object}: {message}\n", paint::word(*severity));
+        // A string takes what it is given.
+        let _ = writeln!(text, "{}: {object}: {message}", paint::word(*severity));
         if !advice.is_empty() {
-            text += &format!("  {}\n", printable(advice));
+            let _ = writeln!(text, "  {}", printable(advice));
         }
     }
     for note in &view.notes {
-        text += &format!("{}\n", printable(note));
+        let _ = writeln!(text, "{}", printable(note));
     }
     text
 }

@@ -36,11 +36,12 @@ fn put(image: &mut [u8], at: usize, value: u16) {
 pub fn image(make: &Make, last: bool) -> Vec<u8> {
     let length = usize::from(make.units) * UNIT;
     // Code that holds no signature by chance.
-    let mut image: Vec<u8> = (0..length).map(|i| make.seed.wrapping_add(i as u8) & 0x3f).collect();
+    let code = (0..=0x3f).cycle().skip(usize::from(make.seed));
+    let mut image: Vec<u8> = code.take(length).collect();
     image[..0x60].fill(0);
     image[..2].copy_from_slice(&[0x55, 0xaa]);
     image[2] = make.units;
-    put(&mut image, 0x18, PCIR as u16);
+    image[0x18] = 0x20;
     image[PCIR..PCIR + 4].copy_from_slice(b"PCIR");
     put(&mut image, PCIR + 4, make.id.0);
     put(&mut image, PCIR + 6, make.id.1);
