@@ -17,7 +17,6 @@ mod serve;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,17 +36,6 @@ use crate::state::{Fact, Snapshot};
 use crate::vm::supervisor::{self, VmHandle};
 use crate::zfs;
 
-/// Where the daemon keeps things.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// What survives a restart.
-    pub state_dir: PathBuf,
-    /// What lives until the next boot.
-    pub runtime_dir: PathBuf,
-    /// The machine, `/` for the one we run on.
-    pub sysroot: PathBuf,
-}
-
 /// Facts that wait for the writer; who has more waits.
 const FACTS: usize = 256;
 
@@ -56,6 +44,9 @@ const ASKS: usize = 64;
 
 /// VM changes that a slow listener may lag behind.
 const CHANGES: usize = 64;
+
+/// How long everything has to be read once, before asks are served without it.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// How long the tasks have to end when told to.
 const DRAIN: Duration = Duration::from_secs(8);
@@ -92,36 +83,57 @@ impl Shared {
 
 /// The tasks of the daemon, each with a name.
 #[derive(Default)]
-struct Tasks(JoinSet<&'static str>);
+struct Tasks {
+    /// Loops that would go on for ever; cut at the end.
+    watching: JoinSet<&'static str>,
+    /// Servers that end by themselves when told to.
+    serving: JoinSet<&'static str>,
+}
 
 impl Tasks {
-    fn add(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(async move {
-            task.await;
-            name
-        });
+    fn watch(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.watching.spawn(named(name, task));
+    }
+
+    fn serve(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.serving.spawn(named(name, task));
     }
 
     /// The first that ends before its time, in words.
     async fn first_end(&mut self) -> String {
-        match self.0.join_next().await {
-            Some(Ok(name)) => format!("the task `{name}` ended"),
-            Some(Err(error)) => format!("a task failed: {error}"),
-            None => "no task is left".to_owned(),
+        let end = tokio::select! {
+            Some(end) = self.watching.join_next() => end,
+            Some(end) = self.serving.join_next() => end,
+            else => return "no task is left".to_owned(),
+        };
+        match end {
+            Ok(name) => format!("the task `{name}` ended"),
+            Err(error) => format!("a task failed: {error}"),
         }
     }
 }
 
-/// Runs until `stop` resolves; any task that ends early is an error. `wrong`
-/// holds the VMs that the configuration names and cannot describe.
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+/// Resolves when everything has been read once.
+async fn first_look(mut snapshot: watch::Receiver<Arc<Snapshot>>) {
+    // An error is the writer's end, which ends the daemon.
+    let _ = snapshot.wait_for(|now| now.is_read()).await;
+}
+
+/// Runs on `host` until `stop` resolves; any task that ends early is an error.
+/// `wrong` holds the VMs that the configuration names and cannot describe. Only
+/// on the real machine are the kernel's device events heard and the system bus
+/// joined.
 pub async fn run(
-    options: &Options,
+    host: Host,
     config: Config,
     wrong: BTreeMap<Name, String>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let host =
-        Host::real(options.sysroot.clone(), options.state_dir.clone(), options.runtime_dir.clone());
     host.runtime.make_dir("").context("the control socket needs its folder")?;
     // Early, because it is also how a second hostd is noticed.
     let private = socket::listen(&host.runtime.path("control.sock")).await?;
@@ -162,12 +174,12 @@ pub async fn run(
     let mut tasks = Tasks::default();
     let clock = Arc::clone(&host.clock);
     let writer = observe::Writer { snapshot, publish, index, clock, interval };
-    tasks.add("writer", writer.run(from_rooms));
-    tasks.add("vm facts", observe::vms(shared.clone(), vm_in, changes.clone()));
-    tasks.add("devices", observe::devices(shared.clone()));
+    tasks.watch("writer", writer.run(from_rooms));
+    tasks.watch("vm facts", observe::vms(shared.clone(), vm_in, changes.clone()));
+    tasks.watch("devices", observe::devices(shared.clone()));
     let pools = zfs::Observer::new(host.clone(), config.pools.clone());
-    tasks.add("pools", observe::pools(shared.clone(), pools));
-    tasks.add("services", observe::services(shared.clone(), config.services.clone()));
+    tasks.watch("pools", observe::pools(shared.clone(), pools));
+    tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
     for (vm, problems) in shared.wrong.iter() {
         let count = problems.lines().last().unwrap_or_default().to_owned();
         let why = format!("{count}; see them with: hostctl config check");
@@ -175,16 +187,20 @@ pub async fn run(
     }
     serve::events(&mut tasks, &shared, &config.events, &shutdown).await;
 
+    // Whoever is told that we are ready expects answers.
+    if tokio::time::timeout(FIRST_LOOK, first_look(shared.snapshot.clone())).await.is_err() {
+        warn!("not everything could be read within {FIRST_LOOK:?}; serving what is known");
+    }
     let (asks, asked) = mpsc::channel(ASKS);
-    tasks.add("asks", answer::run(shared.clone(), asked));
+    tasks.watch("asks", answer::run(shared.clone(), asked));
     let rule = api::gate::Rule::root_or_group();
     let private =
         socket::serve_socket(private, asks.clone(), changes.clone(), rule, shutdown.clone());
-    tasks.add("control socket", private);
+    tasks.serve("control socket", private);
     info!(
         "hostd is ready: {} VMs, control socket in {}",
         shared.vms.len(),
-        options.runtime_dir.display()
+        host.runtime.path("").display()
     );
     serve::tell_systemd(&[NotifyState::Ready]);
     serve::bus(&mut tasks, &shared, asks, changes, shutdown);
@@ -198,10 +214,11 @@ pub async fn run(
     // Everybody who listens is told; nobody listening is fine too.
     let _ = down.send(true);
     drop(shared);
-    let drained = async { while tasks.0.join_next().await.is_some() {} };
+    let drained = async { while tasks.serving.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        warn!("some tasks did not end within {DRAIN:?}");
+        warn!("some servers did not end within {DRAIN:?}");
     }
+    tasks.watching.shutdown().await;
     match early {
         None => Ok(()),
         Some(end) => bail!("{end} before hostd was told to stop"),

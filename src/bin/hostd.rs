@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use hostd::host::Host;
 use hostd::{daemon, local, passthrough};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -60,15 +61,11 @@ fn main() -> ExitCode {
     for note in &checked.notes {
         warn!("{note}");
     }
-    let options = daemon::Options {
-        state_dir: args.state_dir,
-        runtime_dir: args.runtime_dir,
-        sysroot: args.sysroot,
-    };
+    let host = Host::real(args.sysroot, args.state_dir, args.runtime_dir);
     let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(async {
             let stop = stop_signal()?;
-            daemon::run(&options, checked.config, checked.wrong, stop).await
+            daemon::run(host, checked.config, checked.wrong, stop).await
         });
         // A child that hangs in the kernel must not keep us.
         runtime.shutdown_background();

@@ -109,14 +109,16 @@ pub(super) async fn vms(shared: Shared, mut from: mpsc::Receiver<VmView>, change
 /// Enumerates the devices at the start, when the kernel says that one came,
 /// went or changed its driver, and once a minute.
 pub(super) async fn devices(shared: Shared) {
-    let mut kernel = match Uevents::listen() {
-        Ok(kernel) => Some(kernel),
-        Err(error) => {
-            let why = format!("{error}; devices are looked at every 5 s instead");
-            shared.unavailable("kernel device events", Some(why)).await;
-            None
+    let mut kernel = None;
+    if shared.host.sys.is_real() {
+        match Uevents::listen() {
+            Ok(listener) => kernel = Some(listener),
+            Err(error) => {
+                let why = format!("{error}; devices are looked at every 5 s instead");
+                shared.unavailable("kernel device events", Some(why)).await;
+            }
         }
-    };
+    }
     let mut names = pci::Names::default();
     loop {
         let (sys, mut known) = (shared.host.sys.clone(), std::mem::take(&mut names));

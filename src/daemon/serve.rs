@@ -27,7 +27,7 @@ pub(super) async fn events(
                 info!("events over TCP on {at}");
                 let down = stopped(shutdown.clone());
                 let server = tcp::run(listener, shared.index.clone(), tcp::Limits::default(), down);
-                tasks.add("events over TCP", server);
+                tasks.serve("events over TCP", server);
             }
             Err(error) => shared.unavailable("events over TCP", Some(refused(at, &error))).await,
         }
@@ -38,7 +38,7 @@ pub(super) async fn events(
                 info!("events over UDP on {at}");
                 let down = stopped(shutdown.clone());
                 let server = udp::run(socket, shared.index.clone(), decode::Caps::default(), down);
-                tasks.add("events over UDP", server);
+                tasks.serve("events over UDP", server);
             }
             Err(error) => shared.unavailable("events over UDP", Some(refused(at, &error))).await,
         }
@@ -58,12 +58,18 @@ pub(super) fn bus(
     changes: api::Changes,
     shutdown: api::Stop,
 ) {
+    if !shared.host.sys.is_real() {
+        info!("not on the system bus: this is not the machine we run on");
+        return;
+    }
     let (absent, mut why) = watch::channel(None);
     let gate = Arc::new(PolkitGate);
-    tasks
-        .add("system bus", bus::serve_bus(bus::Bus::System, asks, changes, gate, absent, shutdown));
+    tasks.serve(
+        "system bus",
+        bus::serve_bus(bus::Bus::System, asks, changes, gate, absent, shutdown),
+    );
     let shared = shared.clone();
-    tasks.add("system bus watch", async move {
+    tasks.serve("system bus state", async move {
         while why.changed().await.is_ok() {
             let now = why.borrow_and_update().clone();
             shared.unavailable("the system bus", now).await;

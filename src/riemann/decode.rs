@@ -117,7 +117,13 @@ fn event(bytes: &[u8], now: Timestamp) -> Result<Event, DecodeError> {
             (3, Value::Bytes(value)) => event.service = Some(text(value)),
             (4, Value::Bytes(value)) => event.host = Some(text(value)),
             (5, Value::Bytes(value)) => event.description = Some(text(value)),
-            (7, Value::Bytes(value)) => event.tags.push(text(value)),
+            (7, Value::Bytes(value)) => {
+                if event.tags.is_empty() {
+                    // Most events have one tag; without this there would be room for four.
+                    event.tags.reserve_exact(1);
+                }
+                event.tags.push(text(value));
+            }
             (8, Value::Fixed32(value)) => event.ttl = Some(f32::from_bits(value)),
             (9, Value::Bytes(bytes)) => overrides |= attribute(bytes, &mut event)?,
             (10, Value::Varint(value)) => micros = Some(value.cast_signed()),
@@ -138,8 +144,6 @@ fn event(bytes: &[u8], now: Timestamp) -> Result<Event, DecodeError> {
             *field = event.attributes.remove(name).or(field.take());
         }
     }
-    // Tags stay in the index; most events have one, and the list grew by fours.
-    event.tags.shrink_to_fit();
     event.metric = int.map(Metric::Int).or(double.map(Metric::Double)).or(float.map(Metric::Float));
     let time = micros.map(Timestamp).or(seconds.map(Timestamp::from_secs));
     event.time = Some(time.unwrap_or(now));

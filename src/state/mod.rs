@@ -113,6 +113,14 @@ impl Snapshot {
         self.complete(events, now)
     }
 
+    /// Whether everything has been read once.
+    pub fn is_read(&self) -> bool {
+        self.iommu.value().is_some()
+            && self.gpus.value().is_some()
+            && self.pools.value().is_some()
+            && self.services.value().is_some()
+    }
+
     /// Everything that is the case, told again.
     pub fn heartbeat(&self, now: Timestamp) -> Vec<Event> {
         let mut told = vec![events::hostd(self)];

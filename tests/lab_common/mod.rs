@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hostd_lab::{Lab, LabSpec, Output};
@@ -14,18 +14,12 @@ use serde_json::Value;
 /// Where hostd keeps its configuration in the lab.
 pub const ETC: &str = "/etc/hostd";
 
-/// The VM of the slice: no disks, no operating system, the card's own VGA BIOS.
-pub const GAMING: &str = "\
-memory: 128M
-cpus: 1
-accel: tcg
-machine: q35
-firmware: {kind: seabios, log: true}
-gpu: card
-network: none
-# Nothing in this guest answers the power button.
-stop: {deadline: 2s, then: quit}
-";
+/// The VM of the slice, as `./run` has it: no disks, no operating system, the
+/// card's own VGA BIOS.
+pub const GAMING: &str = include_str!("../../lab/demo/vms/gaming.yaml");
+
+/// The host of `./run`, with its services.
+pub const DEMO: &str = include_str!("../../lab/demo/host.yaml");
 
 /// The host's file: the card by its slot, the pool that must be there.
 pub const HOST: &str = "\
@@ -53,11 +47,16 @@ pub fn with_hostd(spec: LabSpec) -> LabSpec {
     spec.payload(binary("hostd"), "hostd").payload(binary("hostctl"), "hostctl")
 }
 
-/// Writes the two files and starts the daemon, until it says it is ready.
-pub fn start_hostd(lab: &Lab, host: &str, gaming: &str) -> Result<()> {
+/// Writes the two files of the configuration.
+pub fn configure(lab: &Lab, host: &str, gaming: &str) -> Result<()> {
     lab.run_ok(&format!("mkdir -p {ETC}/vms"))?;
     lab.push_bytes(host.as_bytes(), &format!("{ETC}/host.yaml"), 0o644)?;
-    lab.push_bytes(gaming.as_bytes(), &format!("{ETC}/vms/gaming.yaml"), 0o644)?;
+    lab.push_bytes(gaming.as_bytes(), &format!("{ETC}/vms/gaming.yaml"), 0o644)
+}
+
+/// Writes the two files and starts the daemon, until it says it is ready.
+pub fn start_hostd(lab: &Lab, host: &str, gaming: &str) -> Result<()> {
+    configure(lab, host, gaming)?;
     launch(lab)
 }
 
@@ -68,9 +67,11 @@ pub fn launch(lab: &Lab) -> Result<()> {
     ready.with_context(|| format!("hostd's log:\n{}", log(lab))).map(drop)
 }
 
-/// What the daemon has said.
+/// What the daemon has said, to its file or to the journal.
 pub fn log(lab: &Lab) -> String {
-    lab.run("cat /tmp/hostd.log").map(|out| out.stdout).unwrap_or_default()
+    lab.run("cat /tmp/hostd.log 2>/dev/null || journalctl -u hostd --no-pager -n 100")
+        .map(|out| out.stdout)
+        .unwrap_or_default()
 }
 
 /// A hostctl command, whatever its exit code.
@@ -107,4 +108,20 @@ pub fn driver(lab: &Lab, address: &str) -> Result<String> {
 /// One VM's entry in `vm status`.
 pub fn vm(lab: &Lab, name: &str) -> Result<Value> {
     Ok(json(lab, &format!("vm status {name}"))?["vms"][0].clone())
+}
+
+/// One case of a lab that several share.
+pub type Case = (&'static str, fn(&Lab) -> Result<()>);
+
+/// Runs the cases one after the other, with their times.
+#[allow(clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+pub fn run(lab: &Lab, cases: &[Case]) {
+    for (name, case) in cases {
+        let began = Instant::now();
+        if let Err(error) = case(lab) {
+            let (log, console) = (log(lab), lab.console_tail(30));
+            panic!("{name}: {error:?}\n--- hostd's log\n{log}\n--- console\n{console}");
+        }
+        println!("    {name}: ok ({:.1} s)", began.elapsed().as_secs_f64());
+    }
 }

@@ -1,0 +1,237 @@
+//! The whole daemon on a made-up machine: its files, commands and faults are
+//! values, the control socket and the event port are real.
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostd::api::client::{Client, Where};
+use hostd::ask::view::Verdict;
+use hostd::ask::{Answer, Ask, Code, Reply};
+use hostd::base::Severity;
+use hostd::config::{self, Config, Source};
+use hostd::daemon;
+use hostd::host::dial::RealDial;
+use hostd::host::fake::FakeHost;
+use hostd::pci::fake::{FakePci, Fault};
+use hostd::riemann::client::Client as Riemann;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+const HOST: &str = "\
+host: {name: nas, interval: 1s}
+gpus: [{name: card, address: '01:00.0', identity: '1002:5046'}]
+pools: {expected: [tank, backup]}
+";
+
+const VM: &str = "{memory: 128M, accel: tcg, gpu: card, network: none}";
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A machine with the lab's card and a pool, and the folder it is in.
+struct Machine {
+    dir: tempfile::TempDir,
+    fake: Arc<FakeHost>,
+    pci: FakePci,
+    events: SocketAddr,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let fake = Arc::new(FakeHost::new(dir.path()));
+        let pci = FakePci::new(Arc::clone(&fake)).expect("a bus");
+        pci.plug_lab_card().expect("a card");
+        fake.file("/proc/spl/kstat/zfs/tank/state", "ONLINE\n").expect("a kstat");
+        let capture = include_str!("fixtures/zpool/02-healthy-raidz2x5.json");
+        fake.runner.says("zpool status", capture);
+        fake.runner.says("zpool list", "tank\t1207959552\t371712\t1207587840\t0\t2\tONLINE\t1\n");
+        // A port that was free a moment ago.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let events = free.local_addr().expect("its address");
+        Self { dir, fake, pci, events }
+    }
+
+    fn config(&self) -> Config {
+        let host = format!("{HOST}events: {{tcp: '{}', udp: off}}\n", self.events);
+        let sources = [Source::host("host.yaml", host), Source::vm("vms/gaming.yaml", VM)];
+        config::load(&sources, &config::not_asked).expect("a configuration").0
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("runtime/control.sock")
+    }
+
+    async fn daemon(&self) -> Daemon {
+        let (stop, stopped) = oneshot::channel();
+        let (host, config) = (self.pci.host(), self.config());
+        let wrong = BTreeMap::from([("broken".parse().expect("a name"), "1 problem".to_owned())]);
+        let task = tokio::spawn(async move {
+            daemon::run(host, config, wrong, async {
+                // Its sender's absence ends the daemon as well.
+                let _ = stopped.await;
+            })
+            .await
+        });
+        let to = Where::Socket(self.socket());
+        let connect = async {
+            loop {
+                match Client::connect(&to).await {
+                    Ok(client) => return client,
+                    Err(_) => sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        let client = timeout(PATIENCE, connect).await.expect("the daemon answers");
+        Daemon { client, stop, task }
+    }
+}
+
+struct Daemon {
+    client: Client,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Daemon {
+    async fn ask(&self, ask: Ask) -> Answer {
+        timeout(PATIENCE, self.client.ask(&ask)).await.expect("an answer in time")
+    }
+
+    /// Asks until the answer is as wanted.
+    async fn until(&self, ask: Ask, wanted: impl Fn(&Reply) -> bool) -> Reply {
+        let mut last = None;
+        for _ in 0..100 {
+            match self.ask(ask.clone()).await {
+                Ok(reply) if wanted(&reply) => return reply,
+                other => last = Some(other),
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{ask:?} never got there: {last:?}");
+    }
+
+    async fn end(self) {
+        drop(self.stop);
+        let ended = timeout(PATIENCE, self.task).await.expect("it ends in time");
+        ended.expect("no panic").expect("no failure");
+    }
+}
+
+fn card() -> Option<String> {
+    Some("card".to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_seen_and_told() {
+    let machine = Machine::new();
+    let daemon = machine.daemon().await;
+    let groups = daemon
+        .until(Ask::IommuList, |reply| matches!(reply, Reply::Iommu(v) if !v.groups.is_empty()))
+        .await;
+    let Reply::Iommu(view) = groups else { unreachable!() };
+    let group = view.groups.iter().find(|group| group.id == 11).expect("the card's group");
+    assert_eq!((group.verdict, group.devices.len()), (Verdict::Isolated, 2));
+
+    let pools = daemon
+        .until(Ask::PoolStatus { pool: None }, |reply| {
+            matches!(reply, Reply::Pools(v) if v.pools.iter().any(|p| p.tolerates == Some(2)))
+        })
+        .await;
+    let Reply::Pools(view) = pools else { unreachable!() };
+    let backup = view.pools.iter().find(|pool| pool.name == "backup").expect("the absent pool");
+    assert_eq!(backup.health, Severity::Critical, "expected and not there");
+
+    let mut riemann =
+        Riemann::connect(&RealDial, machine.events, PATIENCE).await.expect("the event port");
+    let told = riemann.query("host = \"nas\" and tagged \"hostd\"").await.expect("an answer");
+    let state = |service: &str| {
+        let event = told.iter().find(|e| e.service.as_deref() == Some(service));
+        event.and_then(|e| e.state.clone()).unwrap_or_else(|| panic!("{service}: {told:?}"))
+    };
+    assert_eq!(state("zpool tank health"), "ok");
+    assert_eq!(state("zpool backup health"), "critical");
+    assert_eq!(state("vm gaming"), "ok");
+    assert_eq!(state("gpu card"), "ok");
+    assert_eq!(state("hostd"), "warning", "a VM's file is wrong");
+    daemon.end().await;
+    assert!(!machine.socket().exists(), "the socket is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_goes_bad_is_told_though_zpool_hangs() {
+    let machine = Machine::new();
+    let daemon = machine.daemon().await;
+    let tank = |pool: &str| Ask::PoolStatus { pool: Some(pool.to_owned()) };
+    let health = |wanted: Severity| move |reply: &Reply| matches!(reply, Reply::Pools(v) if v.pools[0].health == wanted);
+    daemon.until(tank("tank"), health(Severity::Ok)).await;
+    machine.fake.runner.on(|command| {
+        let error = hostd::host::run::RunError::Deadline {
+            command: command.to_string(),
+            deadline: Duration::from_secs(10),
+            stuck: true,
+        };
+        command.to_string().starts_with("zpool").then_some(Err(error))
+    });
+    machine.fake.file("/proc/spl/kstat/zfs/tank/state", "SUSPENDED\n").expect("a kstat");
+    let reply = daemon.until(tank("tank"), health(Severity::Critical)).await;
+    let Reply::Pools(view) = reply else { unreachable!() };
+    assert_eq!(view.pools[0].state, "SUSPENDED");
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_is_bound_and_given_back_or_put_back() {
+    let machine = Machine::new();
+    let daemon = machine.daemon().await;
+    let addresses = ["0000:01:00.0", "0000:01:00.1"].map(|a| a.parse().expect("an address"));
+    let drivers = || addresses.map(|at| machine.pci.driver(at).unwrap_or_default());
+    let before = drivers();
+
+    // The second function's driver does not let go: the first one comes back.
+    machine.pci.inject(|_, path, value| {
+        (path.ends_with("/unbind") && value.contains("01:00.1")).then_some(Fault::Errno(5))
+    });
+    let refused = daemon.ask(Ask::GpuBind { gpu: card() }).await.expect_err("a failure");
+    assert_eq!(refused.code, Code::Failed);
+    assert_eq!(drivers(), before);
+    machine.pci.heal();
+
+    for _ in 0..2 {
+        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuBind { gpu: card() }).await else {
+            panic!("not bound")
+        };
+        assert!(done.changed);
+        assert_eq!(drivers(), ["vfio-pci", "vfio-pci"]);
+        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuRelease { gpu: card() }).await else {
+            panic!("not released")
+        };
+        assert!(done.changed);
+        assert_eq!(drivers(), before);
+    }
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_is_refused_in_words() {
+    let machine = Machine::new();
+    let daemon = machine.daemon().await;
+    let start = |name: &str| Ask::VmStart { name: name.parse().expect("a name") };
+    let wrong = daemon.ask(start("broken")).await.expect_err("a wrong file");
+    assert_eq!(wrong.code, Code::Usage);
+    assert!(wrong.message.contains("1 problem"), "{wrong:?}");
+    let unknown = daemon.ask(start("nobody")).await.expect_err("no such VM");
+    assert_eq!((unknown.code, unknown.hint.as_str()), (Code::NotFound, "there are: gaming"));
+    let query = daemon.ask(Ask::EventQuery { query: "state == 1".to_owned() }).await;
+    let query = query.expect_err("a wrong query");
+    assert!(query.code == Code::Usage && query.message.contains('^'), "{query:?}");
+
+    let second = daemon::run(machine.pci.host(), machine.config(), BTreeMap::new(), async {}).await;
+    let second = format!("{:#}", second.expect_err("another hostd has the socket"));
+    assert!(second.contains("another hostd is running"), "{second}");
+    daemon.end().await;
+}
