@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 use crate::api::{self, socket};
 use crate::base::Name;
-use crate::config::Config;
+use crate::config::{Config, QuirkFiles};
 use crate::host::Host;
 use crate::passthrough::Passthrough;
 use crate::riemann::index::{self, Index};
@@ -60,6 +60,8 @@ struct Shared {
     index: Index,
     passthrough: Passthrough,
     vms: Arc<BTreeMap<Name, VmHandle>>,
+    /// The owner's quirk files.
+    quirks: Arc<QuirkFiles>,
     /// VMs whose file is wrong, with all its problems.
     wrong: Arc<BTreeMap<Name, String>>,
     /// The devices are enumerated again at once.
@@ -157,6 +159,7 @@ pub async fn run(
     });
     let shared = Shared {
         vms: Arc::new(vms.collect()),
+        quirks: Arc::new(config.quirks.clone()),
         wrong: Arc::new(wrong),
         host: host.clone(),
         facts,

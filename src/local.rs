@@ -1,9 +1,11 @@
 //! The second composition root: what answers without a daemon, by the same
-//! library code. Read-only.
+//! library code. Nothing on the machine is changed, but for a card's ROM,
+//! which is switched on to be read.
 //!
 //! - [`read_config`]: the configuration as far as it is sound, for the daemon
 //! - [`config_check`], [`config_show`], [`config_schema`]: for a person
 //! - [`answer`]: groups, cards and pools, looked at once
+//! - [`rom_check`], [`rom_save`]: ROM files of a person
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
 
 use std::collections::BTreeMap;
@@ -11,12 +13,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::ask::view::{RomDumpView, RomView};
 use crate::ask::{Answer, Ask, Code, Refusal, Reply};
 use crate::base::Name;
-use crate::config::{self, Config, Existence, Problems, Source};
+use crate::config::{self, Config, Existence, Problems, Role, Source, quirks};
 use crate::host::sys::{Kind, SysRoot};
 use crate::host::{Host, Store};
-use crate::passthrough::Passthrough;
+use crate::passthrough::helper::with_sources;
+use crate::passthrough::{Passthrough, rom};
 use crate::{pci, zfs};
 
 /// The machine that is read.
@@ -50,8 +54,11 @@ fn existence(sys: &SysRoot, path: &Path) -> Existence {
     }
 }
 
+/// What a file is for.
+type MakeSource = fn(PathBuf, Vec<u8>) -> Source;
+
 /// A file of the configuration; one that cannot be read is a problem in its place.
-fn source(path: &Path, of: fn(PathBuf, Vec<u8>) -> Source) -> Source {
+fn source(path: &Path, of: MakeSource) -> Source {
     let folder = SysRoot::new(path.parent().unwrap_or(Path::new("")));
     let read = folder.bytes(path.file_name().unwrap_or_default(), config::MAX_FILE as u64 + 1);
     match read {
@@ -60,7 +67,7 @@ fn source(path: &Path, of: fn(PathBuf, Vec<u8>) -> Source) -> Source {
     }
 }
 
-/// `host.yaml` and the VM files beside it. A `host.yaml` that does not exist
+/// `host.yaml`, and the VM files and quirk files beside it. A `host.yaml` that does not exist
 /// is an empty one: the daemon then watches what it finds.
 fn sources(file: &Path) -> Vec<Source> {
     let inside = file.join("host.yaml");
@@ -72,18 +79,22 @@ fn sources(file: &Path) -> Vec<Source> {
     if folder.exists(file.file_name().unwrap_or_default()) {
         sources.push(source(file, Source::host));
     }
-    let vms = config::vms_folder(file);
-    // A folder that is not there holds no VMs.
-    for name in SysRoot::new(&vms).list("").unwrap_or_default() {
-        let path = vms.join(name);
-        if config::is_vm_file(&path) {
-            sources.push(source(&path, Source::vm));
+    let folders: [(PathBuf, MakeSource); 2] =
+        [(config::vms_folder(file), Source::vm), (quirks::folder(file), Source::quirks)];
+    for (folder, of) in folders {
+        // A folder that is not there holds no files.
+        for name in SysRoot::new(&folder).list("").unwrap_or_default() {
+            let path = folder.join(name);
+            if config::is_vm_file(&path) {
+                sources.push(source(&path, of));
+            }
         }
     }
     sources
 }
 
-/// What the daemon runs on. A wrong VM file costs that VM; a wrong
+/// What the daemon runs on. A wrong VM file costs that VM, a wrong quirk file
+/// itself; a wrong
 /// `host.yaml` is an error with everything that is wrong in all files.
 pub fn read_config(sysroot: &Path, file: &Path) -> Result<ReadConfig, Problems> {
     let (sys, sources) = (SysRoot::new(sysroot), sources(file));
@@ -93,8 +104,9 @@ pub fn read_config(sysroot: &Path, file: &Path) -> Result<ReadConfig, Problems> 
     let mut wrong: BTreeMap<Name, Problems> = BTreeMap::new();
     let mut notes = Vec::new();
     for problem in judged.problems.problems {
+        let is_vm = sources.iter().any(|s| s.role == Role::Vm && s.path == problem.file);
         let name = problem.file.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-        match name {
+        match name.filter(|_| is_vm) {
             Some(name) if !config.vms.iter().any(|vm| vm.name == name) => {
                 wrong.entry(name).or_default().problems.push(problem);
             }
@@ -160,24 +172,47 @@ fn pretty(document: &serde_json::Value) -> Result<String, Refusal> {
         .map_err(|error| Refusal::new(Code::Failed, error.to_string(), ""))
 }
 
-/// Answers the asks that only look at the machine.
-pub async fn answer(local: &Local, ask: &Ask) -> Answer {
+/// The machine as `local` names it.
+fn host(local: &Local) -> Host {
     let state = PathBuf::from("/var/lib/hostd");
     let mut host = Host::real(local.sysroot.clone(), state, PathBuf::from("/run/hostd"));
     if !host.sys.is_real() {
         // Another machine's files: our own journal says nothing about them.
         host.state = Store::new(local.sysroot.join("var/lib/hostd"));
     }
-    let config = || {
-        // What is wrong in it is told by `config check`; here it only gives names.
-        read_config(&local.sysroot, &local.config).map(|read| read.config).unwrap_or_default()
-    };
+    host
+}
+
+/// What is wrong in it is told by `config check`; here it only gives names.
+fn names(local: &Local) -> Config {
+    read_config(&local.sysroot, &local.config).map(|read| read.config).unwrap_or_default()
+}
+
+/// Answers the asks that only look at the machine.
+pub async fn answer(local: &Local, ask: &Ask) -> Answer {
+    let host = host(local);
+    let config = || names(local);
     match ask {
         Ask::IommuList => {
             let facts = pci::read(&host.sys, &mut pci::Names::default());
             Ok(Reply::Iommu(pci::view(&facts)))
         }
         Ask::GpuList => Ok(Reply::Gpus(Passthrough::new(host, config().gpus).list().await)),
+        Ask::GpuQuirks { gpu } => {
+            let config = config();
+            let cards = Passthrough::new(host, config.gpus);
+            let gpu = gpu.as_deref().map(|gpu| cards.resolve_gpu(Some(gpu))).transpose()?;
+            Ok(Reply::Quirks(cards.quirks(gpu.as_ref(), &config.quirks).await?))
+        }
+        Ask::GpuRomDump { gpu, strip } => {
+            if host.sys.is_real() && !rustix::process::geteuid().is_root() {
+                let hint = "run it as root, or start hostd: systemctl start hostd";
+                return Err(Refusal::new(Code::Denied, "reading a card's ROM needs root", hint));
+            }
+            let cards = Passthrough::new(host, config().gpus);
+            let gpu = cards.resolve_gpu(Some(gpu))?;
+            Ok(Reply::RomDump(cards.rom_dump(&gpu, *strip).await?.into()))
+        }
         Ask::PoolStatus { pool } => {
             let mut view = zfs::Observer::new(host, config().pools).settled().await;
             if let Some(name) = pool {
@@ -216,12 +251,71 @@ pub fn pool_status_from(text: &str) -> Answer {
     Ok(Reply::Pools(zfs::judge_capture(text)))
 }
 
+/// Checks a ROM file, for a card if one is named; `strip` names a file that
+/// gets it without what stands before its first image.
+pub async fn rom_check(
+    local: &Local,
+    file: &Path,
+    gpu: Option<&str>,
+    strip: Option<&Path>,
+) -> Answer {
+    let read = bytes(file)?;
+    let card = match gpu {
+        None => None,
+        Some(gpu) => {
+            let cards = Passthrough::new(host(local), names(local).gpus);
+            Some(cards.rom_card(&cards.resolve_gpu(Some(gpu))?).await?)
+        }
+    };
+    let Some(to) = strip else {
+        return Ok(Reply::Rom(rom::view(&file.display().to_string(), &read, card.as_ref())));
+    };
+    let stripped = rom::strip(&read);
+    let mut view = rom::view("", stripped, card.as_ref());
+    view.notes
+        .push(format!("{} bytes before the first image left out", read.len() - stripped.len()));
+    save(view, stripped, to)
+}
+
+/// Writes a ROM that was read out of a card, if a guest may be given it.
+pub fn rom_save(dumped: RomDumpView, to: &Path) -> Answer {
+    let bytes = rom::unhex(&dumped.data).ok_or_else(|| {
+        let hint = "is hostd another version?";
+        Refusal::new(Code::Failed, "the ROM did not come whole from the daemon", hint)
+    })?;
+    save(dumped.rom, &bytes, to)
+}
+
+/// What nobody should use is not written.
+fn save(mut view: RomView, bytes: &[u8], to: &Path) -> Answer {
+    view.file = to.display().to_string();
+    if !view.usable {
+        view.notes.push(format!("{} was not written", view.file));
+        return Ok(Reply::Rom(view));
+    }
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let fail = |why: String| Refusal::new(Code::Failed, why, "nothing was written");
+    // A misspelt folder is not made.
+    if !matches!(SysRoot::new(folder).kind(""), Ok(Kind::Folder)) {
+        return Err(fail(format!("{} is not a folder", folder.display())));
+    }
+    let name = to.file_name().ok_or_else(|| fail(format!("{} names no file", to.display())))?;
+    Store::new(folder).write_bytes(name, bytes).map_err(|error| fail(with_sources(&error)))?;
+    view.written = true;
+    Ok(Reply::Rom(view))
+}
+
 /// A text file that a person names. Bounded.
 pub fn text(path: &Path) -> Result<String, Refusal> {
+    bytes(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A file that a person names. Bounded.
+fn bytes(path: &Path) -> Result<Vec<u8>, Refusal> {
     let folder = SysRoot::new(path.parent().unwrap_or(Path::new("")));
     let read = folder.bytes(path.file_name().unwrap_or_default(), TEXT_LIMIT);
-    let bytes = read.map_err(|error| {
+    read.map_err(|error| {
         Refusal::new(Code::Usage, format!("cannot read {}: {error}", path.display()), "")
-    })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })
 }

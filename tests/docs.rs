@@ -1,5 +1,5 @@
-//! Pages that are generated from the code stand in `docs/`; this test compares
-//! them, and writes them anew with `HOSTD_BLESS=1`.
+//! Pages that are generated from the code stand in `docs/`, and parts of pages
+//! between two comments; this test compares them, and writes them anew with `HOSTD_BLESS=1`.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -19,6 +19,28 @@ fn page(name: &str, generated: &str) {
         written == generated,
         "docs/{name} is out of date; write it anew with: HOSTD_BLESS=1 cargo test --test docs"
     );
+}
+
+/// A part of a page, between two comments.
+fn part(name: &str, mark: &str, generated: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let page = fs::read_to_string(&path).expect("the page is there");
+    let (begin, end) = (format!("<!-- {mark}: begin -->\n"), format!("<!-- {mark}: end -->"));
+    let (before, rest) = page.split_once(&begin).expect("where the part begins");
+    let (written, after) = rest.split_once(&end).expect("where the part ends");
+    if std::env::var_os("HOSTD_BLESS").is_some() {
+        let page = format!("{before}{begin}{generated}{end}{after}");
+        return fs::write(&path, page).expect("the page can be written");
+    }
+    assert!(
+        written == generated,
+        "{name} is out of date; write it anew with: HOSTD_BLESS=1 cargo test --test docs"
+    );
+}
+
+#[test]
+fn quirks() {
+    part("hardware-notes.md", "quirks", &hostd::passthrough::quirks::markdown());
 }
 
 #[test]

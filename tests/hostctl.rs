@@ -11,7 +11,8 @@ use hostd::api::client::Change;
 use hostd::api::gate::Rule;
 use hostd::api::socket;
 use hostd::ask::view::{
-    DoneView, IommuView, LogView, StatusLine, StatusView, VmState, VmView, VmsView,
+    DoneView, IommuView, LogView, QuirksView, RomDumpView, RomView, StatusLine, StatusView,
+    VmState, VmView, VmsView,
 };
 use hostd::ask::{Answer, Ask, Asked, Code, Refusal, Reply};
 use hostd::base::{Severity, Timestamp};
@@ -107,6 +108,14 @@ fn answer(ask: &Ask, changes: &broadcast::Sender<Change>) -> Answer {
             format!("there is no VM {name}"),
             "`hostctl vm list` shows those there are",
         )),
+        Ask::GpuQuirks { gpu } => Ok(Reply::Quirks(QuirksView {
+            gpus: Vec::new(),
+            notes: vec![format!("asked for {gpu:?}")],
+        })),
+        Ask::GpuRomDump { gpu, strip } => Ok(Reply::RomDump(RomDumpView {
+            rom: RomView { gpu: Some(gpu.clone()), size: 3, usable: *strip, ..RomView::default() },
+            data: "55aa01".into(),
+        })),
         Ask::VmLog { .. } => {
             Ok(Reply::Log(LogView { text: "x\n".repeat(100_000), path: "/l".into() }))
         }
@@ -282,6 +291,34 @@ async fn a_closed_pipe_is_no_error() {
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rom_comes_from_the_daemon_and_is_written_here() {
+    let daemon = Daemon::start(true).await;
+    let to = daemon.dir.path().join("card.rom");
+    let file = to.to_str().expect("text");
+    let ran = daemon.run(&["gpu", "rom", "dump", "gaming", file]);
+    assert_eq!((ran.code, to.exists()), (1, false), "what is not usable is not written");
+    assert!(ran.stdout.contains("was not written"), "{}", ran.stdout);
+    let ran = daemon.run(&["gpu", "rom", "dump", "gaming", file, "--strip", "--json"]);
+    let document = ran.document();
+    assert_eq!((&document["written"], &document["data"]), (&Value::from(true), &Value::Null));
+    #[allow(clippy::disallowed_methods, reason = "looks at what was written")]
+    let written = std::fs::read(&to).expect("written");
+    assert_eq!(written, [0x55, 0xaa, 1]);
+    let lost = daemon.run(&["gpu", "rom", "dump", "gaming", "/nonexistent/x.rom", "--strip"]);
+    assert_eq!(lost.code, 5);
+    assert!(lost.stderr.contains("/nonexistent is not a folder"), "{}", lost.stderr);
+
+    let ran = daemon.run(&["gpu", "quirks", "gaming", "--json"]);
+    assert_eq!(ran.document()["notes"][0], "asked for Some(\"gaming\")");
+    let ran = daemon.run(&["gpu", "quirks", "--json"]);
+    assert_eq!((ran.code, &ran.document()["notes"][0]), (1, &Value::from("asked for None")));
+
+    let looks = Daemon::start(false).await;
+    assert_eq!(looks.run(&["gpu", "rom", "dump", "gaming", file]).code, 3);
+    assert_eq!(looks.run(&["gpu", "quirks"]).code, 1);
 }
 
 /// A folder with an `ssh` that runs `script` instead.

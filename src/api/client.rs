@@ -112,6 +112,10 @@ impl Client {
             Ask::Status => self.method(names::HOST, "Status", &()).await,
             Ask::IommuList => self.method(names::IOMMU, "List", &()).await,
             Ask::GpuList => self.method(names::GPU, "List", &()).await,
+            Ask::GpuQuirks { gpu } => self.method(names::GPU, "Quirks", &or_empty(gpu)).await,
+            Ask::GpuRomDump { gpu, strip } => {
+                self.method(names::GPU, "RomDump", &(gpu.as_str(), strip)).await
+            }
             Ask::GpuPlan { gpu, release } => {
                 self.method(names::GPU, "Plan", &(or_empty(gpu), release)).await
             }

@@ -76,6 +76,28 @@ impl Gpu {
         self.0.ask(Ask::GpuList, on, &from).await
     }
 
+    /// `hostctl gpu quirks`; empty is all cards.
+    async fn quirks(
+        &self,
+        gpu: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::GpuQuirks { gpu: given(gpu) }, on, &from).await
+    }
+
+    /// For `hostctl gpu rom dump`: the ROM in hexadecimal digits, and what it
+    /// is. Needs `org.hostd.Host1.gpu.operate`.
+    async fn rom_dump(
+        &self,
+        gpu: String,
+        strip: bool,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::GpuRomDump { gpu, strip }, on, &from).await
+    }
+
     /// `hostctl gpu plan`: what `Bind`, or `Release`, would do.
     async fn plan(
         &self,

@@ -23,6 +23,18 @@ pub enum Ask {
     IommuList,
     /// The configured graphics cards and what they are bound to.
     GpuList,
+    /// The quirks that apply to the cards.
+    GpuQuirks {
+        /// Configured name or address; all when absent.
+        gpu: Option<String>,
+    },
+    /// Read a card's ROM out of it.
+    GpuRomDump {
+        /// Configured name or address.
+        gpu: String,
+        /// Without what stands before the first image.
+        strip: bool,
+    },
     /// The steps that `GpuBind` or `GpuRelease` would take.
     GpuPlan {
         /// Configured name or address; the only one when absent.
@@ -92,6 +104,7 @@ impl Ask {
             Self::Status
             | Self::IommuList
             | Self::GpuList
+            | Self::GpuQuirks { .. }
             | Self::GpuPlan { .. }
             | Self::VmList
             | Self::VmStatus { .. }
@@ -99,7 +112,9 @@ impl Ask {
             | Self::PoolStatus { .. }
             | Self::ServiceList
             | Self::EventQuery { .. } => None,
-            Self::GpuBind { .. } | Self::GpuRelease { .. } => Some(Right::GpuOperate),
+            Self::GpuBind { .. } | Self::GpuRelease { .. } | Self::GpuRomDump { .. } => {
+                Some(Right::GpuOperate)
+            }
             Self::VmStart { .. } | Self::VmStop { .. } | Self::VmKill { .. } => {
                 Some(Right::VmOperate)
             }
@@ -136,6 +151,12 @@ pub enum Reply {
     Iommu(view::IommuView),
     /// To `GpuList`.
     Gpus(view::GpusView),
+    /// To `GpuQuirks`.
+    Quirks(view::QuirksView),
+    /// What a ROM file is.
+    Rom(view::RomView),
+    /// To `GpuRomDump`.
+    RomDump(view::RomDumpView),
     /// To `GpuPlan`.
     Plan(view::PlanView),
     /// To `VmList`, and to `VmStatus` with one entry.

@@ -38,6 +38,9 @@ fn main() -> ExitCode {
     if let Some(code) = passthrough::helper::main(std::env::args_os()) {
         return code;
     }
+    if let Some(code) = passthrough::rom::dump::main(std::env::args_os()) {
+        return code;
+    }
     let args = Args::parse();
     let filter = EnvFilter::try_from_env("HOSTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();

@@ -152,6 +152,20 @@ pub enum Gpu {
     ///
     /// Works without a daemon. Exit code 1 when a card has problems left to resolve.
     List,
+    /// What is known to go wrong with these cards, and what to do about it
+    ///
+    /// hostd's own list, then the files in /etc/hostd/quirks.d. Works without a
+    /// daemon. Exit code 1 when a file is left out or something could not be read.
+    ///
+    /// With --json: {"gpus":[{"name","address","quirks":[{"function","id",
+    /// "action","why","source","experimental"}]}],"notes":[…]}
+    Quirks {
+        /// Name or address; all cards when left out
+        gpu: Option<String>,
+    },
+    /// ROM files: check them, and read them out of a card
+    #[command(subcommand)]
+    Rom(Rom),
     /// The steps that `bind`, or `release`, would take; nothing is touched
     ///
     /// For example: hostctl gpu plan --release
@@ -173,6 +187,47 @@ pub enum Gpu {
     Release {
         /// Name or address; the only card when left out
         gpu: Option<String>,
+    },
+}
+
+/// `hostctl gpu rom`.
+#[derive(Debug, Subcommand)]
+pub enum Rom {
+    /// Check a ROM file: every image, its ids, lengths, checksum and EFI part
+    ///
+    /// For example: hostctl gpu rom check card.rom --gpu gaming
+    ///
+    /// Works without a daemon. Exit code 1 when something is wrong or missing.
+    ///
+    /// With --json: {"file","gpu","size","usable","written",
+    /// "header":{"length","nvidia"}|null,"images":[{"offset","length","kind",
+    /// "vendor","device","devices","last","checksum","machine"}],
+    /// "findings":[{"severity","code","object","message","advice"}],"notes":[…]}
+    Check {
+        /// The ROM
+        file: PathBuf,
+        /// The card that it is meant for: name or address
+        #[arg(long, conflicts_with = "host")]
+        gpu: Option<String>,
+        /// Write it here without what stands before its first image
+        #[arg(long, value_name = "OUT")]
+        strip: Option<PathBuf>,
+    },
+    /// Read the ROM out of a card into a file, if it is good
+    ///
+    /// For example: hostctl gpu rom dump gaming gaming.rom
+    ///
+    /// The card must not be in use by a VM. Without a daemon this needs root.
+    /// What no guest may be given is not written. Exit code 1 when something is
+    /// wrong or missing. The keys of --json are those of `check`.
+    Dump {
+        /// Name or address
+        gpu: String,
+        /// Where it goes
+        file: PathBuf,
+        /// Leave out what stands before the first image
+        #[arg(long)]
+        strip: bool,
     },
 }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use super::args::{Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, SchemaOf, Service, Vm};
+use super::args::{
+    Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Rom, SchemaOf, Service, Vm,
+};
 use super::exit;
 use super::out::{self, Out, WriteError};
 use super::progress::Progress;
@@ -73,6 +75,15 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
         Command::Pool(Pool::Status { from: Some(file), name }) => {
             show(out, judged(&file, name.as_deref()), Detail::Full, exit::code)
         }
+        Command::Gpu(Gpu::Rom(Rom::Check { file, gpu, strip })) => {
+            let answer =
+                local::rom_check(&here(&cli.global), &file, gpu.as_deref(), strip.as_deref()).await;
+            show(out, answer, Detail::Full, exit::code)
+        }
+        Command::Gpu(Gpu::Rom(Rom::Dump { gpu, file, strip })) => {
+            let answer = answer(out, &cli.global, &Ask::GpuRomDump { gpu, strip }).await;
+            show(out, answer.and_then(|reply| saved(reply, &file)), Detail::Full, exit::code)
+        }
         Command::Iommu(Iommu::Show { group }) => {
             let answer = answer(out, &cli.global, &Ask::IommuList).await;
             show(out, answer.and_then(|reply| only(reply, group)), Detail::Full, exit::isolated)
@@ -92,6 +103,7 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Iommu(Iommu::List) => (Ask::IommuList, List),
         Command::Iommu(Iommu::Show { .. }) => (Ask::IommuList, Full),
         Command::Gpu(Gpu::List) => (Ask::GpuList, List),
+        Command::Gpu(Gpu::Quirks { gpu }) => (Ask::GpuQuirks { gpu }, List),
         Command::Gpu(Gpu::Plan { gpu, release }) => (Ask::GpuPlan { gpu, release }, Full),
         Command::Gpu(Gpu::Bind { gpu }) => (Ask::GpuBind { gpu }, Full),
         Command::Gpu(Gpu::Release { gpu }) => (Ask::GpuRelease { gpu }, Full),
@@ -105,6 +117,7 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Pool(Pool::Status { name, .. }) => (Ask::PoolStatus { pool: name }, Full),
         Command::Service(Service::List) => (Ask::ServiceList, List),
         Command::Event(Event::Query { query }) => (Ask::EventQuery { query }, List),
+        Command::Gpu(Gpu::Rom(_)) => (Ask::GpuList, Full),
         Command::Status | Command::Config(_) | Command::Completions { .. } => (Ask::Status, Full),
     }
 }
@@ -123,8 +136,7 @@ async fn answer(out: Out, global: &Global, ask: &Ask) -> Answer {
         Ok(client) => client,
         Err(nobody) if nobody.code == Code::NoDaemon && global.host.is_none() && local(ask) => {
             out.note(&format!("{}; this is read directly", nobody.message));
-            let Global { sysroot, config, .. } = global.clone();
-            return local::answer(&Local { sysroot, config }, ask).await;
+            return local::answer(&here(global), ask).await;
         }
         Err(refusal) => return Err(refusal),
     };
@@ -134,10 +146,20 @@ async fn answer(out: Out, global: &Global, ask: &Ask) -> Answer {
     }
 }
 
+/// The machine to read when no daemon is asked.
+fn here(global: &Global) -> Local {
+    let Global { sysroot, config, .. } = global.clone();
+    Local { sysroot, config }
+}
+
 /// What can be seen without a daemon.
 fn local(ask: &Ask) -> bool {
     match ask {
-        Ask::IommuList | Ask::GpuList | Ask::PoolStatus { .. } => true,
+        Ask::IommuList
+        | Ask::GpuList
+        | Ask::GpuQuirks { .. }
+        | Ask::GpuRomDump { .. }
+        | Ask::PoolStatus { .. } => true,
         Ask::Status
         | Ask::GpuPlan { .. }
         | Ask::GpuBind { .. }
@@ -209,6 +231,12 @@ fn only(reply: Reply, id: u32) -> Answer {
         return Err(Refusal::new(Code::NotFound, message, "`hostctl iommu list` shows all groups"));
     }
     Ok(Reply::Iommu(view))
+}
+
+/// A ROM from a card goes into a file of whoever asked, with their rights.
+fn saved(reply: Reply, file: &Path) -> Answer {
+    let Reply::RomDump(dumped) = reply else { return Ok(reply) };
+    local::rom_save(dumped, file)
 }
 
 /// A saved capture, judged as the daemon would.
@@ -283,6 +311,8 @@ mod tests {
             ("status", Reply::Status(samples::status())),
             ("iommu", Reply::Iommu(samples::iommu())),
             ("gpu", Reply::Gpus(samples::gpus())),
+            ("quirks", Reply::Quirks(samples::quirks())),
+            ("rom", Reply::Rom(samples::rom())),
             ("plan", Reply::Plan(samples::plan())),
             ("vm", Reply::Vms(samples::vms())),
             ("log", Reply::Log(samples::log())),

@@ -1,9 +1,10 @@
 //! Replies of a plausible machine, for the tests of this room.
 
 use crate::ask::view::{
-    DeviceView, DoneView, EventView, EventsView, FindingView, GpuView, GpusView, GroupView,
-    IommuView, LogView, PlanView, PoolView, PoolsView, ScanView, ServiceView, ServicesView,
-    StatusLine, StatusView, VdevView, Verdict, VmState, VmView, VmsView,
+    DeviceView, DoneView, EventView, EventsView, FindingView, GpuQuirksView, GpuView, GpusView,
+    GroupView, IommuView, LogView, PlanView, PoolView, PoolsView, QuirkView, QuirksView,
+    RomImageView, RomView, ScanView, ServiceView, ServicesView, StatusLine, StatusView, VdevView,
+    Verdict, VmState, VmView, VmsView,
 };
 use crate::base::{Severity, Timestamp};
 use crate::cli::view::Look;
@@ -108,6 +109,65 @@ pub fn gpus() -> GpusView {
             gpu("radeon", true, &[]),
             gpu("0000:05:00.0", false, &["amdgpu did not take 0000:05:00.1 back: bind it by hand"]),
         ],
+    }
+}
+
+pub fn quirks() -> QuirksView {
+    let quirk = |function: &str, action: &str, source: &str, experimental| QuirkView {
+        function: function.parse().unwrap(),
+        id: "1002:67df".into(),
+        action: action.into(),
+        why: "It stays dead after a guest's end.".into(),
+        source: source.into(),
+        experimental,
+    };
+    let card = |name: &str, quirks| GpuQuirksView {
+        name: name.into(),
+        address: name.parse().unwrap_or_else(|_| "0000:01:00.0".parse().unwrap()),
+        quirks,
+    };
+    QuirksView {
+        gpus: vec![
+            card(
+                "radeon",
+                vec![
+                    quirk("0000:01:00.0", "reset: device-specific", "vendor-reset", false),
+                    quirk("0000:01:00.1", "warn", "", true),
+                ],
+            ),
+            card("0000:05:00.0", Vec::new()),
+        ],
+        notes: vec!["quirks.d/mine.yaml:1:1: unknown key `x`; the file is left out".into()],
+    }
+}
+
+pub fn rom() -> RomView {
+    let image = |offset, kind: &str, checksum, machine: Option<&str>| RomImageView {
+        offset,
+        length: 65_536,
+        kind: kind.into(),
+        vendor: "1002".into(),
+        device: "67df".into(),
+        devices: Vec::new(),
+        last: machine.is_some(),
+        checksum,
+        machine: machine.map(str::to_owned),
+    };
+    RomView {
+        file: "radeon.rom".into(),
+        gpu: Some("radeon".into()),
+        size: 131_072,
+        usable: false,
+        images: vec![image(0, "x86", Some(false), None), image(65_536, "efi", None, Some("x64"))],
+        findings: vec![FindingView {
+            severity: Severity::Critical,
+            code: "checksum".into(),
+            object: "image 0 at 0x0".into(),
+            message: "its bytes do not add up to 0: it is damaged".into(),
+            advice: "dump it again".into(),
+        }],
+        notes: vec!["12 bytes follow the last image".into()],
+        ..RomView::default()
     }
 }
 

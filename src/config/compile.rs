@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use super::desk::Desk;
 use super::page::Page;
 use super::problem::{Problem, Problems};
+use super::quirks::QuirkFiles;
 use super::text::clip_path;
 use super::tree::Trail;
 use super::types::{Config, Gpu, Vm};
 use super::world::{Exists, Role, Source};
-use super::{host, schema, vm};
+use super::{host, quirks, schema, vm};
 use crate::base::Name;
 
 /// What came of the files.
@@ -55,6 +56,9 @@ pub fn judge(sources: &[Source], exists: Exists<'_>) -> Judged {
     let mut vms = Vms::default();
     for source in sources.iter().filter(|s| s.role == Role::Vm) {
         vms.take(source, gpus.as_deref(), exists, &mut problems);
+    }
+    for source in sources.iter().filter(|s| s.role == Role::Quirks) {
+        config.quirks.take(source, &mut problems);
     }
     config.vms = vms.out;
     config.vms.sort_by(|a, b| a.name.cmp(&b.name));
@@ -107,6 +111,22 @@ impl Vms {
             page.report(Problem::new(place, trail, message, fix).warning());
         }
         self.out.push(vm);
+    }
+}
+
+impl QuirkFiles {
+    /// A wrong file costs only itself.
+    fn take(&mut self, source: &Source, problems: &mut Problems) {
+        match quirks::read(source) {
+            Ok(found) => self.quirks.extend(found),
+            Err(wrong) => {
+                self.ignored.push(format!("{wrong}; the file is left out"));
+                problems.more += wrong.more;
+                for problem in wrong.problems {
+                    problems.push(|| problem);
+                }
+            }
+        }
     }
 }
 

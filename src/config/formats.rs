@@ -9,6 +9,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error};
 
+use super::ids::{ClassCode, IdRange, Sentence};
 use crate::base::{Bytes, Name, PciAddress, span};
 
 /// One format.
@@ -93,7 +94,7 @@ const fn known<F: Format>() -> Known {
 }
 
 /// Every format.
-pub const ALL: [Known; 13] = [
+pub const ALL: [Known; 16] = [
     known::<Size>(),
     known::<Span>(),
     known::<Address>(),
@@ -107,6 +108,9 @@ pub const ALL: [Known; 13] = [
     known::<AbsolutePath>(),
     known::<Unit>(),
     known::<Word>(),
+    known::<IdRange>(),
+    known::<ClassCode>(),
+    known::<Sentence>(),
 ];
 
 /// The format of that name.

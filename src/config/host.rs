@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::desk::{Desk, exact};
 use super::formats::{Listen, Text};
+use super::quirks::QuirkFiles;
 use super::raw::{RawEvents, RawGpu, RawHost, RawHostSection, RawPools, RawProbe, RawService};
 use super::tree::Trail;
 use super::types::{Config, Events, Gpu, HostSection, Pools, Probe, Service};
@@ -27,6 +28,7 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         services: services(raw.services.unwrap_or_default(), desk),
         events: raw.events.and_then(|r| events(&r, desk)).unwrap_or_default(),
         vms: Vec::new(),
+        quirks: QuirkFiles::default(),
     }
 }
 

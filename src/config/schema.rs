@@ -21,7 +21,7 @@ pub fn vm() -> &'static Value {
     &SCHEMA
 }
 
-fn generate<T: JsonSchema>() -> Value {
+pub(super) fn generate<T: JsonSchema>() -> Value {
     // Without references: the check walks it, and editors do not mind.
     let settings = SchemaSettings::draft2020_12()
         .with(|s| s.inline_subschemas = true)
@@ -189,6 +189,7 @@ mod tests {
         }
         walk(host());
         walk(vm());
+        walk(crate::config::quirks::quirk_schema());
     }
 
     #[test]

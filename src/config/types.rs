@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::quirks::QuirkFiles;
 use crate::base::{Bytes, Name, PciAddress};
 
 /// Everything the owner has written down, checked.
@@ -21,6 +22,8 @@ pub struct Config {
     pub events: Events,
     /// `vms/*.yaml`, by name.
     pub vms: Vec<Vm>,
+    /// `quirks.d/*.yaml`.
+    pub quirks: QuirkFiles,
 }
 
 /// `host:`.

@@ -30,6 +30,8 @@ pub enum Role {
     Host,
     /// `vms/<name>.yaml`.
     Vm,
+    /// `quirks.d/*.yaml`.
+    Quirks,
 }
 
 /// A file of the configuration, as the caller read it: at most
@@ -62,6 +64,11 @@ impl Source {
     pub fn vm(path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) -> Self {
         Self::new(path, Role::Vm, Ok(content.into()))
     }
+
+    /// A quirk file.
+    pub fn quirks(path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) -> Self {
+        Self::new(path, Role::Quirks, Ok(content.into()))
+    }
 }
 
 /// The folder of the VM files that belong to a `host.yaml`: `vms` beside it.
@@ -69,7 +76,8 @@ pub fn vms_folder(host_file: &Path) -> PathBuf {
     host_file.parent().unwrap_or(Path::new("")).join("vms")
 }
 
-/// Whether a file in that folder is a VM file: `*.yaml` or `*.yml`, not hidden.
+/// Whether a file in that folder is a VM file, or in `quirks.d` a quirk file:
+/// `*.yaml` or `*.yml`, not hidden.
 pub fn is_vm_file(path: &Path) -> bool {
     let hidden = path.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
     !hidden && path.extension().is_some_and(|e| e == "yaml" || e == "yml")

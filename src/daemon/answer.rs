@@ -38,6 +38,15 @@ async fn answer(shared: &Shared, ask: Ask) -> Answer {
         Ask::Status => Ok(Reply::Status(status::status(&snapshot))),
         Ask::IommuList => read(&snapshot.iommu, "the IOMMU groups").map(Reply::Iommu),
         Ask::GpuList => Ok(Reply::Gpus(shared.passthrough.list().await)),
+        Ask::GpuQuirks { gpu } => {
+            let gpu = gpu.map(|gpu| shared.passthrough.resolve_gpu(Some(&gpu))).transpose()?;
+            let view = shared.passthrough.quirks(gpu.as_ref(), &shared.quirks).await?;
+            Ok(Reply::Quirks(view))
+        }
+        Ask::GpuRomDump { gpu, strip } => {
+            let gpu = shared.passthrough.resolve_gpu(Some(&gpu))?;
+            Ok(Reply::RomDump(shared.passthrough.rom_dump(&gpu, strip).await?.into()))
+        }
         Ask::GpuPlan { gpu, release } => {
             let gpu = shared.passthrough.resolve_gpu(gpu.as_deref())?;
             Ok(Reply::Plan(shared.passthrough.plan(&gpu, release).await?))

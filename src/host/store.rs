@@ -61,6 +61,11 @@ impl Store {
     /// Replaces the file: after a crash at any moment it holds either the old
     /// or the new text, and after return it survives a power loss.
     pub fn write(&self, name: impl AsRef<Path>, text: &str) -> Result<(), StoreError> {
+        self.write_bytes(name, text.as_bytes())
+    }
+
+    /// The same for what is not text.
+    pub fn write_bytes(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path(name);
         let fail = |what, source| StoreError { what, path: path.clone(), source };
         let dir = path.parent().unwrap_or(&self.dir);
@@ -73,7 +78,7 @@ impl Store {
             .mode(0o640)
             .open(&temporary)
             .and_then(|mut file| {
-                file.write_all(text.as_bytes())?;
+                file.write_all(bytes)?;
                 file.sync_all()
             })
             .and_then(|()| fs::rename(&temporary, &path))

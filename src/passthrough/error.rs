@@ -145,6 +145,22 @@ pub enum PassthroughError {
         /// Why.
         source: AttributeError,
     },
+    /// The kernel shows no ROM for it.
+    #[error("{gpu}: {slot} has no ROM that the kernel shows")]
+    NoRom {
+        /// Which card.
+        gpu: String,
+        /// Its function 0.
+        slot: PciAddress,
+    },
+    /// Its ROM was asked for and did not come.
+    #[error("{gpu}: its ROM cannot be read")]
+    Rom {
+        /// Which card.
+        gpu: String,
+        /// Why.
+        source: AttributeError,
+    },
     /// Without the boot's id no record can be trusted.
     #[error("{gpu}: nothing was touched")]
     BootId {
@@ -213,6 +229,13 @@ impl PassthroughError {
             Self::Step { source, left, .. } if source.hung() => undone(left, RESTART),
             Self::Step { left, .. } | Self::NotThere { left, .. } => undone(left, RELEASE),
             Self::Incomplete { .. } => RELEASE.to_owned(),
+            Self::NoRom { .. } => "Give the guest a ROM file of this card's maker".to_owned(),
+            Self::Rom { source: AttributeError::Hung(_), .. } => {
+                "The card hangs: power-cycle the machine before it is used again".to_owned()
+            }
+            Self::Rom { .. } => "Reading it needs root; a card that a driver has put to sleep may \
+                                 answer once it is in use"
+                .to_owned(),
             Self::Journal { source: JournalError::Corrupt { path, .. }, .. } => format!(
                 "Nobody knows now what the card was: put its functions where you want them, then \
                  remove {path}"
@@ -225,7 +248,10 @@ impl PassthroughError {
 
     fn code(&self) -> Code {
         match self {
-            Self::WhichGpu { .. } | Self::Unknown { .. } | Self::Absent { .. } => Code::NotFound,
+            Self::WhichGpu { .. }
+            | Self::Unknown { .. }
+            | Self::Absent { .. }
+            | Self::NoRom { .. } => Code::NotFound,
             Self::Identity { .. }
             | Self::NotDisplay { .. }
             | Self::NoIommu { .. }
@@ -238,6 +264,7 @@ impl PassthroughError {
             | Self::Incomplete { .. }
             | Self::Journal { .. }
             | Self::Unreadable { .. }
+            | Self::Rom { .. }
             | Self::BootId { .. } => Code::Failed,
         }
     }

@@ -7,12 +7,13 @@ use super::error::PassthroughError;
 use super::helper::with_sources;
 use super::journal::{Record, boot_id};
 use super::plan::Step;
-use super::target;
-use super::{list, perform};
-use crate::ask::view::{GpusView, PlanView};
+use super::target::{self, Target};
+use super::{holders, list, perform, quirks, rom};
+use crate::ask::view::{GpusView, PlanView, QuirksView, RomDumpView, RomView};
 use crate::base::{Name, PciAddress};
-use crate::config::{Gpu, GpuRef};
+use crate::config::{Gpu, GpuRef, QuirkFiles};
 use crate::host::Host;
+use crate::pci::Device;
 
 /// Who wants a card on vfio-pci.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,30 @@ pub struct Released {
     pub why: String,
     /// What to know.
     pub warnings: Vec<String>,
+}
+
+/// A ROM that was read out of a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dumped {
+    /// What it is; not written anywhere yet.
+    pub view: RomView,
+    /// What was read.
+    pub bytes: Vec<u8>,
+}
+
+impl From<Dumped> for RomDumpView {
+    fn from(dumped: Dumped) -> Self {
+        Self { rom: dumped.view, data: rom::hex(&dumped.bytes) }
+    }
+}
+
+fn card(target: &Target, functions: &[&Device]) -> rom::Card {
+    let first = functions.first();
+    rom::Card {
+        name: target.name.clone(),
+        id: first.and_then(|device| device.identity()),
+        boot_vga: first.and_then(|device| device.boot_vga),
+    }
 }
 
 /// Who has a card, from the records.
@@ -134,6 +159,64 @@ impl Passthrough {
             .filter(|record| record.boot == boot && (record.person || record.vm.is_some()))
             .map(|Record { gpu, slot, person, vm, .. }| Claim { gpu, slot, person, vm })
             .collect()
+    }
+
+    /// The quirks that apply to the cards, or to one.
+    pub async fn quirks(
+        &self,
+        gpu: Option<&GpuRef>,
+        files: &QuirkFiles,
+    ) -> Result<QuirksView, PassthroughError> {
+        let facts = self.inner.cards.facts().await;
+        let targets = match gpu {
+            None => quirks::cards(&facts, &self.inner.gpus),
+            Some(gpu) => {
+                let target = target::target(&self.inner.gpus, gpu)?;
+                target::identify(&facts, &target)?;
+                vec![target]
+            }
+        };
+        let mut view = quirks::view(&facts, &targets, files);
+        view.notes.extend(facts.notes);
+        Ok(view)
+    }
+
+    /// What a ROM file for a card has to fit.
+    pub async fn rom_card(&self, gpu: &GpuRef) -> Result<rom::Card, PassthroughError> {
+        let target = target::target(&self.inner.gpus, gpu)?;
+        let facts = self.inner.cards.facts().await;
+        target::identify(&facts, &target).map(|functions| card(&target, &functions))
+    }
+
+    /// Reads the ROM out of a card that nobody uses, and judges it.
+    pub async fn rom_dump(&self, gpu: &GpuRef, strip: bool) -> Result<Dumped, PassthroughError> {
+        let target = target::target(&self.inner.gpus, gpu)?;
+        let cards = &self.inner.cards;
+        let _turn = self.inner.turn.lock().await;
+        let record = cards.load(&target.name, target.slot)?;
+        not_wedged(&target, record.as_ref())?;
+        let gpu = target.name.clone();
+        if let Some(vm) = record.and_then(|record| record.vm) {
+            return Err(PassthroughError::Owned { gpu, vm });
+        }
+        let facts = cards.facts().await;
+        let functions = target::identify(&facts, &target)?;
+        let addresses: Vec<PciAddress> = functions.iter().map(|device| device.address).collect();
+        let holders = holders::of(&cards.host.sys, &addresses);
+        if !holders.is_empty() {
+            return Err(PassthroughError::InUse { gpu, holders });
+        }
+        let slot = functions.first().map_or(target.slot, |device| device.address);
+        if !rom::dump::offered(&cards.host.sys, slot) {
+            return Err(PassthroughError::NoRom { gpu, slot });
+        }
+        let read = rom::dump::read(&cards.host, slot).await;
+        let mut bytes = read.map_err(|source| PassthroughError::Rom { gpu, source })?;
+        if strip {
+            bytes = rom::strip(&bytes).to_vec();
+        }
+        let view = rom::view("", &bytes, Some(&card(&target, &functions)));
+        Ok(Dumped { view, bytes })
     }
 
     /// The steps that a bind or release would take now.

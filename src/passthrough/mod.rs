@@ -32,6 +32,8 @@
 //! - [`journal`]: the records
 //! - [`helper`]: writes that may hang, in a process of their own
 //! - [`holders`]: who has a card open
+//! - [`quirks`]: what is known about which ids, and what of it applies
+//! - [`rom`]: option ROMs: read, walked, judged
 //! - [`list`]: the cards as a person sees them
 //! - [`error`]: every no, with its next step
 
@@ -44,10 +46,12 @@ pub mod journal;
 pub mod list;
 pub mod perform;
 pub mod plan;
+pub mod quirks;
+pub mod rom;
 pub mod target;
 #[cfg(test)]
 mod tests;
 
 pub use error::PassthroughError;
-pub use handle::{Bound, Claim, Owner, Passthrough, Released};
+pub use handle::{Bound, Claim, Dumped, Owner, Passthrough, Released};
 pub use plan::Step;

@@ -1,10 +1,10 @@
-//! `hostctl gpu list`.
+//! `hostctl gpu list`, `gpu quirks`.
 
 use std::fmt::Write;
 
-use super::table::{cell, table};
+use super::table::{cell, indent, table};
 use super::{Look, paint, printable};
-use crate::ask::view::GpusView;
+use crate::ask::view::{GpusView, QuirksView};
 use crate::base::Severity;
 
 pub fn list(view: &GpusView, look: Look) -> String {
@@ -34,6 +34,42 @@ pub fn list(view: &GpusView, look: Look) -> String {
     text
 }
 
+pub fn quirks(view: &QuirksView, look: Look) -> String {
+    let mut text = String::new();
+    for gpu in &view.gpus {
+        let name = printable(&gpu.name);
+        let head = if gpu.name == gpu.address.to_string() {
+            name
+        } else {
+            format!("{name} ({})", gpu.address)
+        };
+        if gpu.quirks.is_empty() {
+            // A string takes what it is given.
+            let _ = writeln!(text, "{head}: no known quirks");
+            continue;
+        }
+        let rows = gpu.quirks.iter().map(|quirk| {
+            let standing = match (quirk.experimental, quirk.source.as_str()) {
+                (true, "") => "experimental".to_owned(),
+                (true, source) => format!("experimental; {source}"),
+                (false, source) => source.to_owned(),
+            };
+            let why = cell(&format!("{} [{standing}]", quirk.why));
+            [quirk.function.to_string(), cell(&quirk.id), cell(&quirk.action), why]
+        });
+        let rows = table(["FUNCTION", "ID", "ACTION", "WHY"], rows, look);
+        let _ = write!(text, "{head}\n{}", indent(&rows, 2));
+    }
+    if view.gpus.is_empty() {
+        text.push_str("no graphics cards\n");
+    }
+    for note in &view.notes {
+        let word = paint::word(Severity::Warning);
+        let _ = writeln!(text, "{word}: {}", printable(note));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use crate::ask::Reply;
@@ -44,6 +80,8 @@ mod tests {
     #[test]
     fn cards() {
         insta::assert_snapshot!("gpu_list", shown(&Reply::Gpus(samples::gpus()), Detail::List));
+        let quirks = Reply::Quirks(samples::quirks());
+        insta::assert_snapshot!("gpu_quirks", shown(&quirks, Detail::List));
         let none = Reply::Gpus(GpusView::default());
         assert_eq!(shown(&none, Detail::List), "no graphics cards\n");
     }

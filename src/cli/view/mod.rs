@@ -8,6 +8,7 @@ mod event;
 mod gpu;
 mod iommu;
 mod pool;
+mod rom;
 mod service;
 mod status;
 mod table;
@@ -54,6 +55,9 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::Status(view), _) => status::view(view, look),
         (Reply::Iommu(view), Detail::List) => iommu::list(view, look),
         (Reply::Iommu(view), Detail::Full) => iommu::show(view, look),
+        (Reply::Quirks(view), _) => gpu::quirks(view, look),
+        (Reply::Rom(view), _) => rom::show(view, look),
+        (Reply::RomDump(view), _) => rom::show(&view.rom, look),
         (Reply::Gpus(view), _) => gpu::list(view, look),
         (Reply::Vms(view), Detail::List) => vm::list(view, look),
         (Reply::Vms(view), Detail::Full) => vm::show(view, look),

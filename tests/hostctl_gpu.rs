@@ -1,0 +1,177 @@
+//! `hostctl gpu quirks` and `gpu rom` as a person runs them without a daemon,
+//! on a fake machine below a folder.
+#![allow(clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use hostd::host::fake::FakeHost;
+use hostd::pci::fake::FakePci;
+use serde_json::Value;
+
+/// The lab's card, and a configuration folder.
+struct Machine {
+    dir: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let pci = FakePci::new(Arc::new(FakeHost::new(dir.path()))).expect("a bus");
+        pci.plug_lab_card().expect("a card");
+        let machine = Self { dir };
+        machine.file("etc/host.yaml", "gpus:\n  - {name: gaming, address: 0000:01:00.0}\n");
+        machine
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let at = |name: &str| self.dir.path().join(name);
+        let mut command = Command::cargo_bin("hostctl").expect("hostctl is built");
+        command
+            .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus")
+            .current_dir(self.dir.path())
+            .args(["--socket", "/nonexistent", "--sysroot"])
+            .arg(at("root"))
+            .arg("--config")
+            .arg(at("etc/host.yaml"))
+            .args(args)
+            .timeout(Duration::from_secs(60));
+        let output = command.output().expect("hostctl runs");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    fn document(&self, args: &[&str]) -> (i32, Value) {
+        let (code, out, _) = self.run(&[&["--json"], args].concat());
+        (code, serde_json::from_str(&out).expect(&out))
+    }
+}
+
+const MINE: &str = "quirks:
+  - ids: [8086:2668]
+    class: [\"0403\"]
+    action: {reset-delay: 250ms}
+    why: the lab's sound is slow
+    source: tried here
+";
+
+#[test]
+fn a_file_adds_a_card_and_needs_no_code() {
+    let machine = Machine::new();
+    let (code, before) = machine.document(&["gpu", "quirks", "gaming"]);
+    let quirks = before["gpus"][0]["quirks"].as_array().expect("a list");
+    assert_eq!((code, quirks.len()), (0, 1), "{before}");
+    assert_eq!(quirks[0]["action"], "reset: no-pm");
+    assert_eq!(quirks[0]["id"], "1002:5046");
+
+    machine.file("etc/quirks.d/mine.yaml", MINE);
+    let (code, after) = machine.document(&["gpu", "quirks"]);
+    assert_eq!((code, &after["gpus"][0]["name"]), (0, &Value::from("gaming")));
+    let mine = &after["gpus"][0]["quirks"][1];
+    assert_eq!(
+        *mine,
+        serde_json::json!({
+            "function": "0000:01:00.1",
+            "id": "8086:2668",
+            "action": "reset-delay: 250ms",
+            "why": "the lab's sound is slow",
+            "source": "tried here",
+            "experimental": false
+        })
+    );
+    let (_, text, _) = machine.run(&["gpu", "quirks", "01:00.0"]);
+    assert!(text.contains("the lab's sound is slow [tried here]"), "{text}");
+    assert_eq!(machine.run(&["gpu", "quirks", "other"]).0, 5);
+}
+
+#[test]
+fn a_wrong_file_costs_only_itself_and_is_said() {
+    let machine = Machine::new();
+    machine.file("etc/quirks.d/mine.yaml", MINE);
+    // Its name is a VM's as well.
+    machine.file("etc/quirks.d/gaming.yaml", "quirks:\n  - {ids: [1002:*], actoin: warn}\n");
+    let (code, text, _) = machine.run(&["gpu", "quirks"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("the lab's sound is slow"), "{text}");
+    assert!(text.contains("gaming.yaml:2:21: unknown key `actoin`"), "{text}");
+    assert!(text.contains("did you mean `action`?"), "{text}");
+    assert!(text.contains("the file is left out"), "{text}");
+
+    let host = machine.dir.path().join("etc/host.yaml");
+    let (code, text, _) = machine.run(&["config", "check", host.to_str().expect("text")]);
+    assert_eq!(code, 2);
+    assert!(text.contains("gaming.yaml:2:21") && text.contains("`why` is missing"), "{text}");
+}
+
+/// The smallest BIOS with a PCI part.
+fn bios(vendor: u16, device: u16) -> Vec<u8> {
+    let mut rom = vec![0u8; 512];
+    rom[..3].copy_from_slice(&[0x55, 0xaa, 1]);
+    rom[0x18] = 0x20;
+    rom[0x20..0x24].copy_from_slice(b"PCIR");
+    rom[0x24..0x26].copy_from_slice(&vendor.to_le_bytes());
+    rom[0x26..0x28].copy_from_slice(&device.to_le_bytes());
+    (rom[0x30], rom[0x35]) = (1, 0x80);
+    rom[511] = rom.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte));
+    rom
+}
+
+#[test]
+fn a_rom_is_checked_for_a_card_and_stripped() {
+    let machine = Machine::new();
+    let at = |name: &str| machine.dir.path().join(name);
+    let mut flash = b"NVGI".to_vec();
+    flash.resize(1024, 1);
+    flash.extend(bios(0x1002, 0x5046));
+    fs::write(at("card.rom"), &flash).expect("written");
+    let (code, rom) = machine.document(&["gpu", "rom", "check", "card.rom", "--gpu", "gaming"]);
+    assert_eq!((code, &rom["usable"]), (1, &Value::from(true)), "{rom}");
+    assert_eq!(rom["header"], serde_json::json!({"length": 1024, "nvidia": true}));
+    assert_eq!(rom["images"][0]["kind"], "x86");
+    let codes = |rom: &Value| -> Vec<String> {
+        let all = rom["findings"].as_array().expect("a list").iter();
+        all.map(|finding| finding["code"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(codes(&rom), ["header", "no-efi"]);
+
+    let strip = ["gpu", "rom", "check", "card.rom", "--gpu", "01:00.0", "--strip", "bare.rom"];
+    let (code, rom) = machine.document(&strip);
+    assert_eq!((code, codes(&rom), &rom["written"]), (1, vec!["no-efi".into()], &true.into()));
+    assert_eq!(fs::read(at("bare.rom")).expect("written"), bios(0x1002, 0x5046));
+
+    // Another card's is neither good nor written.
+    fs::write(at("other.rom"), bios(0x1002, 0x67df)).expect("written");
+    let other = ["gpu", "rom", "check", "other.rom", "--gpu", "gaming", "--strip", "no.rom"];
+    let (code, text, _) = machine.run(&other);
+    assert_eq!(code, 1);
+    assert!(text.contains("wrong ids, dumped from another card"), "{text}");
+    assert!(text.contains("no.rom was not written") && !at("no.rom").exists(), "{text}");
+    assert_eq!(machine.run(&["gpu", "rom", "check", "none.rom"]).0, 2);
+}
+
+#[test]
+fn a_rom_is_read_out_of_a_card() {
+    let machine = Machine::new();
+    let at = |name: &str| machine.dir.path().join(name);
+    let dump = |file: &str| machine.run(&["gpu", "rom", "dump", "gaming", file]);
+    let (code, _, said) = dump("card.rom");
+    assert_eq!(code, 5);
+    assert!(said.contains("0000:01:00.0 has no ROM that the kernel shows"), "{said}");
+    // Below a folder there is no kernel: what is read is what was written.
+    fs::write(at("root/sys/bus/pci/devices/0000:01:00.0/rom"), "").expect("written");
+    let (code, text, _) = dump("card.rom");
+    assert_eq!(code, 1);
+    assert!(text.contains("card.rom was not written") && !at("card.rom").exists(), "{text}");
+    let rom = fs::read(at("root/sys/bus/pci/devices/0000:01:00.0/rom")).expect("there");
+    assert_eq!(rom, b"0", "it is switched off again");
+    assert!(Path::new(&at("root")).exists());
+}
