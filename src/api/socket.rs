@@ -3,6 +3,7 @@
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
@@ -17,6 +18,7 @@ use super::stream::Bounded;
 use super::{Change, Changes, Stop, dbus, stopped};
 use crate::ask::Asks;
 use crate::host::listen::{self, ListenError};
+use crate::host::lock::{Lock, LockError};
 
 /// Connections of one user, and in all.
 const CONNECTIONS: (usize, usize) = (16, 64);
@@ -33,6 +35,9 @@ pub enum SocketError {
     /// Somebody has it.
     #[error("another hostd is running: it answers on {0}")]
     Running(PathBuf),
+    /// Somebody has locked it.
+    #[error("another hostd is running: it has locked {0}")]
+    Locked(PathBuf),
     /// Anything else.
     #[error("cannot make the private socket")]
     Listen(#[source] ListenError),
@@ -42,14 +47,25 @@ pub enum SocketError {
 pub struct Private {
     listener: UnixListener,
     path: PathBuf,
+    lock: Arc<Lock>,
+}
+
+impl Private {
+    /// Keeps a second hostd out until all who have it have dropped it.
+    pub fn lock(&self) -> Arc<Lock> {
+        Arc::clone(&self.lock)
+    }
 }
 
 /// Makes the socket, for all to connect to. This is also how a second hostd is
 /// noticed, so it comes early.
 pub async fn listen(path: &Path) -> Result<Private, SocketError> {
     match listen::unix(path, 0o666).await {
-        Ok(listener) => Ok(Private { listener, path: path.to_owned() }),
+        Ok((listener, lock)) => {
+            Ok(Private { listener, path: path.to_owned(), lock: Arc::new(lock) })
+        }
         Err(ListenError::Taken(path)) => Err(SocketError::Running(path)),
+        Err(ListenError::Lock(LockError::Held(path))) => Err(SocketError::Locked(path)),
         Err(other) => Err(SocketError::Listen(other)),
     }
 }
@@ -85,7 +101,7 @@ pub async fn serve_socket(
                     continue;
                 };
                 let gate = PeerGate { peer, rule: rule.clone() };
-                let door = Door::new(asks.clone(), std::sync::Arc::new(gate), calls.clone());
+                let door = Door::new(asks.clone(), Arc::new(gate), calls.clone());
                 serving.spawn(serve(stream, peer, door, changes.subscribe(), ticket));
             }
             Err(error) => {
