@@ -13,6 +13,7 @@
 
 mod answer;
 mod observe;
+mod scan;
 mod serve;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use zbus::message::Header;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
 use super::{names, wire};
-use crate::ask::{self, Ask, Asks, Caller, Code, Refusal, Right};
+use crate::ask::{self, Ask, Asks, Caller, Code, Refusal, Reply, Right};
 use crate::host::users;
 
 /// A decision under way.
@@ -67,8 +67,15 @@ impl Door {
             tracing::info!(?ask, caller = caller.label, "asked");
         }
         let reply = ask::put(&self.asks, ask, caller).await?;
-        wire::document(&reply, false)
-            .map_err(|error| Refusal::new(Code::Failed, error.to_string(), "").into())
+        let failed = |why: String| Refusal::new(Code::Failed, why, "");
+        let document = if matches!(reply, Reply::Events(_)) {
+            // It may be long: others are answered meanwhile.
+            let made = tokio::task::spawn_blocking(move || wire::document(&reply, false));
+            made.await.map_err(|error| failed(error.to_string()))?
+        } else {
+            wire::document(&reply, false)
+        };
+        document.map_err(|error| failed(error.to_string()).into())
     }
 }
 

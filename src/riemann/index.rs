@@ -65,9 +65,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 100,000 entries in 256 MiB, 64 subscriptions of 4096 events.
+    /// 100,000 entries in 64 MiB, 64 subscriptions of 4096 events.
     fn default() -> Self {
-        Self { entries: 100_000, bytes: 256 << 20, subscribers: 64, queue: 4096 }
+        Self { entries: 100_000, bytes: 64 << 20, subscribers: 64, queue: 4096 }
     }
 }
 
