@@ -16,7 +16,7 @@ use crate::ask::view::VmView;
 use crate::config::Service;
 use crate::host::uevent::{Heard, Uevents};
 use crate::host::{Clock, Host};
-use crate::riemann::index::Index;
+use crate::riemann::index::{EXPIRE_INTERVAL, Index};
 use crate::state::{Fact, Snapshot};
 use crate::{media, pci, zfs};
 
@@ -31,9 +31,6 @@ const BURST: Duration = Duration::from_millis(100);
 
 /// How often pools and due services are looked at.
 const ROUND: Duration = Duration::from_secs(1);
-
-/// How often what is no longer current is taken out of the index.
-const EXPIRE: Duration = Duration::from_secs(1);
 
 /// The name of this machine, as the kernel has it.
 pub(super) fn host_name(host: &Host) -> String {
@@ -54,7 +51,7 @@ impl Writer {
     /// Until nobody can send facts any more.
     pub(super) async fn run(mut self, mut facts: mpsc::Receiver<Fact>) {
         let mut beat = ticks(self.interval);
-        let mut expire = ticks(EXPIRE);
+        let mut expire = ticks(EXPIRE_INTERVAL);
         loop {
             tokio::select! {
                 fact = facts.recv() => match fact {

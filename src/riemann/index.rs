@@ -33,8 +33,8 @@ use crate::query::Query;
 /// For how many seconds an event without ttl is current.
 pub const DEFAULT_TTL: f32 = 60.0;
 
-/// How often the daemon should call [`Index::expire`].
-pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the daemon calls [`Index::expire`].
+pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The tag that only hostd's own events carry.
 pub const OWN_TAG: &str = "hostd";
