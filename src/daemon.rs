@@ -193,7 +193,14 @@ pub async fn run(
 
     let mut tasks = Tasks::default();
     let clock = Arc::clone(&host.clock);
-    let writer = observe::Writer { snapshot, publish, index, clock, interval };
+    let writer = observe::Writer {
+        snapshot,
+        publish,
+        index,
+        clock,
+        interval,
+        losses: observe::Losses::default(),
+    };
     tasks.watch("writer", writer.run(from_rooms));
     tasks.watch("vm facts", observe::vms(shared.clone(), vm_in, changes.clone()));
     tasks.watch("devices", observe::devices(shared.clone()));

@@ -3,6 +3,7 @@
 //! The loops end when the daemon drops them; none returns by itself while the
 //! writer lives.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::config::Service;
 use crate::host::uevent::{Heard, Uevents};
 use crate::host::{Clock, Host};
 use crate::riemann::index::{EXPIRE_INTERVAL, Index};
+use crate::riemann::stats::Stats;
 use crate::state::{Fact, Snapshot};
 use crate::{media, pci, zfs};
 
@@ -45,6 +47,23 @@ pub(super) struct Writer {
     pub(super) index: Index,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) interval: Duration,
+    pub(super) losses: Losses,
+}
+
+/// What the index has lost up to the last time it was told.
+#[derive(Default)]
+pub(super) struct Losses(BTreeMap<&'static str, u64>);
+
+impl Losses {
+    /// What was lost since the last call, by its cause.
+    fn since(&mut self, stats: &Stats) -> Vec<(&'static str, u64)> {
+        let mut lost = stats.lost();
+        for (cause, count) in &mut lost {
+            let before = self.0.insert(*cause, *count).unwrap_or(0);
+            *count = count.saturating_sub(before);
+        }
+        lost
+    }
 }
 
 impl Writer {
@@ -59,7 +78,9 @@ impl Writer {
                     None => return,
                 },
                 _ = beat.tick() => {
-                    self.index.apply_own(self.snapshot.heartbeat(self.clock.now()));
+                    let (now, lost) = (self.clock.now(), self.losses.since(self.index.stats()));
+                    self.index.apply_own(self.snapshot.heartbeat(now));
+                    self.index.apply_own(self.snapshot.losses(&lost, now));
                 }
                 _ = expire.tick() => {
                     self.index.expire(self.clock.now());
@@ -183,5 +204,27 @@ pub(super) async fn services(shared: Shared, services: Vec<Service>) {
             return;
         }
         sleep(ROUND).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::riemann::stats::Reason;
+
+    #[test]
+    fn losses_are_told_once() {
+        let (stats, mut losses) = (Stats::default(), Losses::default());
+        stats.refuse_many(Reason::IndexFull, 3);
+        stats.refuse(Reason::Idle);
+        stats.dropped.add(2);
+        let lost = |losses: &mut Losses| {
+            let lost = losses.since(&stats).into_iter().filter(|(_, count)| *count > 0);
+            lost.collect::<Vec<_>>()
+        };
+        assert_eq!(lost(&mut losses), [("index-full", 3), ("slow-subscriber", 2)]);
+        assert_eq!(lost(&mut losses), []);
+        stats.refuse(Reason::IndexFull);
+        assert_eq!(lost(&mut losses), [("index-full", 1)]);
     }
 }
