@@ -127,8 +127,8 @@ impl Daemon {
     }
 }
 
-fn card() -> Option<String> {
-    Some("card".to_owned())
+fn card() -> String {
+    "card".to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,18 +201,18 @@ async fn a_card_is_bound_and_given_back_or_put_back() {
     machine.pci.inject(|_, path, value| {
         (path.ends_with("/unbind") && value.contains("01:00.1")).then_some(Fault::Errno(5))
     });
-    let refused = daemon.ask(Ask::GpuBind { gpu: card() }).await.expect_err("a failure");
+    let refused = daemon.ask(Ask::GpuBind { gpu: Some(card()) }).await.expect_err("a failure");
     assert_eq!(refused.code, Code::Failed);
     assert_eq!(drivers(), before);
     machine.pci.heal();
 
     for _ in 0..2 {
-        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuBind { gpu: card() }).await else {
+        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuBind { gpu: Some(card()) }).await else {
             panic!("not bound")
         };
         assert!(done.changed);
         assert_eq!(drivers(), ["vfio-pci", "vfio-pci"]);
-        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuRelease { gpu: card() }).await else {
+        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuRelease { gpu: Some(card()) }).await else {
             panic!("not released")
         };
         assert!(done.changed);
@@ -273,5 +273,34 @@ async fn a_state_folder_that_cannot_be_had_is_said() {
         _ => false,
     };
     daemon.until(Ask::Status, said).await;
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_said_and_had_when_it_is_free() {
+    let machine = Machine::new();
+    let other = std::net::TcpListener::bind(machine.events).expect("the port");
+    let daemon = machine.daemon().await;
+    let missing = |reply: &Reply| match reply {
+        Reply::Status(view) => view.unavailable.iter().any(|what| what.contains("over TCP")),
+        _ => panic!("not a status"),
+    };
+    daemon.until(Ask::Status, missing).await;
+    drop(other);
+    daemon.until(Ask::Status, |reply| !missing(reply)).await;
+    let mut riemann =
+        Riemann::connect(&RealDial, machine.events, PATIENCE).await.expect("the event port");
+
+    // What is refused there is told with the next beat.
+    riemann.query("state == 1").await.expect_err("a wrong query");
+    let query = Ask::EventQuery { query: "service = \"hostd events\"".to_owned() };
+    let told = |reply: &Reply| match reply {
+        Reply::Events(view) => view.events.iter().any(|event| {
+            let text = event.description.as_deref().unwrap_or_default();
+            event.state.as_deref() == Some("warning") && text.contains("1 bad-query")
+        }),
+        _ => panic!("not events"),
+    };
+    daemon.until(query, told).await;
     daemon.end().await;
 }
