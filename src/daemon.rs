@@ -13,6 +13,7 @@
 
 mod answer;
 mod observe;
+mod scan;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use crate::api::{self, socket};
 use crate::base::Name;
 use crate::config::{Config, QuirkFiles};
 use crate::host::Host;
+use crate::host::lock::{Lock, LockError};
 use crate::passthrough::Passthrough;
 use crate::riemann::index::{self, Index};
 use crate::state::{Fact, Snapshot};
@@ -124,6 +126,24 @@ async fn first_look(mut snapshot: watch::Receiver<Arc<Snapshot>>) {
     let _ = snapshot.wait_for(|now| now.is_read()).await;
 }
 
+/// Keeps other hostds away from the state folder; `Err` inside is why that
+/// cannot be done here.
+fn lock_state(host: &Host) -> anyhow::Result<Result<Lock, String>> {
+    let locked = match host.state.make_dir("") {
+        Ok(dir) => Lock::take(&dir.join("lock")).map_err(anyhow::Error::from),
+        Err(error) => Err(error.into()),
+    };
+    match locked {
+        Ok(lock) => Ok(Ok(lock)),
+        Err(error) => match error.downcast_ref() {
+            Some(LockError::Held(path)) => {
+                bail!("another hostd is running: it has locked {}", path.display())
+            }
+            Some(LockError::Io { .. }) | None => Ok(Err(format!("{error:#}"))),
+        },
+    }
+}
+
 /// Runs on `host` until `stop` resolves; any task that ends early is an error.
 /// `wrong` holds the VMs that the configuration names and cannot describe. Only
 /// on the real machine are the kernel's device events heard and the system bus
@@ -137,6 +157,9 @@ pub async fn run(
     host.runtime.make_dir("").context("the control socket needs its folder")?;
     // Early, because it is also how a second hostd is noticed.
     let private = socket::listen(&host.runtime.path("control.sock")).await?;
+    // Both are held to the very end, when nothing is done to the VMs any more.
+    let _runtime_lock = private.lock();
+    let state_lock = lock_state(&host)?;
 
     let name = config.host.name.clone().unwrap_or_else(|| observe::host_name(&host));
     let interval = config.host.interval;
@@ -173,7 +196,14 @@ pub async fn run(
 
     let mut tasks = Tasks::default();
     let clock = Arc::clone(&host.clock);
-    let writer = observe::Writer { snapshot, publish, index, clock, interval };
+    let writer = observe::Writer {
+        snapshot,
+        publish,
+        index,
+        clock,
+        interval,
+        losses: observe::Losses::default(),
+    };
     tasks.watch("writer", writer.run(from_rooms));
     tasks.watch("vm facts", observe::vms(shared.clone(), vm_in, changes.clone()));
     tasks.watch("devices", observe::devices(shared.clone()));
@@ -184,6 +214,10 @@ pub async fn run(
         let count = problems.lines().last().unwrap_or_default().to_owned();
         let why = format!("{count}; see them with: hostctl config check");
         shared.unavailable(&format!("VM {vm}"), Some(why)).await;
+    }
+    if let Err(why) = &state_lock {
+        let why = format!("{why}; nothing is kept, and another hostd would not be noticed");
+        shared.unavailable("the state folder", Some(why)).await;
     }
     serve::events(&mut tasks, &shared, &config.events, &shutdown).await;
 

@@ -1,6 +1,6 @@
 //! The whole daemon on a made-up machine: its files, commands and faults are
 //! values, the control socket and the event port are real.
-#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use hostd::config::{self, Config, Source};
 use hostd::daemon;
 use hostd::host::dial::RealDial;
 use hostd::host::fake::FakeHost;
+use hostd::host::{Host, Store};
 use hostd::pci::fake::{FakePci, Fault};
 use hostd::riemann::client::Client as Riemann;
 use tokio::sync::oneshot;
@@ -67,8 +68,12 @@ impl Machine {
     }
 
     async fn daemon(&self) -> Daemon {
+        self.daemon_on(self.pci.host()).await
+    }
+
+    async fn daemon_on(&self, host: Host) -> Daemon {
         let (stop, stopped) = oneshot::channel();
-        let (host, config) = (self.pci.host(), self.config());
+        let config = self.config();
         let wrong = BTreeMap::from([("broken".parse().expect("a name"), "1 problem".to_owned())]);
         let task = tokio::spawn(async move {
             daemon::run(host, config, wrong, async {
@@ -120,6 +125,10 @@ impl Daemon {
         let ended = timeout(PATIENCE, self.task).await.expect("it ends in time");
         ended.expect("no panic").expect("no failure");
     }
+}
+
+fn card() -> String {
+    "card".to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,22 +201,18 @@ async fn a_card_is_bound_and_given_back_or_put_back() {
     machine.pci.inject(|_, path, value| {
         (path.ends_with("/unbind") && value.contains("01:00.1")).then_some(Fault::Errno(5))
     });
-    let refused =
-        daemon.ask(Ask::GpuBind { gpu: Some("card".to_owned()) }).await.expect_err("a failure");
+    let refused = daemon.ask(Ask::GpuBind { gpu: Some(card()) }).await.expect_err("a failure");
     assert_eq!(refused.code, Code::Failed);
     assert_eq!(drivers(), before);
     machine.pci.heal();
 
     for _ in 0..2 {
-        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuBind { gpu: Some("card".to_owned()) }).await
-        else {
+        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuBind { gpu: Some(card()) }).await else {
             panic!("not bound")
         };
         assert!(done.changed);
         assert_eq!(drivers(), ["vfio-pci", "vfio-pci"]);
-        let Ok(Reply::Done(done)) =
-            daemon.ask(Ask::GpuRelease { gpu: Some("card".to_owned()) }).await
-        else {
+        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuRelease { gpu: Some(card()) }).await else {
             panic!("not released")
         };
         assert!(done.changed);
@@ -233,5 +238,69 @@ async fn what_cannot_be_is_refused_in_words() {
     let second = daemon::run(machine.pci.host(), machine.config(), BTreeMap::new(), async {}).await;
     let second = format!("{:#}", second.expect_err("another hostd has the socket"));
     assert!(second.contains("another hostd is running"), "{second}");
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_daemon_is_kept_out_by_either_folder() {
+    let machine = Machine::new();
+    let daemon = machine.daemon().await;
+    let second = async |host| {
+        let ran = daemon::run(host, machine.config(), BTreeMap::new(), async {}).await;
+        format!("{:#}", ran.expect_err("another hostd has the folder"))
+    };
+    let elsewhere = Store::new(machine.dir.path().join("elsewhere"));
+    let said = second(Host { runtime: elsewhere.clone(), ..machine.pci.host() }).await;
+    assert!(said.contains("another hostd is running") && said.contains("state/lock"), "{said}");
+
+    std::fs::remove_file(machine.socket()).expect("the socket");
+    let said = second(Host { state: elsewhere, ..machine.pci.host() }).await;
+    assert!(said.contains("another hostd is running") && said.contains("control.lock"), "{said}");
+    daemon.end().await;
+
+    // What has ended is in nobody's way.
+    machine.daemon().await.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_folder_that_cannot_be_had_is_said() {
+    let machine = Machine::new();
+    let state = Store::new(machine.dir.path().join("file/state"));
+    std::fs::write(machine.dir.path().join("file"), "").expect("a file");
+    let daemon = machine.daemon_on(Host { state, ..machine.pci.host() }).await;
+    let said = |reply: &Reply| match reply {
+        Reply::Status(view) => view.unavailable.iter().any(|what| what.contains("state folder")),
+        _ => false,
+    };
+    daemon.until(Ask::Status, said).await;
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_said_and_had_when_it_is_free() {
+    let machine = Machine::new();
+    let other = std::net::TcpListener::bind(machine.events).expect("the port");
+    let daemon = machine.daemon().await;
+    let missing = |reply: &Reply| match reply {
+        Reply::Status(view) => view.unavailable.iter().any(|what| what.contains("over TCP")),
+        _ => panic!("not a status"),
+    };
+    daemon.until(Ask::Status, missing).await;
+    drop(other);
+    daemon.until(Ask::Status, |reply| !missing(reply)).await;
+    let mut riemann =
+        Riemann::connect(&RealDial, machine.events, PATIENCE).await.expect("the event port");
+
+    // What is refused there is told with the next beat.
+    riemann.query("state == 1").await.expect_err("a wrong query");
+    let query = Ask::EventQuery { query: "service = \"hostd events\"".to_owned() };
+    let told = |reply: &Reply| match reply {
+        Reply::Events(view) => view.events.iter().any(|event| {
+            let text = event.description.as_deref().unwrap_or_default();
+            event.state.as_deref() == Some("warning") && text.contains("1 bad-query")
+        }),
+        _ => panic!("not events"),
+    };
+    daemon.until(query, told).await;
     daemon.end().await;
 }

@@ -15,7 +15,7 @@ use zbus::{Connection, Proxy, connection};
 pub use super::bus::Bus;
 pub use super::{Change, names::SOCKET, wire::document};
 
-use super::{bus, carry, names, wire};
+use super::{bus, carry, names, socket, wire};
 use crate::ask::{Answer, Ask, Code, Refusal};
 use crate::host::Command;
 
@@ -74,7 +74,8 @@ impl Client {
                 let (stream, uid, carrier) = carry::start(command).await?;
                 let builder = connection::Builder::unix_stream(stream).user_id(uid).p2p();
                 let connection = within(CONNECT, builder.build()).await.map_err(|why| {
-                    Refusal::new(Code::NoDaemon, format!("the hostd at the other end: {why}"), "")
+                    let code = if is_busy(&why) { Code::Refused } else { Code::NoDaemon };
+                    Refusal::new(code, format!("the hostd at the other end: {why}"), "")
                 })?;
                 Ok(Self { connection, _carrier: Some(carrier) })
             }
@@ -200,11 +201,12 @@ async fn within<T>(
 struct DeadEnd {
     tried: String,
     denied: bool,
+    busy: bool,
 }
 
 impl DeadEnd {
     fn new(tried: impl Into<String>) -> Self {
-        Self { tried: tried.into(), denied: false }
+        Self { tried: tried.into(), denied: false, busy: false }
     }
 }
 
@@ -235,7 +237,9 @@ async fn on_socket(path: &Path) -> Result<Client, DeadEnd> {
     let dead = |why: String| DeadEnd::new(format!("{}: {why}", path.display()));
     let stream = stream.into_std().map_err(|error| dead(error.to_string()))?;
     let building = connection::Builder::unix_stream(stream).p2p().build();
-    let connection = within(CONNECT, building).await.map_err(dead)?;
+    let connection = within(CONNECT, building)
+        .await
+        .map_err(|why| DeadEnd { busy: is_busy(&why), ..dead(why) })?;
     Ok(Client { connection, _carrier: None })
 }
 
@@ -254,8 +258,18 @@ async fn open(path: &Path) -> Result<UnixStream, DeadEnd> {
     }
 }
 
+/// Whether the daemon is there and says so.
+fn is_busy(why: &str) -> bool {
+    why.contains(socket::BUSY)
+}
+
 fn nobody(tried: &[DeadEnd]) -> Refusal {
     let list: Vec<_> = tried.iter().map(|end| end.tried.as_str()).collect();
+    if tried.iter().any(|end| end.busy) {
+        let message = format!("hostd is busy ({})", list.join("; "));
+        let hint = "end other programs of yours that are connected to it, then try again";
+        return Refusal::new(Code::Refused, message, hint);
+    }
     let hint = if tried.iter().any(|end| end.denied) {
         "look at the permissions of the socket and its folder, or run it with sudo"
     } else {

@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use zbus::Connection;
 use zbus::message::Header;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
 use super::{names, wire};
-use crate::ask::{self, Ask, Asks, Caller, Code, Refusal, Right};
+use crate::ask::{self, Ask, Asks, Caller, Code, Refusal, Reply, Right};
 use crate::host::users;
 
 /// A decision under way.
@@ -67,8 +68,15 @@ impl Door {
             tracing::info!(?ask, caller = caller.label, "asked");
         }
         let reply = ask::put(&self.asks, ask, caller).await?;
-        wire::document(&reply, false)
-            .map_err(|error| Refusal::new(Code::Failed, error.to_string(), "").into())
+        let failed = |why: String| Refusal::new(Code::Failed, why, "");
+        let document = if matches!(reply, Reply::Events(_)) {
+            // It may be long: others are answered meanwhile.
+            let made = tokio::task::spawn_blocking(move || wire::document(&reply, false));
+            made.await.map_err(|error| failed(error.to_string()))?
+        } else {
+            wire::document(&reply, false)
+        };
+        document.map_err(|error| failed(error.to_string()).into())
     }
 }
 
@@ -80,7 +88,11 @@ struct Limits {
     each: usize,
     total: usize,
     taken: Mutex<HashMap<u32, usize>>,
+    freed: Notify,
 }
+
+/// How many times as much root may have: whoever repairs must get in.
+const ROOT: usize = 4;
 
 /// One place in a quota; given back when dropped.
 pub struct Ticket {
@@ -89,9 +101,10 @@ pub struct Ticket {
 }
 
 impl Quota {
-    /// At most `each` for a user and `total` in all; the total does not keep root out.
+    /// At most `each` for a user and `total` in all; root has more, and the
+    /// total does not keep it out.
     pub fn new(each: usize, total: usize) -> Self {
-        Self(Arc::new(Limits { each, total, taken: Mutex::default() }))
+        Self(Arc::new(Limits { each, total, taken: Mutex::default(), freed: Notify::new() }))
     }
 
     fn taken(&self) -> std::sync::MutexGuard<'_, HashMap<u32, usize>> {
@@ -99,12 +112,30 @@ impl Quota {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many places this user may have.
+    pub fn each(&self, uid: u32) -> usize {
+        if uid == 0 { self.0.each * ROOT } else { self.0.each }
+    }
+
+    /// A place, as soon as there is one.
+    pub async fn wait(&self, uid: u32) -> Ticket {
+        loop {
+            let mut freed = pin!(self.0.freed.notified());
+            // From here on no place that gets free is missed.
+            freed.as_mut().enable();
+            if let Some(ticket) = self.take(uid) {
+                return ticket;
+            }
+            freed.await;
+        }
+    }
+
     /// A place, if there is one.
     pub fn take(&self, uid: u32) -> Option<Ticket> {
         let mut taken = self.taken();
         let all: usize = taken.values().sum();
         let mine = taken.get(&uid).copied().unwrap_or(0);
-        if mine >= self.0.each || (all >= self.0.total && uid != 0) {
+        if mine >= self.each(uid) || (all >= self.0.total && uid != 0) {
             return None;
         }
         taken.insert(uid, mine + 1);
@@ -126,6 +157,8 @@ impl Drop for Ticket {
         } else {
             taken.insert(self.uid, left);
         }
+        drop(taken);
+        self.quota.0.freed.notify_waiters();
     }
 }
 
@@ -349,5 +382,21 @@ mod tests {
         drop((one, root));
         assert_eq!(quota.busy(), 2);
         assert!(quota.take(1000).is_some());
+        let more: Vec<_> = std::iter::from_fn(|| quota.take(0)).collect();
+        assert_eq!(more.len(), 2 * ROOT);
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_the_place_that_gets_free() {
+        let quota = Quota::new(1, 1);
+        let first = quota.take(1000).unwrap();
+        let waiting = tokio::spawn({
+            let quota = quota.clone();
+            async move { quota.wait(1000).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(first);
+        timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     }
 }

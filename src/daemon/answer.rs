@@ -1,38 +1,68 @@
-//! What is done with an ask: reads come from the snapshot and the index, acts
-//! go to the supervisors.
+//! What is done with an ask: reads come from the snapshot, queries go to
+//! [`scan`](super::scan), acts to the supervisors.
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Shared;
-use crate::ask::view::{DoneView, EventView, EventsView, PoolsView, VmsView};
+use super::scan::Scans;
+use crate::ask::view::{DoneView, PoolsView, VmsView};
 use crate::ask::{Answer, Ask, Asked, Code, Refusal, Reply};
 use crate::base::{Name, Reading};
 use crate::passthrough::{Bound, Owner, Released};
-use crate::query;
 use crate::state::status;
 use crate::vm::supervisor::VmHandle;
 
-/// Asks under way at one time; a VM's start holds its place until it runs.
+/// Asks of each kind under way at one time. A VM's start holds its place until
+/// it runs, and a query until it had its turn: neither keeps a look out.
 const AT_ONCE: usize = 64;
+
+/// The places of asks of one kind.
+struct Places(Arc<Semaphore>);
+
+impl Places {
+    fn new() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+
+    /// A place, without waiting: others are behind this ask.
+    fn take(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+            let message = format!("hostd is busy: {AT_ONCE} requests of this kind are under way");
+            Refusal::new(Code::Refused, message, "wait for those under way")
+        })
+    }
+}
 
 /// Answers until nobody can ask any more.
 pub(super) async fn run(shared: Shared, mut asks: mpsc::Receiver<Asked>) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let (acting, looking, scanning) = (Places::new(), Places::new(), Places::new());
+    let scans = Arc::new(Scans::new(shared.index.clone()));
     while let Some(asked) = asks.recv().await {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let shared = shared.clone();
+        let places = match &asked.ask {
+            Ask::EventQuery { .. } => &scanning,
+            ask if ask.right().is_some() => &acting,
+            _ => &looking,
+        };
+        let place = match places.take() {
+            Ok(place) => place,
+            Err(busy) => {
+                // The asker may have left.
+                let _ = asked.answer.send(Err(busy));
+                continue;
+            }
+        };
+        let (shared, scans) = (shared.clone(), Arc::clone(&scans));
         tokio::spawn(async move {
             // The asker may have left; what was asked is done all the same.
-            let _ = asked.answer.send(answer(&shared, asked.ask).await);
+            let _ = asked.answer.send(answer(&shared, &scans, asked.ask).await);
             drop(place);
         });
     }
 }
 
-async fn answer(shared: &Shared, ask: Ask) -> Answer {
+async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
     let snapshot = shared.snapshot.borrow().clone();
     match ask {
         Ask::Status => Ok(Reply::Status(status::status(&snapshot))),
@@ -75,13 +105,7 @@ async fn answer(shared: &Shared, ask: Ask) -> Answer {
             one_pool(read(&snapshot.pools, "the pools")?, pool.as_deref()).map(Reply::Pools)
         }
         Ask::ServiceList => read(&snapshot.services, "the services").map(Reply::Services),
-        Ask::EventQuery { query } => {
-            let query = query::parse(&query)
-                .map_err(|error| Refusal::new(Code::Usage, error.caret(), ""))?;
-            let events = shared.index.query(&query);
-            let events = events.iter().map(|event| EventView::from(event.as_ref())).collect();
-            Ok(Reply::Events(EventsView { events }))
-        }
+        Ask::EventQuery { query } => scans.events(&query).await,
     }
 }
 
@@ -147,4 +171,19 @@ fn one_pool(mut view: PoolsView, name: Option<&str>) -> Result<PoolsView, Refusa
         return Err(Refusal::new(Code::NotFound, format!("there is no pool {name}"), hint));
     }
     Ok(view)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_of_asks_that_is_full_is_refused_at_once_and_alone() {
+        let (acting, looking) = (Places::new(), Places::new());
+        let taken: Vec<_> = (0..AT_ONCE).map(|_| acting.take().unwrap()).collect();
+        assert_eq!(acting.take().unwrap_err().code, Code::Refused);
+        assert!(looking.take().is_ok());
+        drop(taken);
+        assert!(acting.take().is_ok());
+    }
 }

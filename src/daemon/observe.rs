@@ -3,6 +3,7 @@
 //! The loops end when the daemon drops them; none returns by itself while the
 //! writer lives.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use crate::ask::view::VmView;
 use crate::config::Service;
 use crate::host::uevent::{Heard, Uevents};
 use crate::host::{Clock, Host};
-use crate::riemann::index::Index;
+use crate::riemann::index::{EXPIRE_INTERVAL, Index};
+use crate::riemann::stats::Stats;
 use crate::state::{Fact, Snapshot};
 use crate::{media, pci, zfs};
 
@@ -32,9 +34,6 @@ const BURST: Duration = Duration::from_millis(100);
 /// How often pools and due services are looked at.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// How often what is no longer current is taken out of the index.
-const EXPIRE: Duration = Duration::from_secs(1);
-
 /// The name of this machine, as the kernel has it.
 pub(super) fn host_name(host: &Host) -> String {
     let name = host.sys.text("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -48,13 +47,30 @@ pub(super) struct Writer {
     pub(super) index: Index,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) interval: Duration,
+    pub(super) losses: Losses,
+}
+
+/// What the index has lost up to the last time it was told.
+#[derive(Default)]
+pub(super) struct Losses(BTreeMap<&'static str, u64>);
+
+impl Losses {
+    /// What was lost since the last call, by its cause.
+    fn since(&mut self, stats: &Stats) -> Vec<(&'static str, u64)> {
+        let mut lost = stats.lost();
+        for (cause, count) in &mut lost {
+            let before = self.0.insert(*cause, *count).unwrap_or(0);
+            *count = count.saturating_sub(before);
+        }
+        lost
+    }
 }
 
 impl Writer {
     /// Until nobody can send facts any more.
     pub(super) async fn run(mut self, mut facts: mpsc::Receiver<Fact>) {
         let mut beat = ticks(self.interval);
-        let mut expire = ticks(EXPIRE);
+        let mut expire = ticks(EXPIRE_INTERVAL);
         loop {
             tokio::select! {
                 fact = facts.recv() => match fact {
@@ -62,7 +78,9 @@ impl Writer {
                     None => return,
                 },
                 _ = beat.tick() => {
-                    self.index.apply_own(self.snapshot.heartbeat(self.clock.now()));
+                    let (now, lost) = (self.clock.now(), self.losses.since(self.index.stats()));
+                    self.index.apply_own(self.snapshot.heartbeat(now));
+                    self.index.apply_own(self.snapshot.losses(&lost, now));
                 }
                 _ = expire.tick() => {
                     self.index.expire(self.clock.now());
@@ -186,5 +204,27 @@ pub(super) async fn services(shared: Shared, services: Vec<Service>) {
             return;
         }
         sleep(ROUND).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::riemann::stats::Reason;
+
+    #[test]
+    fn losses_are_told_once() {
+        let (stats, mut losses) = (Stats::default(), Losses::default());
+        stats.refuse_many(Reason::IndexFull, 3);
+        stats.refuse(Reason::Idle);
+        stats.dropped.add(2);
+        let lost = |losses: &mut Losses| {
+            let lost = losses.since(&stats).into_iter().filter(|(_, count)| *count > 0);
+            lost.collect::<Vec<_>>()
+        };
+        assert_eq!(lost(&mut losses), [("index-full", 3), ("slow-subscriber", 2)]);
+        assert_eq!(lost(&mut losses), []);
+        stats.refuse(Reason::IndexFull);
+        assert_eq!(lost(&mut losses), [("index-full", 1)]);
     }
 }

@@ -7,9 +7,10 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
+
+use super::lock::{Lock, LockError};
 
 /// Why nobody can connect to us there.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub enum ListenError {
     /// Another process listens.
     #[error("another process answers on {0}")]
     Taken(PathBuf),
+    /// There is no lock: another process has it, or it cannot be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// Something that is not a socket lies there.
     #[error("{0} exists and is not a socket")]
     NotSocket(PathBuf),
@@ -34,24 +38,17 @@ pub enum ListenError {
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// Listens on `path` with these permissions. A socket that somebody answers on
-/// is left alone; one that nobody answers on is replaced. Two processes that
-/// start at once cannot both win: the replacement happens under a lock beside
+/// is left alone; one that nobody answers on is replaced. The lock beside the
+/// socket keeps others out for as long as it lives, even when somebody removes
 /// the socket.
-pub async fn unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
+pub async fn unix(path: &Path, mode: u32) -> Result<(UnixListener, Lock), ListenError> {
     let fail = |source| ListenError::Io { path: path.to_owned(), source };
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(fail)?;
     }
-    let lock = fs::File::create(path.with_extension("lock")).map_err(fail)?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| ListenError::Taken(path.to_owned()))?;
-    let made = match clear(path).await {
-        Ok(()) => bind(path, mode).map_err(fail),
-        Err(error) => Err(error),
-    };
-    // Closing alone would not do: a child that is just being started shares the file.
-    rustix::fs::flock(&lock, FlockOperation::Unlock).map_err(|error| fail(error.into()))?;
-    made
+    let lock = Lock::take(&path.with_extension("lock"))?;
+    clear(path).await?;
+    Ok((bind(path, mode).map_err(fail)?, lock))
 }
 
 fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
@@ -93,8 +90,9 @@ mod tests {
     async fn replaces_only_what_nobody_answers_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/control.sock");
-        let first = unix(&path, 0o666).await.unwrap();
+        let (first, lock) = unix(&path, 0o666).await.unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        drop(lock);
         assert!(matches!(unix(&path, 0o666).await, Err(ListenError::Taken(_))));
         drop(first);
         // Until its exec, a child that another test starts at this moment shares our sockets.
@@ -105,6 +103,16 @@ mod tests {
             }
         }
         panic!("not replaced");
+    }
+
+    #[tokio::test]
+    async fn a_removed_socket_lets_nobody_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let _first = unix(&path, 0o666).await.unwrap();
+        fs::remove_file(&path).unwrap();
+        let second = unix(&path, 0o666).await;
+        assert!(matches!(second, Err(ListenError::Lock(LockError::Held(_)))), "{second:?}");
     }
 
     #[tokio::test]

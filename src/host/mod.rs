@@ -6,8 +6,8 @@
 //! ([`clock`]), the dialler ([`dial`]) and the state folder ([`store`]). There
 //! is no global and no `cfg(test)` swap: a fake machine is an ordinary value
 //! ([`fake`]), and `--sysroot DIR` comes free. Beside it: sockets that others
-//! connect to ([`listen`]), the user database ([`users`]) and commands that
-//! carry a connection ([`carry`]). Text and bytes come out of here, never
+//! connect to ([`listen`]), locks against a second process ([`lock`]), the user
+//! database ([`users`]) and commands that carry a connection ([`carry`]). Text and bytes come out of here, never
 //! judgements.
 //!
 //! Read [`sys`] first.
@@ -17,6 +17,7 @@ pub mod clock;
 pub mod dial;
 pub mod fake;
 pub mod listen;
+pub mod lock;
 pub mod process;
 pub mod run;
 pub mod store;

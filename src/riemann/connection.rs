@@ -48,6 +48,8 @@ pub(super) struct Connection<'a, S> {
     stream: S,
     input: BytesMut,
     output: Vec<u8>,
+    /// Whether a frame has come.
+    known: bool,
     /// When the frame that is now incomplete began.
     begun: Option<Instant>,
     /// Room for the frame that is now incomplete, if it is long.
@@ -57,7 +59,7 @@ pub(super) struct Connection<'a, S> {
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     pub(super) fn new(server: &'a Server, stream: S) -> Self {
         let (input, output) = (BytesMut::with_capacity(SHORT), Vec::new());
-        Self { server, stream, input, output, begun: None, room: None }
+        Self { server, stream, input, output, known: false, begun: None, room: None }
     }
 
     /// Serves until one side has enough.
@@ -94,6 +96,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             let length = frame::HEADER + body.len();
             let outcome = session::take(&self.server.index, &limits.message, body);
             self.input.advance(length);
+            self.known = true;
             self.begun = None;
             self.room = None;
             match outcome {
@@ -115,7 +118,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     async fn read(&mut self) -> Result<(), End> {
         let limits = &self.server.limits;
         let (deadline, late) = if self.input.is_empty() {
-            (Instant::now() + limits.idle, Reason::Idle)
+            let idle = if self.known { limits.idle } else { limits.idle.min(limits.silent) };
+            (Instant::now() + idle, Reason::Idle)
         } else {
             let begun = *self.begun.get_or_insert_with(Instant::now);
             (begun + limits.half_frame, Reason::HalfFrame)

@@ -33,8 +33,8 @@ use crate::query::Query;
 /// For how many seconds an event without ttl is current.
 pub const DEFAULT_TTL: f32 = 60.0;
 
-/// How often the daemon should call [`Index::expire`].
-pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the daemon calls [`Index::expire`].
+pub const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The tag that only hostd's own events carry.
 pub const OWN_TAG: &str = "hostd";
@@ -65,9 +65,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 100,000 entries in 256 MiB, 64 subscriptions of 4096 events.
+    /// 100,000 entries in 64 MiB, 64 subscriptions of 4096 events.
     fn default() -> Self {
-        Self { entries: 100_000, bytes: 256 << 20, subscribers: 64, queue: 4096 }
+        Self { entries: 100_000, bytes: 64 << 20, subscribers: 64, queue: 4096 }
     }
 }
 

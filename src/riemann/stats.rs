@@ -164,6 +164,14 @@ impl Stats {
         self.refused.get(reason as usize).map_or(0, Counter::get)
     }
 
+    /// What did not get to where it was meant to go, with a stable word for
+    /// each cause; a connection that was only idle has lost nothing.
+    pub fn lost(&self) -> Vec<(&'static str, u64)> {
+        let refused = Reason::ALL.into_iter().filter(|reason| *reason != Reason::Idle);
+        let refused = refused.map(|reason| (reason.as_str(), self.refused(reason)));
+        refused.chain([("slow-subscriber", self.dropped.get())]).collect()
+    }
+
     /// Connections that are open now.
     pub fn open(&self) -> u64 {
         self.connections.get().saturating_sub(self.closed.get())

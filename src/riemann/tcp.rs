@@ -40,6 +40,8 @@ pub struct Limits {
     pub message: Caps,
     /// Silence after which a connection is closed.
     pub idle: Duration,
+    /// The same for a connection that has never sent a frame.
+    pub silent: Duration,
     /// From the first byte of a frame to its last.
     pub half_frame: Duration,
     /// For a reply to be taken.
@@ -52,7 +54,7 @@ pub struct Limits {
 
 impl Default for Limits {
     /// 256 connections; frames of 16 MiB, two of the longest at one time; an
-    /// hour of silence; 30 s for a frame or a reply; two scans; 5 s to end.
+    /// hour of silence, a minute before the first frame; 30 s for a frame or a reply; two scans; 5 s to end.
     fn default() -> Self {
         Self {
             connections: 256,
@@ -60,6 +62,7 @@ impl Default for Limits {
             buffered: 32 << 20,
             message: Caps::default(),
             idle: Duration::from_secs(3600),
+            silent: Duration::from_secs(60),
             half_frame: Duration::from_secs(30),
             write: Duration::from_secs(30),
             scans: 2,

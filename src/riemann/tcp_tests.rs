@@ -219,6 +219,14 @@ async fn half_frames_and_silence_end() {
     let server = start(Limits { idle: SOON, ..Limits::default() }).await;
     assert_eq!(server.told(&[]).await, b"");
     server.refused(Reason::Idle).await;
+
+    // Who has never said anything has less time than who has.
+    let server = start(Limits { silent: SOON, ..Limits::default() }).await;
+    let mut client = server.client().await;
+    client.query("true").await.unwrap();
+    assert_eq!(server.told(&[]).await, b"");
+    server.refused(Reason::Idle).await;
+    client.query("true").await.unwrap();
 }
 
 #[tokio::test]

@@ -23,6 +23,12 @@ pub const CATALOGUE: &[Entry] = &[
         attributes: &[],
     },
     Entry {
+        service: "hostd events",
+        metric: "refused messages, events, queries and connections, and events that slow subscribers lost, in the last interval",
+        states: "ok; warning above 0, with the causes",
+        attributes: &[],
+    },
+    Entry {
         service: "iommu",
         metric: "groups",
         states: "ok; warning when there are none",
@@ -175,7 +181,9 @@ mod tests {
         for fact in facts {
             assert!(!snapshot.apply(fact, now).is_empty());
         }
-        snapshot.heartbeat(now)
+        let mut told = snapshot.heartbeat(now);
+        told.extend(snapshot.losses(&[("index-full", 1)], now));
+        told
     }
 
     #[test]

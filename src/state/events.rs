@@ -20,6 +20,21 @@ pub fn hostd(snapshot: &Snapshot) -> Event {
     Event::new("hostd", state, text).metric(int(missing.len()))
 }
 
+/// What hostd did not take in or pass on; metric = how much, for all causes.
+pub fn losses(lost: &[(&str, u64)]) -> Event {
+    let causes: Vec<_> = lost.iter().filter(|(_, count)| *count > 0).collect();
+    let count = causes.iter().map(|(_, count)| count).sum::<u64>();
+    let (state, text) = if causes.is_empty() {
+        (Severity::Ok, "everything was taken in".to_owned())
+    } else {
+        let causes: Vec<_> =
+            causes.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
+        (Severity::Warning, format!("not taken in: {}", causes.join(", ")))
+    };
+    Event::new("hostd events", state, text)
+        .metric(Metric::Int(i64::try_from(count).unwrap_or(i64::MAX)))
+}
+
 /// The IOMMU as a whole; metric = groups.
 pub fn iommu(view: &IommuView) -> Vec<Event> {
     let (state, text) = if view.groups.is_empty() {

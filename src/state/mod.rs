@@ -132,6 +132,11 @@ impl Snapshot {
         self.complete(told, now)
     }
 
+    /// What was not taken in since the last time, with its causes.
+    pub fn losses(&self, lost: &[(&str, u64)], now: Timestamp) -> Vec<Event> {
+        self.complete(vec![events::losses(lost)], now)
+    }
+
     /// Adds what every event of ours carries.
     fn complete(&self, mut events: Vec<Event>, now: Timestamp) -> Vec<Event> {
         for event in &mut events {
