@@ -110,14 +110,6 @@ fn vm<'a>(shared: &'a Shared, name: &Name) -> Result<&'a VmHandle, Refusal> {
     if let Some(vm) = shared.vms.get(name) {
         return Ok(vm);
     }
-    if let Some(problems) = shared.wrong.get(name) {
-        let hint = "correct the file, then: systemctl restart hostd (running VMs go on)";
-        return Err(Refusal::new(
-            Code::Usage,
-            format!("VM {name} cannot be used: its file is wrong\n{problems}"),
-            hint,
-        ));
-    }
     let known: Vec<_> = shared.vms.keys().map(Name::as_str).collect();
     let hint = match known.as_slice() {
         [] => "write vms/NAME.yaml beside host.yaml, then: systemctl restart hostd".to_owned(),

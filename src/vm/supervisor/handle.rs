@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use super::{Asked, Outcome, words};
+use super::{Asked, Bar, Outcome, words};
 use crate::ask::view::{LogView, VmView};
 use crate::ask::{Code, Refusal};
 use crate::config::{Firmware, Vm};
@@ -20,6 +20,7 @@ const LOG_SHOWN: u64 = 256 << 10;
 #[derive(Clone)]
 pub struct VmHandle {
     pub(super) vm: Arc<Vm>,
+    pub(super) bar: Option<Bar>,
     pub(super) host: Host,
     pub(super) requests: mpsc::Sender<Asked>,
     pub(super) view: watch::Receiver<VmView>,
@@ -29,7 +30,10 @@ pub struct VmHandle {
 impl VmHandle {
     /// Starts the VM; answers when it runs or has failed to.
     pub async fn start(&self) -> Outcome {
-        self.put(Request::Start).await
+        match &self.bar {
+            Some(bar) => Err(bar.refusal(&self.vm.name)),
+            None => self.put(Request::Start).await,
+        }
     }
 
     /// Stops the VM; answers when it is off or has refused to go.

@@ -13,6 +13,7 @@
 //! ```
 //!
 //! - [`handle`]: the way in
+//! - [`barred`]: VMs without a usable file
 //! - [`adopt`]: what an earlier hostd has left
 //! - [`startup`]: the way up; [`phases`]: its steps, each with its undo
 //! - [`live`]: while QEMU runs
@@ -22,6 +23,7 @@
 //! adopts it.
 
 mod adopt;
+mod barred;
 mod handle;
 mod live;
 mod phases;
@@ -34,6 +36,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
+pub use self::barred::{Bar, spawn_barred};
 pub use self::handle::VmHandle;
 use self::live::Live;
 use self::stopping::Order;
@@ -76,6 +79,10 @@ struct Asked {
 /// Begins to supervise `vm`: adopts what an earlier hostd has left, then waits
 /// for requests. Must be called inside the runtime.
 pub fn spawn(deps: Deps, vm: Vm) -> VmHandle {
+    spawn_with(deps, vm, None)
+}
+
+fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let vm = Arc::new(vm);
     let (requests, asked) = mpsc::channel(REQUESTS);
     let noted = !matches!(Record::read(&deps.host, &vm.name), Ok(None));
@@ -83,14 +90,14 @@ pub fn spawn(deps: Deps, vm: Vm) -> VmHandle {
         // Not `off`, as long as nobody has looked.
         Life::at(VmState::Starting, "hostd was restarted; looking for its QEMU")
     } else {
-        Life::new("not started since this hostd came up")
+        barred::at_rest(bar.as_ref(), Life::new("not started since this hostd came up"))
     };
     let since = deps.host.clock.now();
     let first = VmView {
         name: vm.name.clone(),
         state: life.state,
         since,
-        reason: life.reason.clone(),
+        reason: barred::reason(bar.as_ref(), &life.reason),
         pid: None,
         devices: Vec::new(),
         step: String::new(),
@@ -105,6 +112,7 @@ pub fn spawn(deps: Deps, vm: Vm) -> VmHandle {
         view: tell,
         asked,
         deaf: false,
+        bar: bar.clone(),
         life,
         step: String::new(),
         since,
@@ -113,7 +121,7 @@ pub fn spawn(deps: Deps, vm: Vm) -> VmHandle {
         stoppers: Vec::new(),
     };
     let task = tokio::spawn(supervisor.run()).abort_handle();
-    VmHandle { vm, host: deps.host, requests, view, task }
+    VmHandle { vm, bar, host: deps.host, requests, view, task }
 }
 
 /// An error with what caused it.
@@ -163,6 +171,8 @@ struct Supervisor {
     asked: mpsc::Receiver<Asked>,
     /// All handles are gone.
     deaf: bool,
+    /// Why it cannot be started, whatever it does now.
+    bar: Option<Bar>,
     life: Life,
     step: String,
     since: Timestamp,
@@ -195,6 +205,11 @@ impl Supervisor {
 
     /// Nothing runs: waits for a request.
     async fn rest(&mut self) -> At {
+        let life = barred::at_rest(self.bar.as_ref(), self.life.clone());
+        if life != self.life {
+            (self.life, self.since) = (life, self.host.clock.now());
+            self.publish().await;
+        }
         loop {
             let Some(asked) = self.asked.recv().await else { return At::Leave };
             match self.hear(asked) {
@@ -321,7 +336,7 @@ impl Supervisor {
             name: self.vm.name.clone(),
             state: self.life.state,
             since: self.since,
-            reason: self.life.reason.clone(),
+            reason: barred::reason(self.bar.as_ref(), &self.life.reason),
             pid: self.record.as_ref().and_then(|record| record.process).map(|process| process.pid),
             devices: self.record.iter().flat_map(|record| &record.devices).copied().collect(),
             step: self.step.clone(),

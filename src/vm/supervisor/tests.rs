@@ -1,6 +1,8 @@
 //! The supervisor on a machine made of values, with a QEMU that can be told
 //! how to behave.
 
+mod barred;
+
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
