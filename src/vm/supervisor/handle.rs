@@ -1,11 +1,13 @@
 //! What the rest of hostd holds of a VM.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
-use super::{Asked, Bar, Outcome, words};
+use super::{Asked, Bar, ENDED, Outcome, words};
 use crate::ask::view::{LogView, VmView};
 use crate::ask::{Code, Refusal};
 use crate::config::{Firmware, Vm};
@@ -15,6 +17,9 @@ use crate::vm::paths;
 
 /// How much of a log is shown.
 const LOG_SHOWN: u64 = 256 << 10;
+
+/// How long a supervisor's end may take to be told.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The way to one VM's supervisor; cheap to clone.
 #[derive(Clone)]
@@ -47,13 +52,21 @@ impl VmHandle {
     }
 
     async fn put(&self, request: Request) -> Outcome {
-        let gone = || {
-            let message = format!("`{}` is not supervised any more", self.vm.name);
-            Refusal::new(Code::NoDaemon, message, "restart hostd; a running VM stays")
-        };
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Asked { request, answer }).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        if self.requests.send(Asked { request, answer }).await.is_ok()
+            && let Ok(outcome) = answered.await
+        {
+            return outcome;
+        }
+        // It says why a moment after it has ended.
+        let mut view = self.view.clone();
+        let said = timeout(LAST_WORDS, view.wait_for(|view| view.reason.starts_with(ENDED))).await;
+        let why = match said {
+            Ok(Ok(view)) => view.reason.clone(),
+            Ok(Err(_)) | Err(_) => "hostd is going down".to_owned(),
+        };
+        let message = format!("`{}` is not supervised any more: {why}", self.vm.name);
+        Err(Refusal::new(Code::Failed, message, "restart hostd; a running VM stays"))
     }
 
     /// How the VM is.

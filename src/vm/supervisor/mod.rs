@@ -34,7 +34,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, info};
+use tokio::task::JoinHandle;
+use tracing::{debug, error, info};
 
 pub use self::barred::{Bar, spawn_barred};
 pub use self::handle::VmHandle;
@@ -48,7 +49,7 @@ use crate::ask::view::{DoneView, VmState, VmView};
 use crate::ask::{Code, Refusal};
 use crate::base::Timestamp;
 use crate::config::Vm;
-use crate::host::Host;
+use crate::host::{Clock, Host};
 
 /// Requests that wait; more than this are a mistake of the caller.
 const REQUESTS: usize = 16;
@@ -103,6 +104,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         step: String::new(),
     };
     let (tell, view) = watch::channel(first);
+    let (out, last) = (deps.out.clone(), tell.clone());
     let supervisor = Supervisor {
         paths: Paths::new(&deps.host, &vm.name),
         host: deps.host.clone(),
@@ -120,8 +122,36 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         starters: Vec::new(),
         stoppers: Vec::new(),
     };
-    let task = tokio::spawn(supervisor.run()).abort_handle();
-    VmHandle { vm, bar, host: deps.host, requests, view, task }
+    let task = tokio::spawn(supervisor.run());
+    let abort = task.abort_handle();
+    tokio::spawn(early_end(task, last, out, Arc::clone(&deps.host.clock)));
+    VmHandle { vm, bar, host: deps.host, requests, view, task: abort }
+}
+
+/// How the reason of a VM begins whose supervisor is no more.
+const ENDED: &str = "its supervisor ended";
+
+/// Says so when a supervisor ends by a mistake of ours: what it said last
+/// would be told for ever.
+async fn early_end(
+    task: JoinHandle<()>,
+    view: watch::Sender<VmView>,
+    out: mpsc::Sender<VmView>,
+    clock: Arc<dyn Clock>,
+) {
+    let error = match task.await {
+        // Nobody holds it any more, or it was abandoned.
+        Ok(()) => return,
+        Err(error) if error.is_cancelled() => return,
+        Err(error) => error,
+    };
+    let reason = format!("{ENDED}: {error}; restart hostd, a running QEMU stays");
+    let (state, step) = (VmState::Failed, String::new());
+    let last = VmView { state, reason, step, since: clock.now(), ..view.borrow().clone() };
+    error!(vm = %last.name, "{}", last.reason);
+    view.send_replace(last.clone());
+    // Nobody may be listening any more.
+    let _ = out.send(last).await;
 }
 
 /// An error with what caused it.

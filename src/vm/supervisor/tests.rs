@@ -12,11 +12,12 @@ use tokio::time::timeout;
 
 use super::fake::{FakeQemu, Guest, Qemus};
 use super::*;
+use crate::base::Name;
 use crate::config::{AfterDeadline, GpuRef, Stop};
 use crate::host::SysRoot;
 use crate::host::fake::FakeHost;
 use crate::vm::argv::token_id;
-use crate::vm::devices::FakeDevices;
+use crate::vm::devices::{FakeDevices, Handing, Lent};
 use crate::vm::identity::Uuid;
 use crate::vm::record::{GpuNote, ProcessId};
 use crate::vm::tests::vm;
@@ -313,4 +314,37 @@ async fn a_machine_without_proc_is_no_reason_to_fail() {
     let refusal = handle.start().await.unwrap_err();
     assert!(refusal.message.contains("QEMU is not there"), "{refusal}");
     assert_eq!(handle.view().state, VmState::Off);
+}
+
+/// Devices with a mistake in them.
+struct Broken;
+
+impl Devices for Broken {
+    fn lend<'a>(&'a self, _: &'a GpuRef, _: &'a Name) -> Handing<'a, Lent> {
+        Box::pin(async { panic!("a mistake of ours") })
+    }
+
+    fn take_back<'a>(&'a self, _: &'a GpuRef, _: &'a Name) -> Handing<'a, ()> {
+        Box::pin(async { panic!("a mistake of ours") })
+    }
+}
+
+#[tokio::test]
+async fn a_dead_supervisor_is_said_and_is_not_green() {
+    let bench = Bench::new();
+    let (out, mut changes) = mpsc::channel(64);
+    let deps = Deps { host: bench.host.clone(), devices: Arc::new(Broken), out };
+    let handle = spawn(deps, bench.vm.clone());
+    for request in [handle.start().await, handle.stop(false).await] {
+        let refusal = request.unwrap_err();
+        assert_eq!(refusal.code, Code::Failed);
+        assert!(refusal.message.contains("its supervisor ended: "), "{refusal}");
+        assert!(refusal.message.contains("a mistake of ours"), "{refusal}");
+    }
+    let mut last = None;
+    while let Some(view) = changes.recv().await {
+        last = Some(view);
+    }
+    assert_eq!(last, Some(handle.view()), "the last change told is the truth");
+    assert_eq!(handle.view().state, VmState::Failed);
 }
