@@ -167,7 +167,7 @@ async fn starts_runs_its_firmware_and_stops_at_the_deadline() {
     let again = handle.start().await.unwrap();
     assert_eq!((again.changed, again.message.as_str()), (false, "`test` is running"));
     tokio::time::timeout(LONG, async {
-        while !handle.log(true).is_ok_and(|log| log.text.contains("SeaBIOS")) {
+        while !handle.log(true).await.is_ok_and(|log| log.text.contains("SeaBIOS")) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
@@ -200,11 +200,11 @@ async fn a_guest_that_obeys_is_off_before_the_deadline() {
 
 async fn until_log(handle: &VmHandle, words: &str) {
     let seen = tokio::time::timeout(LONG, async {
-        while !handle.log(true).is_ok_and(|log| log.text.contains(words)) {
+        while !handle.log(true).await.is_ok_and(|log| log.text.contains(words)) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    assert!(seen.await.is_ok(), "no `{words}` in {}", handle.log(true).unwrap().text);
+    assert!(seen.await.is_ok(), "no `{words}` in {}", handle.log(true).await.unwrap().text);
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ async fn answer(shared: &Shared, ask: Ask) -> Answer {
         Ask::VmStart { name } => done(vm(shared, &name)?.start().await),
         Ask::VmStop { name, force } => done(vm(shared, &name)?.stop(force).await),
         Ask::VmKill { name } => done(vm(shared, &name)?.kill().await),
-        Ask::VmLog { name, firmware } => vm(shared, &name)?.log(firmware).map(Reply::Log),
+        Ask::VmLog { name, firmware } => vm(shared, &name)?.log(firmware).await.map(Reply::Log),
         Ask::PoolStatus { pool } => {
             one_pool(read(&snapshot.pools, "the pools")?, pool.as_deref()).map(Reply::Pools)
         }

@@ -115,7 +115,7 @@ impl Cards {
         let Some(before) = self.journal.load(slot).map_err(fail)? else { return Ok(Vec::new()) };
         let gpu = before.gpu;
         if before.boot != self.boot(&name)? {
-            self.journal.remove(slot).map_err(fail)?;
+            self.journal.remove(slot).await.map_err(fail)?;
             return Ok(vec![format!("{gpu}: the record of an earlier boot is void")]);
         }
         let Some(record) = self.settled(&name, slot).await? else {
@@ -192,7 +192,7 @@ impl Cards {
             record.phase = Phase::Binding;
         }
         // On record before anything is touched.
-        self.journal.save(&record).map_err(journal)?;
+        self.journal.save(&record).await.map_err(journal)?;
         if changed {
             self.walk(target, &mut record, &there.steps).await?;
         }
@@ -238,7 +238,7 @@ impl Cards {
             return Err(why);
         }
         (record.phase, record.step) = (Phase::Bound, None);
-        self.journal.save(record).map_err(|error| with_sources(&error))
+        self.journal.save(record).await.map_err(|error| with_sources(&error))
     }
 
     pub(super) async fn release(
@@ -267,7 +267,7 @@ impl Cards {
             (Owner::Vm(_), Some(_)) if record.person => {
                 record.vm = None;
                 let fail = |source| PassthroughError::Journal { gpu: gpu(), source };
-                self.journal.save(&record).map_err(fail)?;
+                self.journal.save(&record).await.map_err(fail)?;
                 return stays("it stays on vfio-pci, because a person has bound it".to_owned());
             }
             // A person asks: what hung is tried once more.

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::files::apart;
 use super::{Asked, Bar, ENDED, Outcome, words};
 use crate::ask::view::{LogView, VmView};
 use crate::ask::{Code, Refusal};
@@ -85,7 +86,7 @@ impl VmHandle {
     }
 
     /// The end of what QEMU, or the guest's firmware, has said.
-    pub fn log(&self, firmware: bool) -> Result<LogView, Refusal> {
+    pub async fn log(&self, firmware: bool) -> Result<LogView, Refusal> {
         let (vm, log) =
             (&self.vm.name, matches!(self.vm.firmware, Firmware::Seabios { log: true }));
         if firmware && !log {
@@ -95,7 +96,8 @@ impl VmHandle {
         }
         let name = paths::name(vm, if firmware { paths::FIRMWARE_LOG } else { paths::LOG });
         let path = self.host.runtime.path(&name).display().to_string();
-        match self.host.runtime.tail(&name, LOG_SHOWN) {
+        let store = self.host.runtime.clone();
+        match apart(move || store.tail(&name, LOG_SHOWN)).await? {
             Ok(Some(text)) => Ok(LogView { text, path }),
             Ok(None) => {
                 let message = format!("`{vm}` has no log yet: {path} does not exist");

@@ -14,6 +14,7 @@
 //!
 //! - [`handle`]: the way in
 //! - [`barred`]: VMs without a usable file
+//! - [`files`]: notes and logs, away from the runtime's threads
 //! - [`adopt`]: what an earlier hostd has left
 //! - [`startup`]: the way up; [`phases`]: its steps, each with its undo
 //! - [`live`]: while QEMU runs
@@ -24,6 +25,7 @@
 
 mod adopt;
 mod barred;
+mod files;
 mod handle;
 mod live;
 mod phases;
@@ -43,8 +45,8 @@ use self::live::Live;
 use self::stopping::Order;
 use super::devices::Devices;
 use super::lifecycle::{Action, Life, Observation, Request, Verdict};
-use super::paths::{self, Paths};
-use super::record::{Phase, Record};
+use super::paths::Paths;
+use super::record::Record;
 use crate::ask::view::{DoneView, VmState, VmView};
 use crate::ask::{Code, Refusal};
 use crate::base::Timestamp;
@@ -379,34 +381,6 @@ impl Supervisor {
             // Nobody may be listening any more.
             let _ = self.out.send(view).await;
         }
-    }
-
-    /// Notes how far the VM has come, before going there. A note that cannot
-    /// be written stops a start, but not a stop.
-    fn note(&mut self, phase: Phase) -> Result<(), Refusal> {
-        let Some(record) = &mut self.record else { return Ok(()) };
-        record.phase = phase;
-        record.write(&self.host, &self.vm.name).map_err(|error| {
-            let hint = "look for free space and rights in the runtime folder";
-            Refusal::new(Code::Failed, words(&error), hint)
-        })
-    }
-
-    /// As [`Supervisor::note`], where going on is better than stopping.
-    fn note_if_possible(&mut self, phase: Phase) {
-        if let Err(refusal) = self.note(phase) {
-            tracing::warn!(vm = %self.vm.name, "{}", refusal.message);
-        }
-    }
-
-    /// The last lines that QEMU has said, for a message.
-    fn last_words(&self) -> String {
-        const LINES: usize = 5;
-        let text = self.host.runtime.tail(paths::name(&self.vm.name, paths::LOG), 4096);
-        let text = text.ok().flatten().unwrap_or_default();
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
-        last.join("\n").chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
     }
 }
 

@@ -19,7 +19,8 @@ use crate::host::fake::FakeHost;
 use crate::vm::argv::token_id;
 use crate::vm::devices::{FakeDevices, Handing, Lent};
 use crate::vm::identity::Uuid;
-use crate::vm::record::{GpuNote, ProcessId};
+use crate::vm::paths;
+use crate::vm::record::{GpuNote, Phase, ProcessId};
 use crate::vm::tests::vm;
 
 struct Bench {
@@ -295,10 +296,10 @@ async fn killed_at_every_step() {
 async fn logs_are_named_or_refused_in_words() {
     let bench = Bench::new();
     let handle = bench.supervise();
-    assert!(handle.log(true).unwrap_err().message.contains("keeps no firmware log"));
-    assert!(handle.log(false).unwrap_err().message.contains("has no log yet"));
+    assert!(handle.log(true).await.unwrap_err().message.contains("keeps no firmware log"));
+    assert!(handle.log(false).await.unwrap_err().message.contains("has no log yet"));
     bench.host.runtime.write("vms/gaming/qemu.log", "hello\n").unwrap();
-    let log = handle.log(false).unwrap();
+    let log = handle.log(false).await.unwrap();
     assert_eq!(log.text, "hello\n");
     assert!(Path::new(&log.path).is_absolute());
 }
@@ -347,4 +348,20 @@ async fn a_dead_supervisor_is_said_and_is_not_green() {
     }
     assert_eq!(last, Some(handle.view()), "the last change told is the truth");
     assert_eq!(handle.view().state, VmState::Failed);
+}
+
+/// On a runtime of one thread: whoever waits for a file there stops everything.
+#[tokio::test]
+async fn a_file_that_does_not_answer_keeps_nobody_else() {
+    let bench = Bench::new();
+    let handle = bench.supervise();
+    bench.host.runtime.make_dir("vms/gaming").unwrap();
+    let log = bench.host.runtime.path("vms/gaming/qemu.log");
+    // Opening it waits until somebody writes.
+    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let waiting = timeout(Duration::from_millis(100), handle.log(false)).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    assert_eq!(handle.view().state, VmState::Off);
+    let both = tokio::fs::OpenOptions::new().read(true).write(true).open(&log).await;
+    drop(both.unwrap());
 }
