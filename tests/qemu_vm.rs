@@ -217,6 +217,39 @@ async fn a_guest_that_leaves_by_itself_is_off_and_not_crashed() {
     bench.assert_clean();
 }
 
+/// Writes to the firmware's debug port without end.
+const CHATS: &[u8] = &[
+    0xba, 0x02, 0x04, // mov dx, 0x402
+    0xb0, b'x', 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, // out dx, 'x'
+    0xb0, 0x0a, 0xee, 0xeb, 0xf2, // out dx, '\\n'; again
+];
+
+#[tokio::test]
+async fn a_guest_that_floods_its_log_is_cut_short() {
+    let bench = Bench::new();
+    let handle = bench.supervise(Vm { disks: vec![bench.boots(CHATS)], ..vm() });
+    handle.start().await.unwrap();
+    until_log(&handle, "xxxxxxx\nxxxxxxx\n").await;
+    for _ in 0..3 {
+        let log = bench.runtime("firmware.log");
+        let size = || std::fs::metadata(&log).unwrap().len();
+        let grown = async {
+            while size() < 32 << 10 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LONG, grown).await.unwrap();
+        hostd::vm::logs::cut(&bench.host(), &"test".parse().unwrap(), 16 << 10);
+        // QEMU goes on where the log now ends, and not where it was.
+        until_log(&handle, "xxxxxxx\nxxxxxxx\n").await;
+        let text = std::fs::read(&log).unwrap();
+        assert!(text.starts_with(b"[hostd has cut this log"), "{:?}", text.get(..80));
+        assert!(!text.contains(&0), "a hole was left in it");
+    }
+    handle.kill().await.unwrap();
+    bench.assert_clean();
+}
+
 #[tokio::test]
 async fn one_that_ignores_the_button_stays_unless_forced() {
     let bench = Bench::new();

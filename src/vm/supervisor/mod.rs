@@ -45,6 +45,7 @@ use self::live::Live;
 use self::stopping::Order;
 use super::devices::Devices;
 use super::lifecycle::{Action, Life, Observation, Request, Verdict};
+use super::logs::keep_bounded;
 use super::paths::Paths;
 use super::record::Record;
 use crate::ask::view::{DoneView, VmState, VmView};
@@ -214,7 +215,15 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn run(mut self) {
+    async fn run(self) {
+        let logs = keep_bounded(self.host.clone(), self.vm.name.clone());
+        tokio::select! {
+            () = self.rounds() => {}
+            () = logs => {}
+        }
+    }
+
+    async fn rounds(mut self) {
         // The first view goes out even though nothing has changed.
         let first = self.view.borrow().clone();
         let _ = self.out.send(first).await;

@@ -95,7 +95,7 @@ fn lay_out(
     let record = Record::begin(Uuid::random(&host.sys)?, gpu);
     record.write(host, vm)?;
     let file = |file| paths::name(vm, file);
-    for old in [paths::QMP, paths::PIDFILE] {
+    for old in [paths::QMP, paths::PIDFILE, paths::FIRMWARE_LOG] {
         host.runtime.remove(file(old))?;
     }
     host.runtime.rename(file(paths::LOG), file(paths::OLD_LOG))?;
