@@ -64,8 +64,6 @@ struct Shared {
     vms: Arc<BTreeMap<Name, VmHandle>>,
     /// The owner's quirk files.
     quirks: Arc<QuirkFiles>,
-    /// VMs whose file is wrong, with all its problems.
-    wrong: Arc<BTreeMap<Name, String>>,
     /// The devices are enumerated again at once.
     devices: Arc<Notify>,
     /// The pools are read again at once.
@@ -175,15 +173,17 @@ pub async fn run(
     }
 
     let (vm_out, vm_in) = mpsc::channel(FACTS);
-    let vms = config.vms.iter().map(|vm| {
-        let devices = Arc::new(passthrough.clone());
-        let deps = supervisor::Deps { host: host.clone(), devices, out: vm_out.clone() };
-        (vm.name.clone(), supervisor::spawn(deps, vm.clone()))
-    });
+    let devices = Arc::new(passthrough.clone());
+    let deps = supervisor::Deps { host: host.clone(), devices, out: vm_out };
+    let vms =
+        config.vms.iter().map(|vm| (vm.name.clone(), supervisor::spawn(deps.clone(), vm.clone())));
+    let mut vms: BTreeMap<Name, VmHandle> = vms.collect();
+    // A QEMU goes on though its VM's file is broken or gone.
+    vms.extend(supervisor::spawn_barred(&deps, &vms.keys().cloned().collect(), &wrong));
+    drop(deps);
     let shared = Shared {
-        vms: Arc::new(vms.collect()),
+        vms: Arc::new(vms),
         quirks: Arc::new(config.quirks.clone()),
-        wrong: Arc::new(wrong),
         host: host.clone(),
         facts,
         snapshot: watched,
@@ -192,7 +192,6 @@ pub async fn run(
         devices: Arc::new(Notify::new()),
         pools: Arc::new(Notify::new()),
     };
-    drop(vm_out);
 
     let mut tasks = Tasks::default();
     let clock = Arc::clone(&host.clock);
@@ -210,7 +209,7 @@ pub async fn run(
     let pools = zfs::Observer::new(host.clone(), config.pools.clone());
     tasks.watch("pools", observe::pools(shared.clone(), pools));
     tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
-    for (vm, problems) in shared.wrong.iter() {
+    for (vm, problems) in &wrong {
         let count = problems.lines().last().unwrap_or_default().to_owned();
         let why = format!("{count}; see them with: hostctl config check");
         shared.unavailable(&format!("VM {vm}"), Some(why)).await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hostd::api::client::{Client, Where};
-use hostd::ask::view::Verdict;
+use hostd::ask::view::{Verdict, VmState};
 use hostd::ask::{Answer, Ask, Code, Reply};
 use hostd::base::Severity;
 use hostd::config::{self, Config, Source};
@@ -161,6 +161,7 @@ async fn everything_is_seen_and_told() {
     assert_eq!(state("zpool tank health"), "ok");
     assert_eq!(state("zpool backup health"), "critical");
     assert_eq!(state("vm gaming"), "ok");
+    assert_eq!(state("vm broken"), "critical", "its file is wrong");
     assert_eq!(state("gpu card"), "ok");
     assert_eq!(state("hostd"), "warning", "a VM's file is wrong");
     daemon.end().await;
@@ -229,8 +230,14 @@ async fn what_cannot_be_is_refused_in_words() {
     let wrong = daemon.ask(start("broken")).await.expect_err("a wrong file");
     assert_eq!(wrong.code, Code::Usage);
     assert!(wrong.message.contains("1 problem"), "{wrong:?}");
+    let Ok(Reply::Vms(view)) = daemon.ask(Ask::VmList).await else { panic!("no list") };
+    let listed: Vec<_> = view.vms.iter().map(|vm| (vm.name.as_str(), vm.state)).collect();
+    assert_eq!(listed, [("broken", VmState::Failed), ("gaming", VmState::Off)]);
     let unknown = daemon.ask(start("nobody")).await.expect_err("no such VM");
-    assert_eq!((unknown.code, unknown.hint.as_str()), (Code::NotFound, "there are: gaming"));
+    assert_eq!(
+        (unknown.code, unknown.hint.as_str()),
+        (Code::NotFound, "there are: broken, gaming")
+    );
     let query = daemon.ask(Ask::EventQuery { query: "state == 1".to_owned() }).await;
     let query = query.expect_err("a wrong query");
     assert!(query.code == Code::Usage && query.message.contains('^'), "{query:?}");

@@ -167,7 +167,7 @@ async fn starts_runs_its_firmware_and_stops_at_the_deadline() {
     let again = handle.start().await.unwrap();
     assert_eq!((again.changed, again.message.as_str()), (false, "`test` is running"));
     tokio::time::timeout(LONG, async {
-        while !handle.log(true).is_ok_and(|log| log.text.contains("SeaBIOS")) {
+        while !handle.log(true).await.is_ok_and(|log| log.text.contains("SeaBIOS")) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
@@ -200,11 +200,11 @@ async fn a_guest_that_obeys_is_off_before_the_deadline() {
 
 async fn until_log(handle: &VmHandle, words: &str) {
     let seen = tokio::time::timeout(LONG, async {
-        while !handle.log(true).is_ok_and(|log| log.text.contains(words)) {
+        while !handle.log(true).await.is_ok_and(|log| log.text.contains(words)) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    assert!(seen.await.is_ok(), "no `{words}` in {}", handle.log(true).unwrap().text);
+    assert!(seen.await.is_ok(), "no `{words}` in {}", handle.log(true).await.unwrap().text);
 }
 
 #[tokio::test]
@@ -214,6 +214,39 @@ async fn a_guest_that_leaves_by_itself_is_off_and_not_crashed() {
     handle.start().await.unwrap();
     let view = until(&handle, |view| view.state == VmState::Off && view.step.is_empty()).await;
     assert_eq!(view.reason, "the guest switched itself off");
+    bench.assert_clean();
+}
+
+/// Writes to the firmware's debug port without end.
+const CHATS: &[u8] = &[
+    0xba, 0x02, 0x04, // mov dx, 0x402
+    0xb0, b'x', 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, // out dx, 'x'
+    0xb0, 0x0a, 0xee, 0xeb, 0xf2, // out dx, '\\n'; again
+];
+
+#[tokio::test]
+async fn a_guest_that_floods_its_log_is_cut_short() {
+    let bench = Bench::new();
+    let handle = bench.supervise(Vm { disks: vec![bench.boots(CHATS)], ..vm() });
+    handle.start().await.unwrap();
+    until_log(&handle, "xxxxxxx\nxxxxxxx\n").await;
+    for _ in 0..3 {
+        let log = bench.runtime("firmware.log");
+        let size = || std::fs::metadata(&log).unwrap().len();
+        let grown = async {
+            while size() < 32 << 10 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LONG, grown).await.unwrap();
+        hostd::vm::logs::cut(&bench.host(), &"test".parse().unwrap(), 16 << 10);
+        // QEMU goes on where the log now ends, and not where it was.
+        until_log(&handle, "xxxxxxx\nxxxxxxx\n").await;
+        let text = std::fs::read(&log).unwrap();
+        assert!(text.starts_with(b"[hostd has cut this log"), "{:?}", text.get(..80));
+        assert!(!text.contains(&0), "a hole was left in it");
+    }
+    handle.kill().await.unwrap();
     bench.assert_clean();
 }
 

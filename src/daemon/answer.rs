@@ -100,7 +100,7 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
         Ask::VmStart { name } => done(vm(shared, &name)?.start().await),
         Ask::VmStop { name, force } => done(vm(shared, &name)?.stop(force).await),
         Ask::VmKill { name } => done(vm(shared, &name)?.kill().await),
-        Ask::VmLog { name, firmware } => vm(shared, &name)?.log(firmware).map(Reply::Log),
+        Ask::VmLog { name, firmware } => vm(shared, &name)?.log(firmware).await.map(Reply::Log),
         Ask::PoolStatus { pool } => {
             one_pool(read(&snapshot.pools, "the pools")?, pool.as_deref()).map(Reply::Pools)
         }
@@ -142,14 +142,6 @@ fn read<T: Clone>(reading: &Reading<T>, what: &str) -> Result<T, Refusal> {
 fn vm<'a>(shared: &'a Shared, name: &Name) -> Result<&'a VmHandle, Refusal> {
     if let Some(vm) = shared.vms.get(name) {
         return Ok(vm);
-    }
-    if let Some(problems) = shared.wrong.get(name) {
-        let hint = "correct the file, then: systemctl restart hostd (running VMs go on)";
-        return Err(Refusal::new(
-            Code::Usage,
-            format!("VM {name} cannot be used: its file is wrong\n{problems}"),
-            hint,
-        ));
     }
     let known: Vec<_> = shared.vms.keys().map(Name::as_str).collect();
     let hint = match known.as_slice() {

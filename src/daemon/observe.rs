@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::Shared;
 use crate::api;
@@ -131,10 +131,7 @@ pub(super) async fn devices(shared: Shared) {
     if shared.host.sys.is_real() {
         match Uevents::listen() {
             Ok(listener) => kernel = Some(listener),
-            Err(error) => {
-                let why = format!("{error}; devices are looked at every 5 s instead");
-                shared.unavailable("kernel device events", Some(why)).await;
-            }
+            Err(error) => deaf(&shared, &error).await,
         }
     }
     let mut names = pci::Names::default();
@@ -155,15 +152,21 @@ pub(super) async fn devices(shared: Shared) {
         let every = if kernel.is_some() { DEVICES_AT_LEAST } else { DEVICES_DEAF };
         tokio::select! {
             () = shared.devices.notified() => {}
-            () = heard(&mut kernel) => {}
+            () = heard(&shared, &mut kernel) => {}
             () = sleep(every) => {}
         }
         sleep(BURST).await;
     }
 }
 
-/// Resolves at the next uevent about a PCI device.
-async fn heard(kernel: &mut Option<Uevents>) {
+/// Says that the kernel cannot be heard, and what is done instead.
+async fn deaf(shared: &Shared, error: &std::io::Error) {
+    let why = format!("{error}; devices are looked at every {DEVICES_DEAF:?} instead");
+    shared.unavailable("kernel device events", Some(why)).await;
+}
+
+/// Resolves at the next uevent about a PCI device, or when there will be none.
+async fn heard(shared: &Shared, kernel: &mut Option<Uevents>) {
     while let Some(listener) = kernel {
         match listener.next().await {
             Ok(Heard::Event(event)) if event.subsystem != "pci" => {}
@@ -173,9 +176,9 @@ async fn heard(kernel: &mut Option<Uevents>) {
             }
             Ok(Heard::Lost) => return,
             Err(error) => {
-                warn!("the kernel's device events cannot be heard any more: {error}");
+                // First, because this may be dropped while it is told.
                 *kernel = None;
-                return;
+                return deaf(shared, &error).await;
             }
         }
     }

@@ -125,6 +125,28 @@ impl Store {
         }
     }
 
+    /// Cuts a log that is longer than `limit` to its last `keep` bytes, under a
+    /// line that says so; false when it is not. Whoever writes to it must
+    /// append, and what they write at this very moment may be lost.
+    pub fn cut(&self, name: impl AsRef<Path>, limit: u64, keep: u64) -> Result<bool, StoreError> {
+        let path = self.path(&name);
+        let fail = |source| StoreError { what: "cut", path: path.clone(), source };
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(fail(error)),
+            Ok(file) if !file.is_file() || file.len() <= limit => return Ok(false),
+            Ok(_) => {}
+        }
+        let rest = self.tail(&name, keep)?.unwrap_or_default();
+        let text = format!("[hostd has cut this log: it was longer than {limit} bytes]\n{rest}");
+        let cut = || {
+            let mut file = fs::OpenOptions::new().append(true).open(&path)?;
+            file.set_len(0)?;
+            file.write_all(text.as_bytes())
+        };
+        cut().map(|()| true).map_err(fail)
+    }
+
     /// Copies a file of the machine in, durably; it is there whole or not at all.
     pub fn copy_in(&self, name: impl AsRef<Path>, from: &Path) -> Result<(), StoreError> {
         let path = self.path(name);

@@ -1,6 +1,7 @@
 //! What is done with a card, one at a time: the handle holds the turn.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::PassthroughError;
 use super::handle::{Bound, Owner, Released};
@@ -10,7 +11,7 @@ use super::perform::{self, Restored, StepFault, drivers, look, restore};
 use super::plan::{self, Step, There};
 use super::target::{self, Target};
 use super::{holders, list};
-use crate::base::PciAddress;
+use crate::base::{Name, PciAddress};
 use crate::host::Host;
 use crate::pci::{Facts, Names, read};
 
@@ -19,6 +20,9 @@ pub(super) struct Cards {
     pub(super) host: Host,
     pub(super) journal: Journal,
     names: Arc<Mutex<Names>>,
+    /// Claims of VMs that were made while this hostd runs: somebody looks
+    /// after them. One of an earlier hostd is worth what has the card open.
+    firm: Mutex<BTreeSet<(PciAddress, Name)>>,
 }
 
 pub(super) fn unreadable(target: &Target, source: AttributeError) -> PassthroughError {
@@ -39,7 +43,16 @@ pub(super) const NOT_OURS: &str = "hostd has not bound it: there is nothing to g
 
 impl Cards {
     pub(super) fn new(host: Host) -> Self {
-        Self { journal: Journal::new(&host), names: Arc::default(), host }
+        Self { journal: Journal::new(&host), names: Arc::default(), firm: Mutex::default(), host }
+    }
+
+    fn firm(&self) -> MutexGuard<'_, BTreeSet<(PciAddress, Name)>> {
+        // Each change of it is one step: a panic elsewhere leaves it whole.
+        self.firm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_firm(&self, target: &Target, vm: &Name) -> bool {
+        self.firm().contains(&(target.slot, vm.clone()))
     }
 
     /// Reads the machine beside the daemon's own threads.
@@ -102,7 +115,7 @@ impl Cards {
         let Some(before) = self.journal.load(slot).map_err(fail)? else { return Ok(Vec::new()) };
         let gpu = before.gpu;
         if before.boot != self.boot(&name)? {
-            self.journal.remove(slot).map_err(fail)?;
+            self.journal.remove(slot).await.map_err(fail)?;
             return Ok(vec![format!("{gpu}: the record of an earlier boot is void")]);
         }
         let Some(record) = self.settled(&name, slot).await? else {
@@ -169,14 +182,17 @@ impl Cards {
         };
         match owner {
             Owner::Person => record.person = true,
-            Owner::Vm(name) => record.vm = Some(name.clone()),
+            Owner::Vm(name) => {
+                record.vm = Some(name.clone());
+                self.firm().insert((target.slot, name.clone()));
+            }
         }
         let changed = !there.steps.is_empty();
         if changed {
             record.phase = Phase::Binding;
         }
         // On record before anything is touched.
-        self.journal.save(&record).map_err(journal)?;
+        self.journal.save(&record).await.map_err(journal)?;
         if changed {
             self.walk(target, &mut record, &there.steps).await?;
         }
@@ -222,7 +238,7 @@ impl Cards {
             return Err(why);
         }
         (record.phase, record.step) = (Phase::Bound, None);
-        self.journal.save(record).map_err(|error| with_sources(&error))
+        self.journal.save(record).await.map_err(|error| with_sources(&error))
     }
 
     pub(super) async fn release(
@@ -238,8 +254,10 @@ impl Cards {
         let Some(mut record) = self.settled(&target.name, target.slot).await? else {
             return stays(NOT_OURS.to_owned());
         };
+        let functions: Vec<PciAddress> = record.functions.iter().map(|f| f.address).collect();
+        let holders = holders::of(&self.host.sys, &functions);
         match (owner, &record.vm) {
-            (Owner::Person, Some(vm)) => {
+            (Owner::Person, Some(vm)) if !holders.is_empty() || self.is_firm(target, vm) => {
                 return Err(PassthroughError::Owned { gpu: gpu(), vm: vm.clone() });
             }
             (Owner::Vm(wants), Some(has)) if wants != has => {
@@ -249,15 +267,13 @@ impl Cards {
             (Owner::Vm(_), Some(_)) if record.person => {
                 record.vm = None;
                 let fail = |source| PassthroughError::Journal { gpu: gpu(), source };
-                self.journal.save(&record).map_err(fail)?;
+                self.journal.save(&record).await.map_err(fail)?;
                 return stays("it stays on vfio-pci, because a person has bound it".to_owned());
             }
             // A person asks: what hung is tried once more.
-            (Owner::Person, None) => record.wedged.clear(),
+            (Owner::Person, None | Some(_)) => record.wedged.clear(),
             (Owner::Vm(_), Some(_)) => {}
         }
-        let functions: Vec<PciAddress> = record.functions.iter().map(|f| f.address).collect();
-        let holders = holders::of(&self.host.sys, &functions);
         if !holders.is_empty() {
             return Err(PassthroughError::InUse { gpu: gpu(), holders });
         }

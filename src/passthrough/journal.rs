@@ -91,6 +91,9 @@ pub enum JournalError {
     /// It cannot be put into words.
     #[error("the record cannot be written")]
     Encode(#[source] serde_json::Error),
+    /// The thread that wrote it ended.
+    #[error("the record cannot be written")]
+    Lost(#[source] tokio::task::JoinError),
 }
 
 /// The records in the state folder.
@@ -125,14 +128,27 @@ impl Journal {
     }
 
     /// Keeps a record, durably.
-    pub fn save(&self, record: &Record) -> Result<(), JournalError> {
+    pub async fn save(&self, record: &Record) -> Result<(), JournalError> {
         let text = serde_json::to_string_pretty(record).map_err(JournalError::Encode)?;
-        self.store.write(name(record.slot), &text).map_err(JournalError::Write)
+        let name = name(record.slot);
+        self.apart(move |store| store.write(name, &text)).await
     }
 
     /// Forgets a record, durably.
-    pub fn remove(&self, slot: PciAddress) -> Result<(), JournalError> {
-        self.store.remove(name(slot)).map_err(JournalError::Write)
+    pub async fn remove(&self, slot: PciAddress) -> Result<(), JournalError> {
+        self.apart(move |store| store.remove(name(slot))).await
+    }
+
+    /// Durable writes wait for a disk: not on the runtime's threads.
+    async fn apart(
+        &self,
+        work: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), JournalError> {
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || work(&store)).await {
+            Ok(done) => done.map_err(JournalError::Write),
+            Err(error) => Err(JournalError::Lost(error)),
+        }
     }
 }
 

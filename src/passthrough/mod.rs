@@ -22,7 +22,10 @@
 //! makes its function *wedged*: nothing touches it again until a person asks.
 //!
 //! A person's claim and one VM's claim can be on a card at once: a card that a
-//! person has bound stays bound when the VM ends.
+//! person has bound stays bound when the VM ends. A person cannot take a card from
+//! a VM; but the claim of a VM to which an earlier hostd has lent it gives way
+//! when nobody has the card open any more: a VM whose file and note are gone
+//! would keep it until a restart.
 //!
 //! - [`handle`]: [`Passthrough`], what others call; read this first
 //! - `cards`: what the handle does, one card at a time

@@ -103,7 +103,7 @@ pub async fn take(
             saved.wrote.push(to.clone());
         }
     }
-    journal.save(record).map_err(StepFault::Journal)?;
+    journal.save(record).await.map_err(StepFault::Journal)?;
     act(host, record, step).await
 }
 
@@ -173,21 +173,21 @@ pub async fn restore(
     record.phase = Phase::Restoring;
     record.step = None;
     // The record on disk leads back already, so a full disk stops nothing here.
-    let _ = journal.save(record);
+    let _ = journal.save(record).await;
     let mut done = match way_back(host, record).await {
         Ok(plan) => walk(host, journal, record, plan).await,
         Err(error) => Restored { left: vec![with_sources(&error)], ..Restored::default() },
     };
     record.step = None;
     if done.left.is_empty() {
-        journal.remove(record.slot)?;
+        journal.remove(record.slot).await?;
         return Ok(done);
     }
     done.left.dedup();
     record.phase = Phase::Left;
     (record.person, record.vm) = (false, None);
     record.problems.clone_from(&done.left);
-    journal.save(record)?;
+    journal.save(record).await?;
     Ok(done)
 }
 

@@ -99,7 +99,8 @@ fn firmware(line: &mut Line, vm: &Vm, paths: &Paths) {
         Firmware::Seabios { log: false } => {}
         Firmware::Seabios { log: true } => {
             let file = Opts::new("file,id=fw").key("path").path(&paths.firmware_log);
-            line.option("-chardev", file);
+            // Appending, so that it can be cut.
+            line.option("-chardev", file.and("append=on"));
             line.pair("-device", "isa-debugcon,iobase=0x402,chardev=fw");
         }
         Firmware::Ovmf { code, vars: _ } => {

@@ -216,7 +216,7 @@ impl Life {
         }
         Verdict::AlreadySo(match self.state {
             VmState::Crashed => "is not running: it has crashed".to_owned(),
-            VmState::Failed => "is not running: its start has failed".to_owned(),
+            VmState::Failed => format!("is not running: {}", self.reason),
             VmState::Off
             | VmState::Preparing
             | VmState::Starting

@@ -34,12 +34,14 @@
 //!   that knows what to do; QEMU outlives both
 //! - [`qmp`]: the conversation with QEMU
 //! - [`devices`]: the graphics card, lent and given back
+//! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 
 pub mod argv;
 pub mod devices;
 pub mod identity;
 pub mod lifecycle;
+pub mod logs;
 pub mod paths;
 pub mod plan;
 pub mod preflight;

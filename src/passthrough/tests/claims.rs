@@ -57,3 +57,22 @@ async fn a_card_that_is_open_is_not_released() {
     rig.pci.fake.remove("/proc/4711").unwrap();
     assert!(rig.release(vm("gaming")).await.unwrap().changed);
 }
+
+#[tokio::test]
+async fn a_claim_that_nobody_looks_after_gives_way_to_a_person() {
+    let mut rig = Rig::new();
+    rig.bind(vm("gaming")).await.unwrap();
+    rig.pci.fake.file("/dev/vfio/11", "").unwrap();
+    rig.pci.fake.link("/proc/4711/fd/9", "/dev/vfio/11").unwrap();
+    rig.restart().await;
+    // QEMU has outlived that hostd.
+    let error = rig.release(Owner::Person).await.unwrap_err();
+    assert_eq!(error.to_string(), "gaming belongs to the VM gaming");
+    rig.pci.fake.remove("/proc/4711").unwrap();
+    // The VM is started again by this hostd, and QEMU has not opened the card yet.
+    rig.bind(vm("gaming")).await.unwrap();
+    assert!(matches!(rig.release(Owner::Person).await, Err(PassthroughError::Owned { .. })));
+    rig.restart().await;
+    assert!(rig.release(Owner::Person).await.unwrap().changed);
+    assert_eq!((rig.state(), rig.record()), (at_home(), None));
+}

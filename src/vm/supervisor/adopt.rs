@@ -195,7 +195,7 @@ impl Supervisor {
                 live.silent(&why)
             }
         };
-        self.note_if_possible(Phase::Running);
+        self.note_if_possible(Phase::Running).await;
         self.observe(seen).await;
         At::Live(live)
     }
@@ -203,7 +203,7 @@ impl Supervisor {
     /// Ends a QEMU whose guest has never run, and undoes its start.
     async fn end_unborn(&mut self, mut live: Live, why: Option<String>) -> At {
         self.step("undoing the start").await;
-        self.note_if_possible(Phase::Undoing { why: why.clone() });
+        self.note_if_possible(Phase::Undoing { why: why.clone() }).await;
         // That it has ended is noticed next.
         let _ = live.body.held.process.signal(Signal::Kill);
         if timeout(UNDO, live.body.ended()).await.is_err() {

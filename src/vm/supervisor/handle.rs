@@ -1,11 +1,14 @@
 //! What the rest of hostd holds of a VM.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
-use super::{Asked, Outcome, words};
+use super::files::apart;
+use super::{Asked, Bar, ENDED, Outcome, words};
 use crate::ask::view::{LogView, VmView};
 use crate::ask::{Code, Refusal};
 use crate::config::{Firmware, Vm};
@@ -16,10 +19,14 @@ use crate::vm::paths;
 /// How much of a log is shown.
 const LOG_SHOWN: u64 = 256 << 10;
 
+/// How long a supervisor's end may take to be told.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The way to one VM's supervisor; cheap to clone.
 #[derive(Clone)]
 pub struct VmHandle {
     pub(super) vm: Arc<Vm>,
+    pub(super) bar: Option<Bar>,
     pub(super) host: Host,
     pub(super) requests: mpsc::Sender<Asked>,
     pub(super) view: watch::Receiver<VmView>,
@@ -29,7 +36,10 @@ pub struct VmHandle {
 impl VmHandle {
     /// Starts the VM; answers when it runs or has failed to.
     pub async fn start(&self) -> Outcome {
-        self.put(Request::Start).await
+        match &self.bar {
+            Some(bar) => Err(bar.refusal(&self.vm.name)),
+            None => self.put(Request::Start).await,
+        }
     }
 
     /// Stops the VM; answers when it is off or has refused to go.
@@ -43,13 +53,21 @@ impl VmHandle {
     }
 
     async fn put(&self, request: Request) -> Outcome {
-        let gone = || {
-            let message = format!("`{}` is not supervised any more", self.vm.name);
-            Refusal::new(Code::NoDaemon, message, "restart hostd; a running VM stays")
-        };
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Asked { request, answer }).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        if self.requests.send(Asked { request, answer }).await.is_ok()
+            && let Ok(outcome) = answered.await
+        {
+            return outcome;
+        }
+        // It says why a moment after it has ended.
+        let mut view = self.view.clone();
+        let said = timeout(LAST_WORDS, view.wait_for(|view| view.reason.starts_with(ENDED))).await;
+        let why = match said {
+            Ok(Ok(view)) => view.reason.clone(),
+            Ok(Err(_)) | Err(_) => "hostd is going down".to_owned(),
+        };
+        let message = format!("`{}` is not supervised any more: {why}", self.vm.name);
+        Err(Refusal::new(Code::Failed, message, "restart hostd; a running VM stays"))
     }
 
     /// How the VM is.
@@ -68,7 +86,7 @@ impl VmHandle {
     }
 
     /// The end of what QEMU, or the guest's firmware, has said.
-    pub fn log(&self, firmware: bool) -> Result<LogView, Refusal> {
+    pub async fn log(&self, firmware: bool) -> Result<LogView, Refusal> {
         let (vm, log) =
             (&self.vm.name, matches!(self.vm.firmware, Firmware::Seabios { log: true }));
         if firmware && !log {
@@ -78,7 +96,8 @@ impl VmHandle {
         }
         let name = paths::name(vm, if firmware { paths::FIRMWARE_LOG } else { paths::LOG });
         let path = self.host.runtime.path(&name).display().to_string();
-        match self.host.runtime.tail(&name, LOG_SHOWN) {
+        let store = self.host.runtime.clone();
+        match apart(move || store.tail(&name, LOG_SHOWN)).await? {
             Ok(Some(text)) => Ok(LogView { text, path }),
             Ok(None) => {
                 let message = format!("`{vm}` has no log yet: {path} does not exist");

@@ -13,6 +13,8 @@
 //! ```
 //!
 //! - [`handle`]: the way in
+//! - [`barred`]: VMs without a usable file
+//! - [`files`]: notes and logs, away from the runtime's threads
 //! - [`adopt`]: what an earlier hostd has left
 //! - [`startup`]: the way up; [`phases`]: its steps, each with its undo
 //! - [`live`]: while QEMU runs
@@ -22,6 +24,8 @@
 //! adopts it.
 
 mod adopt;
+mod barred;
+mod files;
 mod handle;
 mod live;
 mod phases;
@@ -32,20 +36,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, info};
+use tokio::task::JoinHandle;
+use tracing::{debug, error, info};
 
+pub use self::barred::{Bar, spawn_barred};
 pub use self::handle::VmHandle;
 use self::live::Live;
 use self::stopping::Order;
 use super::devices::Devices;
 use super::lifecycle::{Action, Life, Observation, Request, Verdict};
-use super::paths::{self, Paths};
-use super::record::{Phase, Record};
+use super::logs::keep_bounded;
+use super::paths::Paths;
+use super::record::Record;
 use crate::ask::view::{DoneView, VmState, VmView};
 use crate::ask::{Code, Refusal};
 use crate::base::Timestamp;
 use crate::config::Vm;
-use crate::host::Host;
+use crate::host::{Clock, Host};
 
 /// Requests that wait; more than this are a mistake of the caller.
 const REQUESTS: usize = 16;
@@ -76,6 +83,10 @@ struct Asked {
 /// Begins to supervise `vm`: adopts what an earlier hostd has left, then waits
 /// for requests. Must be called inside the runtime.
 pub fn spawn(deps: Deps, vm: Vm) -> VmHandle {
+    spawn_with(deps, vm, None)
+}
+
+fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let vm = Arc::new(vm);
     let (requests, asked) = mpsc::channel(REQUESTS);
     let noted = !matches!(Record::read(&deps.host, &vm.name), Ok(None));
@@ -83,19 +94,20 @@ pub fn spawn(deps: Deps, vm: Vm) -> VmHandle {
         // Not `off`, as long as nobody has looked.
         Life::at(VmState::Starting, "hostd was restarted; looking for its QEMU")
     } else {
-        Life::new("not started since this hostd came up")
+        barred::at_rest(bar.as_ref(), Life::new("not started since this hostd came up"))
     };
     let since = deps.host.clock.now();
     let first = VmView {
         name: vm.name.clone(),
         state: life.state,
         since,
-        reason: life.reason.clone(),
+        reason: barred::reason(bar.as_ref(), &life.reason),
         pid: None,
         devices: Vec::new(),
         step: String::new(),
     };
     let (tell, view) = watch::channel(first);
+    let (out, last) = (deps.out.clone(), tell.clone());
     let supervisor = Supervisor {
         paths: Paths::new(&deps.host, &vm.name),
         host: deps.host.clone(),
@@ -105,6 +117,7 @@ pub fn spawn(deps: Deps, vm: Vm) -> VmHandle {
         view: tell,
         asked,
         deaf: false,
+        bar: bar.clone(),
         life,
         step: String::new(),
         since,
@@ -112,8 +125,36 @@ pub fn spawn(deps: Deps, vm: Vm) -> VmHandle {
         starters: Vec::new(),
         stoppers: Vec::new(),
     };
-    let task = tokio::spawn(supervisor.run()).abort_handle();
-    VmHandle { vm, host: deps.host, requests, view, task }
+    let task = tokio::spawn(supervisor.run());
+    let abort = task.abort_handle();
+    tokio::spawn(early_end(task, last, out, Arc::clone(&deps.host.clock)));
+    VmHandle { vm, bar, host: deps.host, requests, view, task: abort }
+}
+
+/// How the reason of a VM begins whose supervisor is no more.
+const ENDED: &str = "its supervisor ended";
+
+/// Says so when a supervisor ends by a mistake of ours: what it said last
+/// would be told for ever.
+async fn early_end(
+    task: JoinHandle<()>,
+    view: watch::Sender<VmView>,
+    out: mpsc::Sender<VmView>,
+    clock: Arc<dyn Clock>,
+) {
+    let error = match task.await {
+        // Nobody holds it any more, or it was abandoned.
+        Ok(()) => return,
+        Err(error) if error.is_cancelled() => return,
+        Err(error) => error,
+    };
+    let reason = format!("{ENDED}: {error}; restart hostd, a running QEMU stays");
+    let (state, step) = (VmState::Failed, String::new());
+    let last = VmView { state, reason, step, since: clock.now(), ..view.borrow().clone() };
+    error!(vm = %last.name, "{}", last.reason);
+    view.send_replace(last.clone());
+    // Nobody may be listening any more.
+    let _ = out.send(last).await;
 }
 
 /// An error with what caused it.
@@ -163,6 +204,8 @@ struct Supervisor {
     asked: mpsc::Receiver<Asked>,
     /// All handles are gone.
     deaf: bool,
+    /// Why it cannot be started, whatever it does now.
+    bar: Option<Bar>,
     life: Life,
     step: String,
     since: Timestamp,
@@ -172,7 +215,15 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn run(mut self) {
+    async fn run(self) {
+        let logs = keep_bounded(self.host.clone(), self.vm.name.clone());
+        tokio::select! {
+            () = self.rounds() => {}
+            () = logs => {}
+        }
+    }
+
+    async fn rounds(mut self) {
         // The first view goes out even though nothing has changed.
         let first = self.view.borrow().clone();
         let _ = self.out.send(first).await;
@@ -195,6 +246,11 @@ impl Supervisor {
 
     /// Nothing runs: waits for a request.
     async fn rest(&mut self) -> At {
+        let life = barred::at_rest(self.bar.as_ref(), self.life.clone());
+        if life != self.life {
+            (self.life, self.since) = (life, self.host.clock.now());
+            self.publish().await;
+        }
         loop {
             let Some(asked) = self.asked.recv().await else { return At::Leave };
             match self.hear(asked) {
@@ -321,7 +377,7 @@ impl Supervisor {
             name: self.vm.name.clone(),
             state: self.life.state,
             since: self.since,
-            reason: self.life.reason.clone(),
+            reason: barred::reason(self.bar.as_ref(), &self.life.reason),
             pid: self.record.as_ref().and_then(|record| record.process).map(|process| process.pid),
             devices: self.record.iter().flat_map(|record| &record.devices).copied().collect(),
             step: self.step.clone(),
@@ -334,34 +390,6 @@ impl Supervisor {
             // Nobody may be listening any more.
             let _ = self.out.send(view).await;
         }
-    }
-
-    /// Notes how far the VM has come, before going there. A note that cannot
-    /// be written stops a start, but not a stop.
-    fn note(&mut self, phase: Phase) -> Result<(), Refusal> {
-        let Some(record) = &mut self.record else { return Ok(()) };
-        record.phase = phase;
-        record.write(&self.host, &self.vm.name).map_err(|error| {
-            let hint = "look for free space and rights in the runtime folder";
-            Refusal::new(Code::Failed, words(&error), hint)
-        })
-    }
-
-    /// As [`Supervisor::note`], where going on is better than stopping.
-    fn note_if_possible(&mut self, phase: Phase) {
-        if let Err(refusal) = self.note(phase) {
-            tracing::warn!(vm = %self.vm.name, "{}", refusal.message);
-        }
-    }
-
-    /// The last lines that QEMU has said, for a message.
-    fn last_words(&self) -> String {
-        const LINES: usize = 5;
-        let text = self.host.runtime.tail(paths::name(&self.vm.name, paths::LOG), 4096);
-        let text = text.ok().flatten().unwrap_or_default();
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
-        last.join("\n").chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
     }
 }
 

@@ -17,7 +17,7 @@ use super::{Outcome, Supervisor, words};
 use crate::ask::view::DoneView;
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, PciAddress};
-use crate::config::Firmware;
+use crate::config::{Firmware, GpuRef};
 use crate::host::process::Signal;
 use crate::host::run::{Exit, Started};
 use crate::host::{Command, Host};
@@ -85,6 +85,24 @@ fn failed(vm: &Name, message: impl std::fmt::Display, hint: &str) -> Why {
     Why::Failed(Refusal::new(Code::Failed, message, hint))
 }
 
+/// Notes the start and makes room for its files; the note, the VM's identity,
+/// and whether it has firmware variables of its own.
+fn lay_out(
+    host: &Host,
+    vm: &Name,
+    gpu: Option<&GpuRef>,
+) -> Result<(Record, Identity, bool), Box<dyn std::error::Error + Send + Sync>> {
+    let record = Record::begin(Uuid::random(&host.sys)?, gpu);
+    record.write(host, vm)?;
+    let file = |file| paths::name(vm, file);
+    for old in [paths::QMP, paths::PIDFILE, paths::FIRMWARE_LOG] {
+        host.runtime.remove(file(old))?;
+    }
+    host.runtime.rename(file(paths::LOG), file(paths::OLD_LOG))?;
+    let identity = identity::ensure(host, vm)?;
+    Ok((record, identity, paths::has_vars(host, vm)))
+}
+
 impl Prepared {
     pub async fn new(sup: &mut Supervisor) -> Result<Self, Setback> {
         let folder = sup.paths.qmp.parent().unwrap_or(Path::new("/")).to_owned();
@@ -97,24 +115,24 @@ impl Prepared {
     }
 
     async fn lay_out(sup: &mut Supervisor) -> Result<Self, Why> {
-        let (host, name) = (sup.host.clone(), sup.vm.name.clone());
-        let fail = |error: &dyn std::error::Error| failed(&name, words(error), "");
-        let token = Uuid::random(&host.sys).map_err(|error| fail(&error))?;
-        let record = Record::begin(token, sup.vm.gpu.as_ref());
-        record.write(&host, &name).map_err(|error| fail(&error))?;
-        let file = |file| paths::name(&name, file);
-        for old in [paths::QMP, paths::PIDFILE] {
-            host.runtime.remove(file(old)).map_err(|error| fail(&error))?;
-        }
-        let rotated = host.runtime.rename(file(paths::LOG), file(paths::OLD_LOG));
-        rotated.map_err(|error| fail(&error))?;
-        let identity = identity::ensure(&host, &name).map_err(|error| fail(&error))?;
+        let name = sup.vm.name.clone();
+        let gpu = sup.vm.gpu.clone();
+        let laid = sup.with_files(move |host, vm| lay_out(host, vm, gpu.as_ref())).await;
+        let (record, identity, own_vars) = match laid {
+            Ok(Ok(laid)) => laid,
+            Ok(Err(error)) => return Err(failed(&name, words(&*error), "")),
+            Err(refusal) => return Err(Why::Failed(refusal)),
+        };
+        let token = record.token;
         sup.record = Some(record);
         match sup.vm.firmware.clone() {
-            Firmware::Ovmf { vars, .. } if !paths::has_vars(&host, &name) => {
+            Firmware::Ovmf { vars, .. } if !own_vars => {
                 let step = Step::Variables { from: vars.clone(), to: sup.paths.vars.clone() };
                 sup.step(step.to_string()).await;
-                let copied = host.state.copy_in(file(paths::VARS), &host.sys.path(vars));
+                let copy = sup.with_files(move |host, vm| {
+                    host.state.copy_in(paths::name(vm, paths::VARS), &host.sys.path(vars))
+                });
+                let copied = sup.hearing(copy).await.map_err(Why::Failed)?;
                 copied.map_err(|error| failed(&name, words(&error), "look for free space"))?;
             }
             Firmware::Ovmf { .. } | Firmware::Seabios { .. } => {}
@@ -127,7 +145,7 @@ impl Prepared {
             return Ok(Lent { before: self, functions: Vec::new(), warnings: Vec::new() });
         };
         sup.step(Step::Bind(gpu.clone()).to_string()).await;
-        if let Err(refusal) = sup.note(Phase::Binding) {
+        if let Err(refusal) = sup.note(Phase::Binding).await {
             return Err(undo(sup, Why::Failed(refusal), false).await);
         }
         let (devices, name) = (sup.devices.clone(), sup.vm.name.clone());
@@ -141,7 +159,7 @@ impl Prepared {
             record.devices.clone_from(&lent.functions);
         }
         let lent = Lent { before: self, functions: lent.functions, warnings: lent.warnings };
-        if let Err(refusal) = sup.note(Phase::Binding) {
+        if let Err(refusal) = sup.note(Phase::Binding).await {
             return Err(lent.undo(sup, Why::Failed(refusal)).await);
         }
         sup.publish().await;
@@ -156,7 +174,7 @@ impl Lent {
 
     pub async fn launch(self, sup: &mut Supervisor) -> Result<Launched, Setback> {
         sup.step(Step::Launch { qemu: sup.vm.qemu.clone() }.to_string()).await;
-        if let Err(refusal) = sup.note(Phase::Launching) {
+        if let Err(refusal) = sup.note(Phase::Launching).await {
             return Err(self.undo(sup, Why::Failed(refusal)).await);
         }
         let token = self.before.token;
@@ -171,7 +189,10 @@ impl Lent {
         };
         let held = match recognise(&sup.host, &mut started, token).await {
             Recognised::Held(held) => held,
-            Recognised::Ended(exit) => return Err(self.undo(sup, sup.died(exit)).await),
+            Recognised::Ended(exit) => {
+                let why = sup.died(exit).await;
+                return Err(self.undo(sup, why).await);
+            }
             Recognised::Not(why) => {
                 // The note stays, so that another try finds it by its token.
                 let why = failed(&sup.vm.name, format!("QEMU cannot be watched: {why}"), "");
@@ -184,7 +205,7 @@ impl Lent {
         }
         let live = Live::new(held, token, Some(started.ended));
         let launched = Launched { live, warnings: self.warnings };
-        if let Err(refusal) = sup.note(Phase::Launched) {
+        if let Err(refusal) = sup.note(Phase::Launched).await {
             return Err(launched.undo(sup, Why::Failed(refusal)).await);
         }
         sup.observe(Observation::Launched).await;
@@ -196,7 +217,7 @@ impl Launched {
     /// Ends QEMU, at once: its guest has not run and has nothing to lose.
     async fn undo(mut self, sup: &mut Supervisor, why: Why) -> Setback {
         sup.step("undoing the start").await;
-        sup.note_if_possible(Phase::Undoing { why: why.words() });
+        sup.note_if_possible(Phase::Undoing { why: why.words() }).await;
         // That it has ended is noticed next.
         let _ = self.live.body.held.process.signal(Signal::Kill);
         if timeout(UNDO, self.live.body.ended()).await.is_err() {
@@ -217,7 +238,10 @@ impl Launched {
         let qmp = match up {
             None => return Err(self.undo(sup, Why::Cancelled).await),
             Some(Ok(qmp)) => qmp,
-            Some(Err(NotUp::Died(exit))) => return Err(self.undo(sup, sup.died(exit)).await),
+            Some(Err(NotUp::Died(exit))) => {
+                let why = sup.died(exit).await;
+                return Err(self.undo(sup, why).await);
+            }
             Some(Err(NotUp::Silent(error))) => {
                 let hint = "`hostctl vm log` shows what it said";
                 let why = failed(&sup.vm.name, words(&error), hint);
@@ -225,7 +249,7 @@ impl Launched {
             }
         };
         // Before the guest runs: from here on it has something to lose.
-        if let Err(refusal) = sup.note(Phase::Running) {
+        if let Err(refusal) = sup.note(Phase::Running).await {
             return Err(self.undo(sup, Why::Failed(refusal)).await);
         }
         sup.step(Step::Run.to_string()).await;
@@ -241,7 +265,7 @@ impl Launched {
             Err(error) => {
                 let died = timeout(ANSWER, self.live.body.ended()).await;
                 let why = match died {
-                    Ok(exit) => sup.died(exit),
+                    Ok(exit) => sup.died(exit).await,
                     Err(_) => {
                         failed(&sup.vm.name, words(&error), "`hostctl vm log` shows what it said")
                     }
@@ -268,8 +292,8 @@ impl Launched {
 
 impl Supervisor {
     /// QEMU ended by itself during the start: its last words say why.
-    fn died(&self, exit: Exit) -> Why {
-        let said = self.last_words();
+    async fn died(&self, exit: Exit) -> Why {
+        let said = self.last_words().await;
         let said = if said.is_empty() { String::new() } else { format!(":\n{said}") };
         failed(
             &self.vm.name,
@@ -344,7 +368,7 @@ pub(super) async fn undo_all(
     why: Option<String>,
     lent: bool,
 ) -> Option<String> {
-    sup.note_if_possible(Phase::Undoing { why });
+    sup.note_if_possible(Phase::Undoing { why }).await;
     if !lent && let Some(record) = &mut sup.record {
         (record.gpu, record.devices) = (None, Vec::new());
     }

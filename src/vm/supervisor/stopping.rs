@@ -12,9 +12,7 @@ use crate::ask::{Code, Refusal};
 use crate::config::{AfterDeadline, Vm};
 use crate::host::process::Signal;
 use crate::host::run::Exit;
-use crate::host::store::StoreError;
 use crate::vm::lifecycle::{Action, Observation};
-use crate::vm::paths;
 use crate::vm::qmp::wire::{Command, RunState};
 use crate::vm::record::Phase;
 
@@ -63,7 +61,7 @@ impl Supervisor {
         let given = seconds(self.vm.stop.deadline);
         let deadline = self.host.clock.now().plus(left);
         let until = Instant::now() + left;
-        self.note_if_possible(Phase::Stopping { deadline, force });
+        self.note_if_possible(Phase::Stopping { deadline, force }).await;
         let why = "asked to shut down".to_owned();
         self.observe(Observation::StopBegun { why }).await;
         self.step(format!("pressing the power button; the guest has {given}")).await;
@@ -78,7 +76,7 @@ impl Supervisor {
                         None => {}
                         Some(Action::Force) => {
                             force = true;
-                            self.note_if_possible(Phase::Stopping { deadline, force });
+                            self.note_if_possible(Phase::Stopping { deadline, force }).await;
                         }
                         Some(Action::Kill) => return At::Kill(live, "killed on request".to_owned()),
                         Some(
@@ -122,7 +120,7 @@ impl Supervisor {
             Some(qmp) => qmp.status(ANSWER).await.ok(),
             None => None,
         };
-        self.note_if_possible(Phase::Running);
+        self.note_if_possible(Phase::Running).await;
         let runs = state == Some(RunState::Running);
         self.observe(Observation::StopIgnored { runs, why: why.clone() }).await;
         let message = format!("`{}` stays: {why}", self.vm.name);
@@ -136,7 +134,7 @@ impl Supervisor {
 
     /// Ends QEMU in good order if it can: it writes its caches out.
     pub(super) async fn quit(&mut self, mut live: Live, why: String) -> At {
-        self.note_if_possible(Phase::Quitting);
+        self.note_if_possible(Phase::Quitting).await;
         self.observe(Observation::StopBegun { why: why.clone() }).await;
         if let Some(qmp) = live.talk.qmp().cloned() {
             self.step("telling QEMU to quit").await;
@@ -160,7 +158,7 @@ impl Supervisor {
 
     /// Ends QEMU.
     pub(super) async fn kill(&mut self, mut live: Live, why: String) -> At {
-        self.note_if_possible(Phase::Quitting);
+        self.note_if_possible(Phase::Quitting).await;
         self.observe(Observation::StopBegun { why }).await;
         self.step("ending QEMU by SIGKILL").await;
         self.signal(&live, Signal::Kill);
@@ -229,7 +227,7 @@ impl Supervisor {
         if let Some(record) = &mut self.record {
             record.process = None;
         }
-        self.note_if_possible(Phase::Ended { crashed, why: why.clone() });
+        self.note_if_possible(Phase::Ended { crashed, why: why.clone() }).await;
         match self.give_back().await {
             Ok(()) => {
                 self.step.clear();
@@ -274,22 +272,9 @@ impl Supervisor {
                 Err(refusal) => return Err(refusal),
             }
         }
-        self.remove_files().map_err(|error| Refusal::new(Code::Failed, words(&error), ""))?;
+        self.remove_files().await?;
         self.record = None;
         Ok(())
-    }
-
-    fn remove_files(&self) -> Result<(), StoreError> {
-        let (runtime, vm) = (&self.host.runtime, &self.vm.name);
-        for file in runtime.list(paths::folder(vm)).unwrap_or_default() {
-            // Half a note, of a hostd that was killed writing it.
-            if file.starts_with(paths::HALF_RECORD) {
-                runtime.remove(paths::name(vm, &file))?;
-            }
-        }
-        [paths::QMP, paths::PIDFILE, paths::RECORD]
-            .iter()
-            .try_for_each(|file| runtime.remove(paths::name(vm, file)))
     }
 
     fn signal(&self, live: &Live, signal: Signal) {

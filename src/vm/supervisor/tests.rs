@@ -1,6 +1,8 @@
 //! The supervisor on a machine made of values, with a QEMU that can be told
 //! how to behave.
 
+mod barred;
+
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
@@ -10,13 +12,15 @@ use tokio::time::timeout;
 
 use super::fake::{FakeQemu, Guest, Qemus};
 use super::*;
+use crate::base::Name;
 use crate::config::{AfterDeadline, GpuRef, Stop};
 use crate::host::SysRoot;
 use crate::host::fake::FakeHost;
 use crate::vm::argv::token_id;
-use crate::vm::devices::FakeDevices;
+use crate::vm::devices::{FakeDevices, Handing, Lent};
 use crate::vm::identity::Uuid;
-use crate::vm::record::{GpuNote, ProcessId};
+use crate::vm::paths;
+use crate::vm::record::{GpuNote, Phase, ProcessId};
 use crate::vm::tests::vm;
 
 struct Bench {
@@ -292,10 +296,10 @@ async fn killed_at_every_step() {
 async fn logs_are_named_or_refused_in_words() {
     let bench = Bench::new();
     let handle = bench.supervise();
-    assert!(handle.log(true).unwrap_err().message.contains("keeps no firmware log"));
-    assert!(handle.log(false).unwrap_err().message.contains("has no log yet"));
+    assert!(handle.log(true).await.unwrap_err().message.contains("keeps no firmware log"));
+    assert!(handle.log(false).await.unwrap_err().message.contains("has no log yet"));
     bench.host.runtime.write("vms/gaming/qemu.log", "hello\n").unwrap();
-    let log = handle.log(false).unwrap();
+    let log = handle.log(false).await.unwrap();
     assert_eq!(log.text, "hello\n");
     assert!(Path::new(&log.path).is_absolute());
 }
@@ -311,4 +315,53 @@ async fn a_machine_without_proc_is_no_reason_to_fail() {
     let refusal = handle.start().await.unwrap_err();
     assert!(refusal.message.contains("QEMU is not there"), "{refusal}");
     assert_eq!(handle.view().state, VmState::Off);
+}
+
+/// Devices with a mistake in them.
+struct Broken;
+
+impl Devices for Broken {
+    fn lend<'a>(&'a self, _: &'a GpuRef, _: &'a Name) -> Handing<'a, Lent> {
+        Box::pin(async { panic!("a mistake of ours") })
+    }
+
+    fn take_back<'a>(&'a self, _: &'a GpuRef, _: &'a Name) -> Handing<'a, ()> {
+        Box::pin(async { panic!("a mistake of ours") })
+    }
+}
+
+#[tokio::test]
+async fn a_dead_supervisor_is_said_and_is_not_green() {
+    let bench = Bench::new();
+    let (out, mut changes) = mpsc::channel(64);
+    let deps = Deps { host: bench.host.clone(), devices: Arc::new(Broken), out };
+    let handle = spawn(deps, bench.vm.clone());
+    for request in [handle.start().await, handle.stop(false).await] {
+        let refusal = request.unwrap_err();
+        assert_eq!(refusal.code, Code::Failed);
+        assert!(refusal.message.contains("its supervisor ended: "), "{refusal}");
+        assert!(refusal.message.contains("a mistake of ours"), "{refusal}");
+    }
+    let mut last = None;
+    while let Some(view) = changes.recv().await {
+        last = Some(view);
+    }
+    assert_eq!(last, Some(handle.view()), "the last change told is the truth");
+    assert_eq!(handle.view().state, VmState::Failed);
+}
+
+/// On a runtime of one thread: whoever waits for a file there stops everything.
+#[tokio::test]
+async fn a_file_that_does_not_answer_keeps_nobody_else() {
+    let bench = Bench::new();
+    let handle = bench.supervise();
+    bench.host.runtime.make_dir("vms/gaming").unwrap();
+    let log = bench.host.runtime.path("vms/gaming/qemu.log");
+    // Opening it waits until somebody writes.
+    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let waiting = timeout(Duration::from_millis(100), handle.log(false)).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    assert_eq!(handle.view().state, VmState::Off);
+    let both = tokio::fs::OpenOptions::new().read(true).write(true).open(&log).await;
+    drop(both.unwrap());
 }
