@@ -219,9 +219,9 @@ pub fn pool_status_from(text: &str) -> Answer {
 /// A text file that a person names. Bounded.
 pub fn text(path: &Path) -> Result<String, Refusal> {
     let folder = SysRoot::new(path.parent().unwrap_or(Path::new("")));
-    let read = folder.bytes(path.file_name().unwrap_or_default(), TEXT_LIMIT);
+    let read = folder.stream(path.file_name().unwrap_or_default(), TEXT_LIMIT);
     let bytes = read.map_err(|error| {
-        Refusal::new(Code::Usage, format!("cannot read {}: {error}", path.display()), "")
+        Refusal::new(Code::Usage, format!("cannot read {}: {}", path.display(), error.why()), "")
     })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
