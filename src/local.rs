@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::ask::{Answer, Ask, Code, Refusal, Reply};
 use crate::base::Name;
-use crate::config::{self, Config, Existence, Problems, Source};
+use crate::config::{self, Config, Existence, Problems, Role, Source};
 use crate::host::sys::{Kind, SysRoot};
 use crate::host::{Host, Store};
 use crate::passthrough::Passthrough;
@@ -50,35 +50,37 @@ fn existence(sys: &SysRoot, path: &Path) -> Existence {
     }
 }
 
-/// A file of the configuration; one that cannot be read is a problem in its place.
-fn source(path: &Path, of: fn(PathBuf, Vec<u8>) -> Source) -> Source {
+/// A file of the configuration, if it is there; one that cannot be read is a
+/// problem in its place.
+fn source(path: &Path, role: Role) -> Option<Source> {
     let folder = SysRoot::new(path.parent().unwrap_or(Path::new("")));
-    let read = folder.bytes(path.file_name().unwrap_or_default(), config::MAX_FILE as u64 + 1);
-    match read {
-        Ok(bytes) => of(path.to_owned(), bytes),
-        Err(error) => Source { content: Err(error.to_string()), ..of(path.to_owned(), Vec::new()) },
+    let name = path.file_name().unwrap_or_default();
+    match folder.bytes(name, config::MAX_FILE as u64 + 1) {
+        Ok(bytes) => Some(Source::new(path, role, Ok(bytes))),
+        // A link that leads nowhere is there.
+        Err(error) if error.is_missing() && !folder.exists(name) => None,
+        Err(error) => Some(Source::new(path, role, Err(error.why()))),
     }
 }
 
 /// `host.yaml` and the VM files beside it. A `host.yaml` that does not exist
-/// is an empty one: the daemon then watches what it finds.
+/// is an empty one: the daemon then watches what it finds. A file or folder
+/// that cannot be read is no such case.
 fn sources(file: &Path) -> Vec<Source> {
     let inside = file.join("host.yaml");
     // A person may name the folder.
     let is_folder = matches!(SysRoot::new(file).kind(""), Ok(Kind::Folder));
     let file = if is_folder { &inside } else { file };
-    let mut sources = Vec::new();
-    let folder = SysRoot::new(file.parent().unwrap_or(Path::new("")));
-    if folder.exists(file.file_name().unwrap_or_default()) {
-        sources.push(source(file, Source::host));
-    }
+    let mut sources: Vec<Source> = source(file, Role::Host).into_iter().collect();
     let vms = config::vms_folder(file);
-    // A folder that is not there holds no VMs.
-    for name in SysRoot::new(&vms).list("").unwrap_or_default() {
-        let path = vms.join(name);
-        if config::is_vm_file(&path) {
-            sources.push(source(&path, Source::vm));
+    match SysRoot::new(&vms).list("") {
+        Ok(names) => {
+            let files = names.iter().map(|name| vms.join(name));
+            let files = files.filter(|path| config::is_vm_file(path));
+            sources.extend(files.filter_map(|path| source(&path, Role::Vm)));
         }
+        Err(error) if error.is_missing() => {}
+        Err(error) => sources.push(Source::new(vms, Role::Vms, Err(error.why()))),
     }
     sources
 }
@@ -225,3 +227,7 @@ pub fn text(path: &Path) -> Result<String, Refusal> {
     })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests make files")]
+mod tests;

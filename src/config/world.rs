@@ -30,6 +30,8 @@ pub enum Role {
     Host,
     /// `vms/<name>.yaml`.
     Vm,
+    /// The folder of the VM files, given only where it cannot be listed.
+    Vms,
 }
 
 /// A file of the configuration, as the caller read it: at most
