@@ -37,6 +37,9 @@ pub struct ReadConfig {
     pub notes: Vec<String>,
 }
 
+/// Where the configuration is unless somebody says otherwise.
+pub const CONFIG: &str = "/etc/hostd/host.yaml";
+
 /// Largest text that a person may name.
 const TEXT_LIMIT: u64 = 16 << 20;
 
@@ -83,6 +86,23 @@ fn sources(file: &Path) -> Vec<Source> {
         Err(error) => sources.push(Source::new(vms, Role::Vms, Err(error.why()))),
     }
     sources
+}
+
+/// How many problems, and the command that shows them.
+fn see(problems: &Problems, file: &Path) -> String {
+    let text = problems.to_string();
+    let count = text.lines().last().unwrap_or_default();
+    format!("{count}; see them with: hostctl config check{}", argument(file))
+}
+
+/// The file as a person has to name it; nothing where it is the usual one.
+fn argument(file: &Path) -> String {
+    if file == Path::new(CONFIG) {
+        return String::new();
+    }
+    // Who reads this may be in another folder.
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    format!(" {}", file.display())
 }
 
 /// What the daemon runs on. A wrong VM file costs that VM; a wrong
@@ -170,25 +190,35 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         // Another machine's files: our own journal says nothing about them.
         host.state = Store::new(local.sysroot.join("var/lib/hostd"));
     }
-    let config = || {
-        // What is wrong in it is told by `config check`; here it only gives names.
-        read_config(&local.sysroot, &local.config).map(|read| read.config).unwrap_or_default()
+    // The machine is shown all the same, and what is not known of it is said.
+    let (config, wrong) = match read_config(&local.sysroot, &local.config) {
+        Ok(read) => (read.config, None),
+        Err(problems) => (Config::default(), Some(see(&problems, &local.config))),
     };
     match ask {
         Ask::IommuList => {
             let facts = pci::read(&host.sys, &mut pci::Names::default());
             Ok(Reply::Iommu(pci::view(&facts)))
         }
-        Ask::GpuList => Ok(Reply::Gpus(Passthrough::new(host, config().gpus).list().await)),
+        Ask::GpuList => {
+            let mut view = Passthrough::new(host, config.gpus).list().await;
+            let what = |why| format!("which cards are configured is not known: {why}");
+            view.notes.extend(wrong.map(what));
+            Ok(Reply::Gpus(view))
+        }
         Ask::PoolStatus { pool } => {
-            let mut view = zfs::Observer::new(host, config().pools).settled().await;
+            let mut view = zfs::Observer::new(host, config.pools).settled().await;
+            view.unread |= wrong.is_some();
+            let what = |why| format!("which pools are expected is not known: {why}");
+            view.notes.extend(wrong.map(what));
             if let Some(name) = pool {
                 view.pools.retain(|pool| pool.name == *name);
                 if view.pools.is_empty() {
+                    let notes = view.notes.join("; ");
                     return Err(Refusal::new(
                         Code::NotFound,
                         format!("there is no pool {name}"),
-                        "",
+                        notes,
                     ));
                 }
             }

@@ -65,6 +65,9 @@ pub struct DeviceView {
 pub struct GpusView {
     /// Configured cards first, then the others found.
     pub gpus: Vec<GpuView>,
+    /// What could not be read: there may be more cards.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One graphics card as a whole.
@@ -179,9 +182,12 @@ pub struct LogView {
 pub struct PoolsView {
     /// By name; expected pools that are absent included.
     pub pools: Vec<PoolView>,
-    /// What could not be read.
+    /// What could not be read, or why there are none.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Whether there may be more pools than could be read.
+    #[serde(default)]
+    pub unread: bool,
 }
 
 /// One pool with its judgement.

@@ -150,7 +150,8 @@ pub enum Iommu {
 pub enum Gpu {
     /// All graphics cards and what they are bound to
     ///
-    /// Works without a daemon. Exit code 1 when a card has problems left to resolve.
+    /// Works without a daemon. Exit code 1 when a card has problems left to
+    /// resolve, or cards could not be read.
     List,
     /// The steps that `bind`, or `release`, would take; nothing is touched
     ///

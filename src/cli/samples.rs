@@ -108,6 +108,7 @@ pub fn gpus() -> GpusView {
             gpu("radeon", true, &[]),
             gpu("0000:05:00.0", false, &["amdgpu did not take 0000:05:00.1 back: bind it by hand"]),
         ],
+        notes: Vec::new(),
     }
 }
 
@@ -217,7 +218,7 @@ pub fn pools() -> PoolsView {
         findings: Vec::new(),
         vdevs: vec![disk("nvme-eui.02", "ONLINE", 0)],
     };
-    PoolsView { pools: vec![tank, fast], notes: Vec::new() }
+    PoolsView { pools: vec![tank, fast], ..PoolsView::default() }
 }
 
 pub fn services() -> ServicesView {

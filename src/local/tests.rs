@@ -49,3 +49,22 @@ fn why_a_file_cannot_be_read_is_told_once() {
     let text = problems(&dir.path().join("host.yaml"));
     assert!(text.contains("cannot be read: it is a pipe or a device, not a file"), "{text}");
 }
+
+#[tokio::test]
+async fn a_wrong_configuration_is_said_where_it_matters() {
+    let dir = folder(&[("host.yaml", "pools: {expcted: [tank]}\n"), ("sys/bus/x", "")]);
+    let local = Local { sysroot: dir.path().to_owned(), config: dir.path().join("host.yaml") };
+    let Ok(Reply::Pools(view)) = answer(&local, &Ask::PoolStatus { pool: None }).await else {
+        panic!("no pools")
+    };
+    assert!(view.unread && view.notes[1].contains("expected is not known: 1 problem"), "{view:?}");
+    let Ok(Reply::Gpus(view)) = answer(&local, &Ask::GpuList).await else { panic!("no cards") };
+    let hint = format!("hostctl config check {}", local.config.display());
+    assert!(view.notes[0].ends_with(&hint), "{view:?}");
+    fs::write(&local.config, "").unwrap();
+    let Ok(Reply::Gpus(view)) = answer(&local, &Ask::GpuList).await else { panic!("no cards") };
+    assert!(view.notes.is_empty(), "{view:?}");
+    fs::write(dir.path().join("sys/bus/pci"), "no folder").unwrap();
+    let Ok(Reply::Gpus(view)) = answer(&local, &Ask::GpuList).await else { panic!("no cards") };
+    assert!(view.notes[0].contains("/sys/bus/pci/devices: Not a directory"), "{view:?}");
+}

@@ -29,6 +29,12 @@ pub const CATALOGUE: &[Entry] = &[
         attributes: &[],
     },
     Entry {
+        service: "gpus",
+        metric: "cards",
+        states: "ok; unknown when cards could not be read",
+        attributes: &[],
+    },
+    Entry {
         service: "gpu <name>",
         metric: "1 bound to vfio-pci, 0 not",
         states: "ok; critical when something is left to resolve",
@@ -40,7 +46,12 @@ pub const CATALOGUE: &[Entry] = &[
         states: "ok (off included); warning paused; critical crashed, failed",
         attributes: &["vm", "vm-state"],
     },
-    Entry { service: "zpool health", metric: "pools", states: "the worst pool", attributes: &[] },
+    Entry {
+        service: "zpool health",
+        metric: "pools",
+        states: "the worst pool; unknown when pools could not be read",
+        attributes: &[],
+    },
     Entry {
         service: "zpool <pool> health",
         metric: "failures still tolerated",
@@ -137,6 +148,7 @@ mod tests {
                     bound: true,
                     problems: Vec::new(),
                 }],
+                notes: Vec::new(),
             }),
             Fact::Vm(VmView {
                 name: "gaming".parse().unwrap(),
@@ -158,7 +170,7 @@ mod tests {
                     findings: Vec::new(),
                     vdevs: Vec::new(),
                 }],
-                notes: Vec::new(),
+                ..PoolsView::default()
             }),
             Fact::Services(ServicesView {
                 services: vec![ServiceView {

@@ -39,9 +39,16 @@ pub fn iommu(view: &IommuView) -> Vec<Event> {
     vec![Event::new("iommu", state, text).metric(int(view.groups.len()))]
 }
 
-/// Each graphics card; metric = 1 when bound to vfio-pci.
+/// All graphics cards in one event, then each; metric = 1 when bound to vfio-pci.
 pub fn gpus(view: &GpusView) -> Vec<Event> {
-    view.gpus.iter().map(gpu).collect()
+    let (state, text) = match (view.notes.as_slice(), view.gpus.len()) {
+        ([], 0) => (Severity::Ok, "no graphics cards".to_owned()),
+        ([], 1) => (Severity::Ok, "1 graphics card".to_owned()),
+        ([], many) => (Severity::Ok, format!("{many} graphics cards")),
+        (notes, _) => (Severity::Unknown, format!("not all could be read: {}", notes.join("; "))),
+    };
+    let all = Event::new("gpus", state, text).metric(int(view.gpus.len()));
+    std::iter::once(all).chain(view.gpus.iter().map(gpu)).collect()
 }
 
 fn gpu(gpu: &GpuView) -> Event {
@@ -87,9 +94,15 @@ pub fn vm_severity(state: VmState) -> Severity {
 
 /// All pools in one event, as riemann-tools has it, then each by itself.
 pub fn pools(view: &PoolsView) -> Vec<Event> {
-    // Without a pool there is nothing to judge; `status` shows the notes.
-    let Some(state) = view.pools.iter().map(|pool| pool.health).max() else { return Vec::new() };
-    let words: Vec<_> = view.pools.iter().map(|p| format!("{} {}", p.name, p.state)).collect();
+    let unread = view.unread.then_some(Severity::Unknown);
+    // Where there are no pools there is nothing to judge.
+    let Some(state) = view.pools.iter().map(|pool| pool.health).chain(unread).max() else {
+        return Vec::new();
+    };
+    let mut words: Vec<_> = view.pools.iter().map(|p| format!("{} {}", p.name, p.state)).collect();
+    if view.unread {
+        words.push(format!("not all could be read: {}", view.notes.join("; ")));
+    }
     let text = words.join(", ");
     let all = Event::new("zpool health", state, text).metric(int(view.pools.len()));
     std::iter::once(all).chain(view.pools.iter().flat_map(pool)).collect()

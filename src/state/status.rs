@@ -9,10 +9,15 @@ use crate::base::{Reading, Severity};
 pub fn status(snapshot: &Snapshot) -> StatusView {
     let mut lines = Vec::new();
     lines.extend(iommu(snapshot));
-    section(&mut lines, "gpu", &snapshot.gpus, |view| view.gpus.iter().map(gpu).collect());
+    section(&mut lines, "gpu", &snapshot.gpus, |view| {
+        let unread = unread("gpu", !view.notes.is_empty(), &view.notes);
+        view.gpus.iter().map(gpu).chain(unread).collect()
+    });
     let vms = snapshot.vms.values().map(vm).collect();
     worst_first(&mut lines, vms);
-    section(&mut lines, "pool", &snapshot.pools, |view| view.pools.iter().map(pool).collect());
+    section(&mut lines, "pool", &snapshot.pools, |view| {
+        view.pools.iter().map(pool).chain(unread("pool", view.unread, &view.notes)).collect()
+    });
     section(&mut lines, "service", &snapshot.services, |view| {
         view.services.iter().map(service).collect()
     });
@@ -47,6 +52,11 @@ fn section<T>(
         lines.push(line(kind, "", Severity::Unknown, "unknown", why.to_owned()));
     }
     worst_first(lines, reading.value().map(each).unwrap_or_default());
+}
+
+/// Where there may be more of a kind than could be read.
+fn unread(kind: &str, unread: bool, notes: &[String]) -> Option<StatusLine> {
+    unread.then(|| line(kind, "", Severity::Unknown, "unknown", notes.join("; ")))
 }
 
 fn worst_first(lines: &mut Vec<StatusLine>, mut more: Vec<StatusLine>) {
@@ -105,7 +115,7 @@ fn service(service: &crate::ask::view::ServiceView) -> StatusLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ask::view::{PoolView, PoolsView};
+    use crate::ask::view::{GpusView, PoolView, PoolsView};
     use crate::base::Timestamp;
     use crate::state::Fact;
 
@@ -128,11 +138,38 @@ mod tests {
             vdevs: Vec::new(),
         };
         let pools = vec![pool("fine", Severity::Ok), pool("sick", Severity::Critical)];
-        snapshot.apply(Fact::Pools(PoolsView { pools, notes: Vec::new() }), now);
+        snapshot.apply(Fact::Pools(PoolsView { pools, ..PoolsView::default() }), now);
         let after = status(&snapshot);
         assert_eq!(after.health, Severity::Critical);
         let names: Vec<_> = after.lines.iter().filter(|l| l.kind == "pool").collect();
         assert_eq!((names[0].name.as_str(), names[1].name.as_str()), ("sick", "fine"));
         assert!(names[1].summary.contains("tolerates 1 more failure"));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_a_line_and_an_event() {
+        let now = Timestamp::from_secs(1);
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
+        let lines = |snapshot: &Snapshot, kind: &str| {
+            let all = status(snapshot).lines.into_iter();
+            all.filter(|l| l.kind == kind).map(|l| (l.health, l.summary)).collect::<Vec<_>>()
+        };
+        let mut pools = PoolsView { notes: vec!["ZFS is not loaded".into()], ..Default::default() };
+        assert!(snapshot.apply(Fact::Pools(pools.clone()), now).is_empty());
+        assert!(lines(&snapshot, "pool").is_empty(), "nothing is there and nothing is expected");
+        pools.notes = vec!["/proc/spl/kstat/zfs: permission denied".into()];
+        pools.unread = true;
+        let told = snapshot.apply(Fact::Pools(pools.clone()), now);
+        assert_eq!(told[0].service.as_deref(), Some("zpool health"));
+        assert_eq!(told[0].state.as_deref(), Some("unknown"));
+        assert_eq!(lines(&snapshot, "pool"), [(Severity::Unknown, pools.notes[0].clone())]);
+
+        let mut gpus = GpusView::default();
+        assert_eq!(snapshot.apply(Fact::Gpus(gpus.clone()), now)[0].state.as_deref(), Some("ok"));
+        assert!(lines(&snapshot, "gpu").is_empty());
+        gpus.notes = vec!["/sys/bus/pci/devices: permission denied".into()];
+        let told = snapshot.apply(Fact::Gpus(gpus.clone()), now);
+        assert_eq!(told[0].state.as_deref(), Some("unknown"));
+        assert_eq!(lines(&snapshot, "gpu"), [(Severity::Unknown, gpus.notes[0].clone())]);
     }
 }
