@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::api::{self, socket};
-use crate::base::Name;
+use crate::base::{Name, Severity};
 use crate::config::Config;
 use crate::host::Host;
 use crate::passthrough::Passthrough;
@@ -74,8 +74,20 @@ impl Shared {
         if let Some(why) = &why {
             warn!("{what}: {why}");
         }
+        self.tell(what, why, Severity::Warning).await;
+    }
+
+    /// The same of what a machine may well do without.
+    async fn without(&self, what: &str, why: Option<String>) {
+        if let Some(why) = &why {
+            info!("{what}: {why}");
+        }
+        self.tell(what, why, Severity::Ok).await;
+    }
+
+    async fn tell(&self, what: &str, why: Option<String>, severity: Severity) {
         // The writer is gone only at the very end.
-        let _ = self.facts.send(Fact::Unavailable { what: what.to_owned(), why }).await;
+        let _ = self.facts.send(Fact::Unavailable { what: what.to_owned(), why, severity }).await;
     }
 }
 
@@ -138,7 +150,8 @@ pub async fn run(
 
     let name = config.host.name.clone().unwrap_or_else(|| observe::host_name(&host));
     let interval = config.host.interval;
-    let snapshot = Snapshot::new(name, host.clock.now(), 2.0 * interval.as_secs_f32());
+    let snapshot =
+        Snapshot::new(name, host.clock.now(), 2.0 * interval.as_secs_f32(), config.wants_iommu());
     let (facts, from_rooms) = mpsc::channel(FACTS);
     let (publish, watched) = watch::channel(Arc::new(snapshot.clone()));
     let (changes, _) = broadcast::channel(CHANGES);

@@ -19,13 +19,14 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         service: "hostd",
         metric: "things it cannot do here",
-        states: "ok; warning when something is unavailable",
+        states: "ok; warning when something is unavailable that it should have (a system bus it \
+                 may do without)",
         attributes: &[],
     },
     Entry {
         service: "iommu",
         metric: "groups",
-        states: "ok; warning when there are none",
+        states: "ok; warning when there are none and a card is configured",
         attributes: &[],
     },
     Entry {
@@ -126,7 +127,7 @@ mod tests {
 
     fn everything() -> Vec<Event> {
         let now = Timestamp::from_secs(1);
-        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0, true);
         let scan = ScanView {
             function: "scrub".into(),
             state: "scanning".into(),

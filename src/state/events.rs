@@ -11,20 +11,24 @@ use crate::base::{Event, Metric, Severity};
 /// The daemon itself; metric = things it cannot do here.
 pub fn hostd(snapshot: &Snapshot) -> Event {
     let missing = &snapshot.unavailable;
-    let (state, text) = if missing.is_empty() {
-        (Severity::Ok, format!("hostd {} is watching", env!("CARGO_PKG_VERSION")))
-    } else {
-        let all: Vec<_> = missing.iter().map(|(what, why)| format!("{what}: {why}")).collect();
-        (Severity::Warning, format!("unavailable: {}", all.join("; ")))
+    let state = missing.values().map(|(severity, _)| *severity).max().unwrap_or(Severity::Ok);
+    let all: Vec<_> = missing.iter().map(|(what, (_, why))| format!("{what}: {why}")).collect();
+    let text = match (state, all.as_slice()) {
+        (_, []) => format!("hostd {} is watching", env!("CARGO_PKG_VERSION")),
+        (Severity::Ok, all) => {
+            format!("hostd {} is watching, without {}", env!("CARGO_PKG_VERSION"), all.join("; "))
+        }
+        (_, all) => format!("unavailable: {}", all.join("; ")),
     };
     Event::new("hostd", state, text).metric(int(missing.len()))
 }
 
-/// The IOMMU as a whole; metric = groups.
-pub fn iommu(view: &IommuView) -> Vec<Event> {
+/// The IOMMU as a whole; metric = groups. Where no card is configured nothing
+/// is amiss without one.
+pub fn iommu(view: &IommuView, wanted: bool) -> Vec<Event> {
     let (state, text) = if view.groups.is_empty() {
         let why = view.notes.first().map_or("no IOMMU groups", String::as_str);
-        (Severity::Warning, why.to_owned())
+        (if wanted { Severity::Warning } else { Severity::Ok }, why.to_owned())
     } else {
         let of = |verdict| view.groups.iter().filter(|g| g.verdict == verdict).count();
         let text = format!(

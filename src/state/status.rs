@@ -21,18 +21,23 @@ pub fn status(snapshot: &Snapshot) -> StatusView {
     section(&mut lines, "service", &snapshot.services, |view| {
         view.services.iter().map(service).collect()
     });
-    let missing = if snapshot.unavailable.is_empty() { Severity::Ok } else { Severity::Warning };
+    let missing = snapshot.unavailable.values().map(|(severity, _)| *severity).max();
     StatusView {
         host: snapshot.host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: snapshot.started,
         generation: snapshot.generation,
-        health: lines.iter().map(|line| line.health).max().unwrap_or(Severity::Ok).max(missing),
+        health: lines
+            .iter()
+            .map(|line| line.health)
+            .max()
+            .unwrap_or(Severity::Ok)
+            .max(missing.unwrap_or(Severity::Ok)),
         lines,
         unavailable: snapshot
             .unavailable
             .iter()
-            .map(|(what, why)| format!("{what}: {why}"))
+            .map(|(what, (_, why))| format!("{what}: {why}"))
             .collect(),
     }
 }
@@ -68,7 +73,8 @@ fn worst_first(lines: &mut Vec<StatusLine>, mut more: Vec<StatusLine>) {
 fn iommu(snapshot: &Snapshot) -> Option<StatusLine> {
     let view = snapshot.iommu.value()?;
     let why = view.notes.first().map_or("no IOMMU groups", String::as_str);
-    view.groups.is_empty().then(|| line("iommu", "", Severity::Warning, "off", why.to_owned()))
+    let amiss = view.groups.is_empty() && snapshot.wants_iommu;
+    amiss.then(|| line("iommu", "", Severity::Warning, "off", why.to_owned()))
 }
 
 fn gpu(gpu: &crate::ask::view::GpuView) -> StatusLine {
@@ -122,7 +128,7 @@ mod tests {
     #[test]
     fn unread_is_unknown_and_worst_comes_first() {
         let now = Timestamp::from_secs(1);
-        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0, true);
         let before = status(&snapshot);
         assert_eq!(before.health, Severity::Unknown);
         assert!(before.lines.iter().all(|line| line.health == Severity::Unknown));
@@ -149,7 +155,7 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_a_line_and_an_event() {
         let now = Timestamp::from_secs(1);
-        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0, true);
         let lines = |snapshot: &Snapshot, kind: &str| {
             let all = status(snapshot).lines.into_iter();
             all.filter(|l| l.kind == kind).map(|l| (l.health, l.summary)).collect::<Vec<_>>()
