@@ -351,7 +351,7 @@ pub struct StatusView {
     pub generation: u64,
     /// The worst of everything below.
     pub health: Severity,
-    /// One line per thing that matters, worst first within each kind.
+    /// One line per thing that matters, worst first.
     pub lines: Vec<StatusLine>,
     /// What the daemon cannot do here and why: no root, no IOMMU, no bus.
     pub unavailable: Vec<String>,
@@ -360,7 +360,7 @@ pub struct StatusView {
 /// One line of `hostctl status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusLine {
-    /// `gpu`, `vm`, `pool`, `service`, `host`.
+    /// `iommu`, `gpu`, `vm`, `pool`, `service`.
     pub kind: String,
     /// Which one.
     pub name: String,

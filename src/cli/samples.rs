@@ -31,7 +31,6 @@ pub fn status() -> StatusView {
         generation: 42,
         health: Severity::Critical,
         lines: vec![
-            line("service", "films", Severity::Ok, "active", "SMB answers in 2 ms"),
             line("service", "plex", Severity::Critical, "connect", "nobody listens on port 32400"),
             line(
                 "pool",
@@ -40,7 +39,6 @@ pub fn status() -> StatusView {
                 "DEGRADED",
                 "tolerates 1 more failure; 1 of 6 disks is missing",
             ),
-            line("vm", "gaming", Severity::Ok, "running", "for 3h 12m"),
             line(
                 "gpu",
                 "radeon",
@@ -48,6 +46,8 @@ pub fn status() -> StatusView {
                 "bound",
                 "0000:01:00.0 with its audio function, for gaming",
             ),
+            line("vm", "gaming", Severity::Ok, "running", "for 3h 12m"),
+            line("service", "films", Severity::Ok, "active", "SMB answers in 2 ms"),
         ],
         unavailable: vec!["SMART: smartctl is not installed".into()],
     }

@@ -5,6 +5,9 @@ use super::events::{gpu_state, pool_summary, vm_severity};
 use crate::ask::view::{StatusLine, StatusView, VmState};
 use crate::base::{Reading, Severity};
 
+/// The order of what is equally bad.
+const KINDS: [&str; 5] = ["iommu", "gpu", "vm", "pool", "service"];
+
 /// The snapshot at a glance.
 pub fn status(snapshot: &Snapshot) -> StatusView {
     let mut lines = Vec::new();
@@ -13,13 +16,17 @@ pub fn status(snapshot: &Snapshot) -> StatusView {
         let unread = unread("gpu", !view.notes.is_empty(), &view.notes);
         view.gpus.iter().map(gpu).chain(unread).collect()
     });
-    let vms = snapshot.vms.values().map(vm).collect();
-    worst_first(&mut lines, vms);
+    lines.extend(snapshot.vms.values().map(vm));
     section(&mut lines, "pool", &snapshot.pools, |view| {
         view.pools.iter().map(pool).chain(unread("pool", view.unread, &view.notes)).collect()
     });
     section(&mut lines, "service", &snapshot.services, |view| {
         view.services.iter().map(service).collect()
+    });
+    let place = |line: &StatusLine| KINDS.iter().position(|kind| *kind == line.kind);
+    lines.sort_by(|a, b| {
+        let (health, kind) = (b.health.cmp(&a.health), place(a).cmp(&place(b)));
+        health.then(kind).then_with(|| a.name.cmp(&b.name))
     });
     let missing = snapshot.unavailable.values().map(|(severity, _)| *severity).max();
     StatusView {
@@ -56,17 +63,12 @@ fn section<T>(
     if let Some(why) = reading.why() {
         lines.push(line(kind, "", Severity::Unknown, "unknown", why.to_owned()));
     }
-    worst_first(lines, reading.value().map(each).unwrap_or_default());
+    lines.extend(reading.value().map(each).unwrap_or_default());
 }
 
 /// Where there may be more of a kind than could be read.
 fn unread(kind: &str, unread: bool, notes: &[String]) -> Option<StatusLine> {
     unread.then(|| line(kind, "", Severity::Unknown, "unknown", notes.join("; ")))
-}
-
-fn worst_first(lines: &mut Vec<StatusLine>, mut more: Vec<StatusLine>) {
-    more.sort_by(|a, b| b.health.cmp(&a.health).then_with(|| a.name.cmp(&b.name)));
-    lines.append(&mut more);
 }
 
 /// Only worth a line when a card waits for it and it is not there.
@@ -150,6 +152,14 @@ mod tests {
         let names: Vec<_> = after.lines.iter().filter(|l| l.kind == "pool").collect();
         assert_eq!((names[0].name.as_str(), names[1].name.as_str()), ("sick", "fine"));
         assert!(names[1].summary.contains("tolerates 1 more failure"));
+        let order: Vec<_> = after.lines.iter().map(|l| (l.health, l.kind.as_str())).collect();
+        let wanted = [
+            (Severity::Critical, "pool"),
+            (Severity::Unknown, "gpu"),
+            (Severity::Unknown, "service"),
+            (Severity::Ok, "pool"),
+        ];
+        assert_eq!(order, wanted);
     }
 
     #[test]
