@@ -191,8 +191,7 @@ pub async fn run(
     tasks.watch("pools", observe::pools(shared.clone(), pools));
     tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
     for (vm, problems) in shared.wrong.iter() {
-        let count = problems.lines().last().unwrap_or_default().to_owned();
-        let why = format!("{count}; see them with: hostctl config check");
+        let why = problems.lines().last().unwrap_or_default().to_owned();
         shared.unavailable(&format!("VM {vm}"), Some(why)).await;
     }
     serve::events(&mut tasks, &shared, &config.events, &shutdown).await;

@@ -31,10 +31,13 @@ pub struct Local {
 pub struct ReadConfig {
     /// What can be used.
     pub config: Config,
-    /// VMs whose file is wrong, with all its problems.
+    /// VMs whose file is wrong, with all its problems; the last line counts
+    /// them and says how to see them again.
     pub wrong: BTreeMap<Name, String>,
     /// Warnings, and what is missing on the machine.
     pub notes: Vec<String>,
+    /// Whether there is no `host.yaml`: what is found is watched.
+    pub missing: bool,
 }
 
 /// Where the configuration is unless somebody says otherwise.
@@ -123,8 +126,10 @@ pub fn read_config(sysroot: &Path, file: &Path) -> Result<ReadConfig, Problems> 
             _ => notes.push(problem.to_string()),
         }
     }
-    let wrong = wrong.into_iter().map(|(name, problems)| (name, problems.to_string())).collect();
-    Ok(ReadConfig { config, wrong, notes })
+    let hint = format!("; see them with: hostctl config check{}", argument(file));
+    let wrong = wrong.into_iter().map(|(name, found)| (name, found.to_string() + &hint)).collect();
+    let missing = !sources.iter().any(|source| source.role == Role::Host);
+    Ok(ReadConfig { config, wrong, notes, missing })
 }
 
 /// What `config check` prints.
@@ -146,9 +151,40 @@ pub fn config_check(file: &Path) -> Result<Checked, Refusal> {
     Ok(Checked { files, problems: judged.problems })
 }
 
+/// Where a person names the `vms` folder or a file in it: the `host.yaml` that
+/// belongs to it, and the file.
+fn vm_files(named: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
+    let file = std::path::absolute(named).ok()?;
+    let is_vms = |folder: &Path| folder.file_name().is_some_and(|name| name == "vms");
+    let beside = |folder: &Path| Some(folder.parent()?.join("host.yaml"));
+    match SysRoot::new(file.parent()?).kind(file.file_name()?) {
+        // A configuration may itself be kept in a folder of this name.
+        Ok(Kind::Folder) if is_vms(&file) && !SysRoot::new(&file).exists("host.yaml") => {
+            Some((beside(&file)?, None))
+        }
+        Ok(Kind::Folder) => None,
+        Ok(_) if file.file_name().is_some_and(|name| name == "host.yaml") => None,
+        Ok(_) => {
+            let folder = file.parent().filter(|folder| is_vms(folder))?;
+            Some((beside(folder)?, Some(file.clone())))
+        }
+        Err(_) => None,
+    }
+}
+
 /// The sources of a file that a person has named: it must be there.
 fn named(file: &Path) -> Result<Vec<Source>, Refusal> {
-    let sources = sources(file);
+    let sources = match vm_files(file) {
+        Some((host, vm)) => {
+            let mut sources = sources(&host);
+            sources.retain(|source| match &vm {
+                Some(vm) => source.role == Role::Host || source.path == *vm,
+                None => true,
+            });
+            sources
+        }
+        None => sources(file),
+    };
     if sources.is_empty() {
         let message = format!("{} does not exist, and no VM files beside it", file.display());
         return Err(Refusal::new(Code::Usage, message, "name the host.yaml to check"));
@@ -158,7 +194,7 @@ fn named(file: &Path) -> Result<Vec<Source>, Refusal> {
 
 /// The checked configuration with every default filled in, as YAML or JSON.
 pub fn config_show(file: &Path, json: bool) -> Result<String, Refusal> {
-    let sources = sources(file);
+    let sources = named(file)?;
     match config::load(&sources, &config::not_asked) {
         Ok((config, _)) if json => {
             let vms = config.vms.iter().map(|vm| (vm.name.to_string(), config::show::vm(vm)));

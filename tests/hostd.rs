@@ -56,3 +56,14 @@ fn a_log_that_cannot_be_written_is_not_the_end() {
     assert_eq!(asked(dir.path(), &["vm", "list"]), Some(0));
     assert_eq!(running.0.try_wait().expect("a child"), None, "it has ended");
 }
+
+#[test]
+fn a_file_that_does_not_exist_is_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = dir.path().join("log");
+    let to = File::create(&log).expect("a log");
+    let _running = Running(hostd(dir.path()).stderr(to).spawn().expect("hostd runs"));
+    assert_eq!(asked(dir.path(), &["vm", "list"]), Some(0));
+    let log = fs::read_to_string(log).expect("a log");
+    assert!(log.contains("host.yaml does not exist: watching what is found"), "{log}");
+}

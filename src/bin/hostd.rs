@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 #[command(name = "hostd", version)]
 struct Args {
     /// The host's file; VM files are in vms/ beside it.
-    #[arg(long, value_name = "FILE", default_value = "/etc/hostd/host.yaml")]
+    #[arg(long, value_name = "FILE", default_value = local::CONFIG)]
     config: PathBuf,
     /// What survives a restart.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/hostd")]
@@ -59,6 +59,14 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if checked.missing {
+        let file = args.config.display();
+        if args.config.as_os_str() == local::CONFIG {
+            info!("{file} does not exist: watching what is found");
+        } else {
+            warn!("{file} does not exist: watching what is found");
+        }
+    }
     for note in &checked.notes {
         warn!("{note}");
     }

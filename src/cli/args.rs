@@ -279,7 +279,7 @@ pub enum Config {
     /// Works without a daemon, on the files as they are now. Exit code 2 when
     /// there are problems.
     Check {
-        /// `host.yaml`, or the folder it is in
+        /// `host.yaml`, or the folder it is in; a VM file is checked with its `host.yaml`
         #[arg(default_value = CONFIG)]
         file: PathBuf,
     },

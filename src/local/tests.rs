@@ -68,3 +68,29 @@ async fn a_wrong_configuration_is_said_where_it_matters() {
     let Ok(Reply::Gpus(view)) = answer(&local, &Ask::GpuList).await else { panic!("no cards") };
     assert!(view.notes[0].contains("/sys/bus/pci/devices: Not a directory"), "{view:?}");
 }
+
+#[test]
+fn a_vm_file_is_checked_as_one_with_its_host() {
+    let dir = folder(&[
+        ("host.yaml", "gpus: [{name: card, address: '01:00.0'}]\n"),
+        ("vms/gaming.yaml", "{memory: 1G, gpu: card, network: none}\n"),
+        ("vms/other.yaml", "memroy: 1G\n"),
+    ]);
+    let at = |path: &str| config_check(&dir.path().join(path)).unwrap();
+    let one = at("vms/gaming.yaml");
+    assert_eq!(one.files.len(), 2, "{one:?}");
+    assert!(one.problems.is_empty(), "{}", one.problems);
+    for all in [at("vms"), at(""), at("host.yaml")] {
+        assert_eq!(all.files.len(), 3, "{all:?}");
+        assert!(all.problems.to_string().contains("did you mean `memory`?"), "{all:?}");
+    }
+    assert!(config_show(&dir.path().join("vms/gaming.yaml"), false).is_ok());
+    let none = config_show(Path::new("/nonexistent"), false).unwrap_err();
+    assert_eq!(none.code, Code::Usage, "{none:?}");
+
+    let host = dir.path().join("host.yaml");
+    let read = read_config(Path::new("/"), &host).ok().unwrap();
+    let told = &read.wrong[&"other".parse().unwrap()];
+    assert!(told.ends_with(&format!("hostctl config check {}", host.display())), "{told}");
+    assert!(!read.missing);
+}
