@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::api::{self, socket};
-use crate::base::Name;
+use crate::base::{Name, Severity};
 use crate::config::{Config, QuirkFiles};
 use crate::host::Host;
 use crate::host::lock::{Lock, LockError};
@@ -76,8 +76,20 @@ impl Shared {
         if let Some(why) = &why {
             warn!("{what}: {why}");
         }
+        self.tell(what, why, Severity::Warning).await;
+    }
+
+    /// The same of what a machine may well do without.
+    async fn without(&self, what: &str, why: Option<String>) {
+        if let Some(why) = &why {
+            info!("{what}: {why}");
+        }
+        self.tell(what, why, Severity::Ok).await;
+    }
+
+    async fn tell(&self, what: &str, why: Option<String>, severity: Severity) {
         // The writer is gone only at the very end.
-        let _ = self.facts.send(Fact::Unavailable { what: what.to_owned(), why }).await;
+        let _ = self.facts.send(Fact::Unavailable { what: what.to_owned(), why, severity }).await;
     }
 }
 
@@ -161,7 +173,8 @@ pub async fn run(
 
     let name = config.host.name.clone().unwrap_or_else(|| observe::host_name(&host));
     let interval = config.host.interval;
-    let snapshot = Snapshot::new(name, host.clock.now(), 2.0 * interval.as_secs_f32());
+    let snapshot =
+        Snapshot::new(name, host.clock.now(), 2.0 * interval.as_secs_f32(), config.wants_iommu());
     let (facts, from_rooms) = mpsc::channel(FACTS);
     let (publish, watched) = watch::channel(Arc::new(snapshot.clone()));
     let (changes, _) = broadcast::channel(CHANGES);
@@ -210,8 +223,7 @@ pub async fn run(
     tasks.watch("pools", observe::pools(shared.clone(), pools));
     tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
     for (vm, problems) in &wrong {
-        let count = problems.lines().last().unwrap_or_default().to_owned();
-        let why = format!("{count}; see them with: hostctl config check");
+        let why = problems.lines().last().unwrap_or_default().to_owned();
         shared.unavailable(&format!("VM {vm}"), Some(why)).await;
     }
     if let Err(why) = &state_lock {

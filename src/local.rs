@@ -35,11 +35,17 @@ pub struct Local {
 pub struct ReadConfig {
     /// What can be used.
     pub config: Config,
-    /// VMs whose file is wrong, with all its problems.
+    /// VMs whose file is wrong, with all its problems; the last line counts
+    /// them and says how to see them again.
     pub wrong: BTreeMap<Name, String>,
     /// Warnings, and what is missing on the machine.
     pub notes: Vec<String>,
+    /// Whether there is no `host.yaml`: what is found is watched.
+    pub missing: bool,
 }
+
+/// Where the configuration is unless somebody says otherwise.
+pub const CONFIG: &str = "/etc/hostd/host.yaml";
 
 /// Largest text that a person may name.
 const TEXT_LIMIT: u64 = 16 << 20;
@@ -54,43 +60,61 @@ fn existence(sys: &SysRoot, path: &Path) -> Existence {
     }
 }
 
-/// What a file is for.
-type MakeSource = fn(PathBuf, Vec<u8>) -> Source;
-
-/// A file of the configuration; one that cannot be read is a problem in its place.
-fn source(path: &Path, of: MakeSource) -> Source {
+/// A file of the configuration, if it is there; one that cannot be read is a
+/// problem in its place.
+fn source(path: &Path, role: Role) -> Option<Source> {
     let folder = SysRoot::new(path.parent().unwrap_or(Path::new("")));
-    let read = folder.bytes(path.file_name().unwrap_or_default(), config::MAX_FILE as u64 + 1);
-    match read {
-        Ok(bytes) => of(path.to_owned(), bytes),
-        Err(error) => Source { content: Err(error.to_string()), ..of(path.to_owned(), Vec::new()) },
+    let name = path.file_name().unwrap_or_default();
+    match folder.bytes(name, config::MAX_FILE as u64 + 1) {
+        Ok(bytes) => Some(Source::new(path, role, Ok(bytes))),
+        // A link that leads nowhere is there.
+        Err(error) if error.is_missing() && !folder.exists(name) => None,
+        Err(error) => Some(Source::new(path, role, Err(error.why()))),
     }
 }
 
-/// `host.yaml`, and the VM files and quirk files beside it. A `host.yaml` that does not exist
-/// is an empty one: the daemon then watches what it finds.
+/// `host.yaml`, and the VM files and quirk files beside it. A `host.yaml` that
+/// does not exist is an empty one: the daemon then watches what it finds. A file
+/// or folder that cannot be read is no such case.
 fn sources(file: &Path) -> Vec<Source> {
     let inside = file.join("host.yaml");
     // A person may name the folder.
     let is_folder = matches!(SysRoot::new(file).kind(""), Ok(Kind::Folder));
     let file = if is_folder { &inside } else { file };
-    let mut sources = Vec::new();
-    let folder = SysRoot::new(file.parent().unwrap_or(Path::new("")));
-    if folder.exists(file.file_name().unwrap_or_default()) {
-        sources.push(source(file, Source::host));
-    }
-    let folders: [(PathBuf, MakeSource); 2] =
-        [(config::vms_folder(file), Source::vm), (quirks::folder(file), Source::quirks)];
-    for (folder, of) in folders {
-        // A folder that is not there holds no files.
-        for name in SysRoot::new(&folder).list("").unwrap_or_default() {
-            let path = folder.join(name);
-            if config::is_vm_file(&path) {
-                sources.push(source(&path, of));
+    let mut sources: Vec<Source> = source(file, Role::Host).into_iter().collect();
+    let folders = [
+        (config::vms_folder(file), Role::Vm, Role::Vms),
+        (quirks::folder(file), Role::Quirks, Role::Quirks),
+    ];
+    for (folder, role, unread) in folders {
+        match SysRoot::new(&folder).list("") {
+            Ok(names) => {
+                let files = names.iter().map(|name| folder.join(name));
+                let files = files.filter(|path| config::is_vm_file(path));
+                sources.extend(files.filter_map(|path| source(&path, role)));
             }
+            Err(error) if error.is_missing() => {}
+            Err(error) => sources.push(Source::new(folder, unread, Err(error.why()))),
         }
     }
     sources
+}
+
+/// How many problems, and the command that shows them.
+fn see(problems: &Problems, file: &Path) -> String {
+    let text = problems.to_string();
+    let count = text.lines().last().unwrap_or_default();
+    format!("{count}; see them with: hostctl config check{}", argument(file))
+}
+
+/// The file as a person has to name it; nothing where it is the usual one.
+fn argument(file: &Path) -> String {
+    if file == Path::new(CONFIG) {
+        return String::new();
+    }
+    // Who reads this may be in another folder.
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    format!(" {}", file.display())
 }
 
 /// What the daemon runs on. A wrong VM file costs that VM, a wrong quirk file
@@ -113,8 +137,10 @@ pub fn read_config(sysroot: &Path, file: &Path) -> Result<ReadConfig, Problems> 
             _ => notes.push(problem.to_string()),
         }
     }
-    let wrong = wrong.into_iter().map(|(name, problems)| (name, problems.to_string())).collect();
-    Ok(ReadConfig { config, wrong, notes })
+    let hint = format!("; see them with: hostctl config check{}", argument(file));
+    let wrong = wrong.into_iter().map(|(name, found)| (name, found.to_string() + &hint)).collect();
+    let missing = !sources.iter().any(|source| source.role == Role::Host);
+    Ok(ReadConfig { config, wrong, notes, missing })
 }
 
 /// What `config check` prints.
@@ -136,9 +162,40 @@ pub fn config_check(file: &Path) -> Result<Checked, Refusal> {
     Ok(Checked { files, problems: judged.problems })
 }
 
+/// Where a person names the `vms` folder or a file in it: the `host.yaml` that
+/// belongs to it, and the file.
+fn vm_files(named: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
+    let file = std::path::absolute(named).ok()?;
+    let is_vms = |folder: &Path| folder.file_name().is_some_and(|name| name == "vms");
+    let beside = |folder: &Path| Some(folder.parent()?.join("host.yaml"));
+    match SysRoot::new(file.parent()?).kind(file.file_name()?) {
+        // A configuration may itself be kept in a folder of this name.
+        Ok(Kind::Folder) if is_vms(&file) && !SysRoot::new(&file).exists("host.yaml") => {
+            Some((beside(&file)?, None))
+        }
+        Ok(Kind::Folder) => None,
+        Ok(_) if file.file_name().is_some_and(|name| name == "host.yaml") => None,
+        Ok(_) => {
+            let folder = file.parent().filter(|folder| is_vms(folder))?;
+            Some((beside(folder)?, Some(file.clone())))
+        }
+        Err(_) => None,
+    }
+}
+
 /// The sources of a file that a person has named: it must be there.
 fn named(file: &Path) -> Result<Vec<Source>, Refusal> {
-    let sources = sources(file);
+    let sources = match vm_files(file) {
+        Some((host, vm)) => {
+            let mut sources = sources(&host);
+            sources.retain(|source| match &vm {
+                Some(vm) => source.role == Role::Host || source.path == *vm,
+                None => true,
+            });
+            sources
+        }
+        None => sources(file),
+    };
     if sources.is_empty() {
         let message = format!("{} does not exist, and no VM files beside it", file.display());
         return Err(Refusal::new(Code::Usage, message, "name the host.yaml to check"));
@@ -148,7 +205,7 @@ fn named(file: &Path) -> Result<Vec<Source>, Refusal> {
 
 /// The checked configuration with every default filled in, as YAML or JSON.
 pub fn config_show(file: &Path, json: bool) -> Result<String, Refusal> {
-    let sources = sources(file);
+    let sources = named(file)?;
     match config::load(&sources, &config::not_asked) {
         Ok((config, _)) if json => {
             let vms = config.vms.iter().map(|vm| (vm.name.to_string(), config::show::vm(vm)));
@@ -183,23 +240,27 @@ fn host(local: &Local) -> Host {
     host
 }
 
-/// What is wrong in it is told by `config check`; here it only gives names.
-fn names(local: &Local) -> Config {
-    read_config(&local.sysroot, &local.config).map(|read| read.config).unwrap_or_default()
+/// The configuration for those who need its names and nothing else.
+fn names(local: &Local) -> Result<Config, Refusal> {
+    let read = read_config(&local.sysroot, &local.config);
+    let wrong = |problems: Problems| Refusal::new(Code::Usage, problems.to_string(), "");
+    read.map(|read| read.config).map_err(wrong)
 }
 
 /// Answers the asks that only look at the machine.
 pub async fn answer(local: &Local, ask: &Ask) -> Answer {
     let host = host(local);
-    let config = || names(local);
+    // The machine is shown all the same, and what is not known of it is said.
+    let (config, wrong) = match read_config(&local.sysroot, &local.config) {
+        Ok(read) => (read.config, None),
+        Err(problems) => (Config::default(), Some(see(&problems, &local.config))),
+    };
     match ask {
         Ask::IommuList => {
             let facts = pci::read(&host.sys, &mut pci::Names::default());
             Ok(Reply::Iommu(pci::view(&facts)))
         }
-        Ask::GpuList => Ok(Reply::Gpus(Passthrough::new(host, config().gpus).list().await)),
         Ask::GpuQuirks { gpu } => {
-            let config = config();
             let cards = Passthrough::new(host, config.gpus);
             let gpu = gpu.as_deref().map(|gpu| cards.resolve_gpu(Some(gpu))).transpose()?;
             Ok(Reply::Quirks(cards.quirks(gpu.as_ref(), &config.quirks).await?))
@@ -209,19 +270,29 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
                 let hint = "run it as root, or start hostd: systemctl start hostd";
                 return Err(Refusal::new(Code::Denied, "reading a card's ROM needs root", hint));
             }
-            let cards = Passthrough::new(host, config().gpus);
+            let cards = Passthrough::new(host, config.gpus);
             let gpu = cards.resolve_gpu(Some(gpu))?;
             Ok(Reply::RomDump(cards.rom_dump(&gpu, *strip).await?.into()))
         }
+        Ask::GpuList => {
+            let mut view = Passthrough::new(host, config.gpus).list().await;
+            let what = |why| format!("which cards are configured is not known: {why}");
+            view.notes.extend(wrong.map(what));
+            Ok(Reply::Gpus(view))
+        }
         Ask::PoolStatus { pool } => {
-            let mut view = zfs::Observer::new(host, config().pools).settled().await;
+            let mut view = zfs::Observer::new(host, config.pools).settled().await;
+            view.unread |= wrong.is_some();
+            let what = |why| format!("which pools are expected is not known: {why}");
+            view.notes.extend(wrong.map(what));
             if let Some(name) = pool {
                 view.pools.retain(|pool| pool.name == *name);
                 if view.pools.is_empty() {
+                    let notes = view.notes.join("; ");
                     return Err(Refusal::new(
                         Code::NotFound,
                         format!("there is no pool {name}"),
-                        "",
+                        notes,
                     ));
                 }
             }
@@ -263,7 +334,7 @@ pub async fn rom_check(
     let card = match gpu {
         None => None,
         Some(gpu) => {
-            let cards = Passthrough::new(host(local), names(local).gpus);
+            let cards = Passthrough::new(host(local), names(local)?.gpus);
             Some(cards.rom_card(&cards.resolve_gpu(Some(gpu))?).await?)
         }
     };
@@ -314,8 +385,12 @@ pub fn text(path: &Path) -> Result<String, Refusal> {
 /// A file that a person names. Bounded.
 fn bytes(path: &Path) -> Result<Vec<u8>, Refusal> {
     let folder = SysRoot::new(path.parent().unwrap_or(Path::new("")));
-    let read = folder.bytes(path.file_name().unwrap_or_default(), TEXT_LIMIT);
+    let read = folder.stream(path.file_name().unwrap_or_default(), TEXT_LIMIT);
     read.map_err(|error| {
-        Refusal::new(Code::Usage, format!("cannot read {}: {error}", path.display()), "")
+        Refusal::new(Code::Usage, format!("cannot read {}: {}", path.display(), error.why()), "")
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests make files")]
+mod tests;

@@ -119,6 +119,9 @@ fn answer(ask: &Ask, changes: &broadcast::Sender<Change>) -> Answer {
         Ask::VmLog { .. } => {
             Ok(Reply::Log(LogView { text: "x\n".repeat(100_000), path: "/l".into() }))
         }
+        Ask::EventQuery { .. } => {
+            Err(Refusal::new(Code::Usage, "wrong\n  state \u{202e}== 1\n        ^", "read it"))
+        }
         other => Err(Refusal::new(Code::Refused, format!("{other:?} is refused"), "")),
     }
 }
@@ -263,6 +266,15 @@ async fn acting_shows_progress_only_when_wanted() {
     );
     let refused = daemon.run(&["vm", "kill", "gaming", "--json"]);
     assert_eq!((refused.code, &refused.document()["error"]["code"]), (5, &"refused".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caret_stays_below_what_it_points_at() {
+    let daemon = Daemon::start(true).await;
+    let ran = daemon.run(&["event", "query", "state == 1"]);
+    assert_eq!(ran.code, 2);
+    let told = "hostctl:\nwrong\n  state == 1\n        ^\n  hint: read it\n";
+    assert_eq!(ran.stderr, told, "without the character that turns text around");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,6 +65,9 @@ pub struct DeviceView {
 pub struct GpusView {
     /// Configured cards first, then the others found.
     pub gpus: Vec<GpuView>,
+    /// What could not be read: there may be more cards.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One graphics card as a whole.
@@ -283,9 +286,12 @@ pub struct LogView {
 pub struct PoolsView {
     /// By name; expected pools that are absent included.
     pub pools: Vec<PoolView>,
-    /// What could not be read.
+    /// What could not be read, or why there are none.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Whether there may be more pools than could be read.
+    #[serde(default)]
+    pub unread: bool,
 }
 
 /// One pool with its judgement.
@@ -449,7 +455,7 @@ pub struct StatusView {
     pub generation: u64,
     /// The worst of everything below.
     pub health: Severity,
-    /// One line per thing that matters, worst first within each kind.
+    /// One line per thing that matters, worst first.
     pub lines: Vec<StatusLine>,
     /// What the daemon cannot do here and why: no root, no IOMMU, no bus.
     pub unavailable: Vec<String>,
@@ -458,7 +464,7 @@ pub struct StatusView {
 /// One line of `hostctl status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusLine {
-    /// `gpu`, `vm`, `pool`, `service`, `host`.
+    /// `iommu`, `gpu`, `vm`, `pool`, `service`.
     pub kind: String,
     /// Which one.
     pub name: String,

@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 #[command(name = "hostd", version)]
 struct Args {
     /// The host's file; VM files are in vms/ beside it.
-    #[arg(long, value_name = "FILE", default_value = "/etc/hostd/host.yaml")]
+    #[arg(long, value_name = "FILE", default_value = local::CONFIG)]
     config: PathBuf,
     /// What survives a restart.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/hostd")]
@@ -44,7 +44,11 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_env("HOSTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A log that cannot be written is lost; saying so there as well would panic.
+        .log_internal_errors(false);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         // The journal has the time already.
         log.without_time().with_target(false).with_ansi(false).init();
@@ -58,6 +62,14 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if checked.missing {
+        let file = args.config.display();
+        if args.config.as_os_str() == local::CONFIG {
+            info!("{file} does not exist: watching what is found");
+        } else {
+            warn!("{file} does not exist: watching what is found");
+        }
+    }
     for note in &checked.notes {
         warn!("{note}");
     }

@@ -150,7 +150,8 @@ pub enum Iommu {
 pub enum Gpu {
     /// All graphics cards and what they are bound to
     ///
-    /// Works without a daemon. Exit code 1 when a card has problems left to resolve.
+    /// Works without a daemon. Exit code 1 when a card has problems left to
+    /// resolve, or cards could not be read.
     List,
     /// What is known to go wrong with these cards, and what to do about it
     ///
@@ -333,7 +334,7 @@ pub enum Config {
     /// Works without a daemon, on the files as they are now. Exit code 2 when
     /// there are problems.
     Check {
-        /// `host.yaml`, or the folder it is in
+        /// `host.yaml`, or the folder it is in; a VM file is checked with its `host.yaml`
         #[arg(default_value = CONFIG)]
         file: PathBuf,
     },

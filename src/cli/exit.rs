@@ -18,7 +18,9 @@ pub fn code(reply: &Reply) -> u8 {
     let findings = match reply {
         Reply::Status(view) => view.health != Severity::Ok,
         Reply::Iommu(view) => view.groups.is_empty(),
-        Reply::Gpus(view) => view.gpus.iter().any(|gpu| !gpu.problems.is_empty()),
+        Reply::Gpus(view) => {
+            !view.notes.is_empty() || view.gpus.iter().any(|gpu| !gpu.problems.is_empty())
+        }
         Reply::Vms(view) => view.vms.iter().any(broken),
         Reply::Pools(view) => {
             !view.notes.is_empty() || view.pools.iter().any(|pool| pool.health != Severity::Ok)
@@ -67,6 +69,8 @@ mod tests {
         pools.notes.clear();
         pools.pools[0].health = Severity::Unknown;
         assert_eq!(code(&Reply::Pools(pools)), FINDINGS);
+        let notes = vec!["/sys/bus/pci/devices: permission denied".into()];
+        assert_eq!(code(&Reply::Gpus(GpusView { notes, ..GpusView::default() })), FINDINGS);
     }
 
     #[test]

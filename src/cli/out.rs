@@ -75,7 +75,9 @@ impl Out {
                 "" => String::new(),
                 hint => format!("\n  hint: {hint}"),
             };
-            complain(&format!("{}{hint}", refusal.message));
+            // Lines that point into each other must stay in line.
+            let begin = if refusal.message.contains('\n') { "\n" } else { "" };
+            complain(&format!("{begin}{}{hint}", refusal.message));
         }
         Ok(refusal.code.exit())
     }
@@ -93,7 +95,8 @@ pub fn data(text: &str) -> Result<(), WriteError> {
 
 /// Speaks on standard error; if that is closed there is nobody to tell.
 pub fn complain(text: &str) {
-    speak(&format!("hostctl: {}\n", super::view::printable(text)));
+    let space = if text.starts_with('\n') { "" } else { " " };
+    speak(&format!("hostctl:{space}{}\n", super::view::printable(text)));
 }
 
 /// Raw text on standard error.

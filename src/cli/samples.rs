@@ -32,7 +32,6 @@ pub fn status() -> StatusView {
         generation: 42,
         health: Severity::Critical,
         lines: vec![
-            line("service", "films", Severity::Ok, "active", "SMB answers in 2 ms"),
             line("service", "plex", Severity::Critical, "connect", "nobody listens on port 32400"),
             line(
                 "pool",
@@ -41,7 +40,6 @@ pub fn status() -> StatusView {
                 "DEGRADED",
                 "tolerates 1 more failure; 1 of 6 disks is missing",
             ),
-            line("vm", "gaming", Severity::Ok, "running", "for 3h 12m"),
             line(
                 "gpu",
                 "radeon",
@@ -49,6 +47,8 @@ pub fn status() -> StatusView {
                 "bound",
                 "0000:01:00.0 with its audio function, for gaming",
             ),
+            line("vm", "gaming", Severity::Ok, "running", "for 3h 12m"),
+            line("service", "films", Severity::Ok, "active", "SMB answers in 2 ms"),
         ],
         unavailable: vec!["SMART: smartctl is not installed".into()],
     }
@@ -109,6 +109,7 @@ pub fn gpus() -> GpusView {
             gpu("radeon", true, &[]),
             gpu("0000:05:00.0", false, &["amdgpu did not take 0000:05:00.1 back: bind it by hand"]),
         ],
+        notes: Vec::new(),
     }
 }
 
@@ -277,7 +278,7 @@ pub fn pools() -> PoolsView {
         findings: Vec::new(),
         vdevs: vec![disk("nvme-eui.02", "ONLINE", 0)],
     };
-    PoolsView { pools: vec![tank, fast], notes: Vec::new() }
+    PoolsView { pools: vec![tank, fast], ..PoolsView::default() }
 }
 
 pub fn services() -> ServicesView {

@@ -87,6 +87,16 @@ impl Check<'_> {
             if value.is_null() && !required && is_section(property) {
                 continue;
             }
+            if let Some(near) = sibling(schema, &given, key, value) {
+                let Value::Scalar(_, text) = &value.value else { continue };
+                let (message, _) =
+                    advice::on_word(&schema::alternatives(property), text, &trail.key(key));
+                let fix = format!("did you mean `{near}: {}`?", clip(text));
+                self.refuse(&trail.key(key), message, fix);
+                meant.push(near.to_owned());
+                out.insert(key.clone(), Json::Null);
+                continue;
+            }
             // Present but wrong: null, so that no default hides it.
             let right = self.value(property, value, &trail.key(key)).unwrap_or_default();
             out.insert(key.clone(), right);
@@ -196,6 +206,26 @@ impl Check<'_> {
         };
         self.refuse(trail, what, fix);
     }
+}
+
+/// The key that was probably meant where a number stands under a key that
+/// takes none: `cpu: 2`.
+fn sibling<'a>(
+    schema: &'a Json,
+    given: &HashSet<&str>,
+    key: &str,
+    value: &Node,
+) -> Option<&'a str> {
+    let counts = |schema: &Json| {
+        schema::alternatives(schema).iter().any(|one| schema::kind(one) == "integer")
+    };
+    let Value::Scalar(Scalar::Int, _) = value.value else { return None };
+    let fits = schema::keys(schema).filter(|(_, property)| counts(property));
+    let fits: Vec<&str> = fits.map(|(known, _)| known).collect();
+    if fits.contains(&key) {
+        return None;
+    }
+    nearest(key, fits.into_iter().filter(|known| !given.contains(known)))
 }
 
 /// Whether a key opens a section, which may be empty.

@@ -53,6 +53,10 @@ pub fn judge(sources: &[Source], exists: Exists<'_>) -> Judged {
         }
         host_is_wrong |= page.wrong;
     }
+    for source in sources.iter().filter(|s| s.role == Role::Vms) {
+        // Nobody knows which VMs there are: this is no configuration.
+        host_is_wrong |= Page::open(source, &mut problems).wrong;
+    }
     let mut vms = Vms::default();
     for source in sources.iter().filter(|s| s.role == Role::Vm) {
         vms.take(source, gpus.as_deref(), exists, &mut problems);

@@ -51,6 +51,14 @@ fn a_misspelt_key_a_wrong_unit_and_a_missing_disk_in_one_message() {
     insta::assert_json_snapshot!(problems.json());
 }
 
+#[test]
+fn a_number_under_the_wrong_key_names_the_right_one() {
+    let said = of_vm("memory: 1G\ncpu: 2\n");
+    assert!(said.contains("did you mean `cpus: 2`?"), "{said}");
+    let said = of_vm("memory: 1G\ncpus: 2\ncpu: 2\n");
+    assert!(!said.contains("did you mean"), "{said}");
+}
+
 /// One file a mistake, so that each message can be read on its own.
 #[test]
 fn every_kind_of_mistake_in_a_vm_file() {

@@ -26,6 +26,13 @@ pub struct Config {
     pub quirks: QuirkFiles,
 }
 
+impl Config {
+    /// Whether a card is to be passed through, which needs an IOMMU.
+    pub fn wants_iommu(&self) -> bool {
+        !self.gpus.is_empty() || self.vms.iter().any(|vm| vm.gpu.is_some())
+    }
+}
+
 /// `host:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostSection {

@@ -32,6 +32,8 @@ pub enum Role {
     Vm,
     /// `quirks.d/*.yaml`.
     Quirks,
+    /// The folder of the VM files, given only where it cannot be listed.
+    Vms,
 }
 
 /// A file of the configuration, as the caller read it: at most

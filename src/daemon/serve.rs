@@ -131,7 +131,7 @@ pub(super) fn bus(
     tasks.serve("system bus state", async move {
         while why.changed().await.is_ok() {
             let now = why.borrow_and_update().clone();
-            shared.unavailable("the system bus", now).await;
+            shared.without("the system bus", now).await;
         }
     });
 }

@@ -27,8 +27,8 @@ pub enum SysError {
     /// We may not.
     #[error("{0}: permission denied (needs root)")]
     Denied(PathBuf),
-    /// It is not text, or larger than any honest file of its kind.
-    #[error("{path} is not readable as text: {why}")]
+    /// It is not text, no file, or larger than any honest file of its kind.
+    #[error("{path} is not readable: {why}")]
     Invalid {
         /// Which file.
         path: PathBuf,
@@ -51,6 +51,24 @@ impl SysError {
             io::ErrorKind::NotFound => Self::Missing(path.to_owned()),
             io::ErrorKind::PermissionDenied => Self::Denied(path.to_owned()),
             _ => Self::Io { path: path.to_owned(), source },
+        }
+    }
+
+    /// The cause without the file's name, for messages that have named it.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Missing(_) => "it does not exist".to_owned(),
+            Self::Denied(_) => "permission denied (needs root)".to_owned(),
+            Self::Invalid { why, .. } => why.clone(),
+            Self::Io { source, .. } => source.to_string(),
+        }
+    }
+
+    /// File and cause in one sentence, for notes that keep no source.
+    pub fn in_full(&self) -> String {
+        match self {
+            Self::Io { path, source } => format!("{}: {source}", path.display()),
+            Self::Missing(_) | Self::Denied(_) | Self::Invalid { .. } => self.to_string(),
         }
     }
 
@@ -112,13 +130,45 @@ impl SysRoot {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// The file's bytes, at most `limit` of them; more is an error.
+    /// Opens for reading without waiting for anybody: who opens a pipe waits
+    /// for its writer, perhaps for ever.
+    fn open(&self, path: &Path) -> Result<(fs::File, fs::FileType), SysError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut how = fs::OpenOptions::new();
+        how.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let opened = how.open(self.path(path));
+        opened
+            .and_then(|file| Ok((file.metadata()?.file_type(), file)))
+            .map(|(kind, file)| (file, kind))
+            .map_err(|error| SysError::from_io(path, error))
+    }
+
+    /// The bytes of a regular file, as the attributes of sysfs and procfs are
+    /// too; at most `limit` of them, more is an error.
     pub fn bytes(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, SysError> {
         let path = path.as_ref();
+        let (file, kind) = self.open(path)?;
+        if kind.is_dir() {
+            return Err(SysError::from_io(path, io::ErrorKind::IsADirectory.into()));
+        }
+        if !kind.is_file() {
+            let why = "it is a pipe or a device, not a file".to_owned();
+            return Err(SysError::Invalid { path: path.to_owned(), why });
+        }
+        Self::whole(path, file, limit)
+    }
+
+    /// The same of whatever a person names: also of a pipe, whose writer is
+    /// waited for.
+    pub fn stream(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, SysError> {
+        let path = path.as_ref();
+        let file = fs::File::open(self.path(path)).map_err(|e| SysError::from_io(path, e))?;
+        Self::whole(path, file, limit)
+    }
+
+    fn whole(path: &Path, file: fs::File, limit: u64) -> Result<Vec<u8>, SysError> {
         let mut bytes = Vec::new();
-        let read = fs::File::open(self.path(path))
-            .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
-        match read {
+        match file.take(limit + 1).read_to_end(&mut bytes) {
             Err(error) => Err(SysError::from_io(path, error)),
             Ok(_) if bytes.len() as u64 > limit => Err(SysError::Invalid {
                 path: path.to_owned(),
@@ -198,13 +248,18 @@ impl SysRoot {
     }
 
     /// The first bytes of a file or device, at most `limit`; proves that it
-    /// can be opened for reading.
+    /// can be opened for reading. A pipe is neither.
     pub fn head(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, SysError> {
+        use std::os::unix::fs::FileTypeExt;
         let path = path.as_ref();
+        let (file, kind) = self.open(path)?;
+        if kind.is_fifo() {
+            let why = "it is a pipe, not a file or a device".to_owned();
+            return Err(SysError::Invalid { path: path.to_owned(), why });
+        }
         let mut bytes = Vec::new();
-        fs::File::open(self.path(path))
-            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-            .map_err(|error| SysError::from_io(path, error))?;
+        let read = file.take(limit).read_to_end(&mut bytes);
+        read.map_err(|error| SysError::from_io(path, error))?;
         Ok(bytes)
     }
 
@@ -251,6 +306,26 @@ mod tests {
         assert!(sys.kind("/none").unwrap_err().is_missing());
         assert_eq!(sys.head("/disk", 3).unwrap(), b"QFI");
         assert!(sys.head("/", 3).is_err());
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = SysRoot::new(dir.path());
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for read in [sys.bytes("/pipe", 9), sys.head("/pipe", 9)] {
+            let error = read.unwrap_err();
+            assert!(matches!(error, SysError::Invalid { .. }), "{error}");
+            assert!(error.to_string().contains("pipe"), "{error}");
+        }
+        let folder = sys.bytes("/", 9).unwrap_err();
+        assert_eq!(folder.why(), "is a directory");
+        assert_eq!(folder.in_full(), "/: is a directory");
+        // A person's pipe has a writer.
+        let writer = std::thread::spawn(move || fs::write(pipe, "said"));
+        assert_eq!(sys.stream("/pipe", 9).unwrap(), b"said");
+        writer.join().unwrap().unwrap();
     }
 
     #[test]

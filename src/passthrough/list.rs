@@ -12,6 +12,7 @@ use crate::ask::view::{GpuView, GpusView};
 use crate::base::PciAddress;
 use crate::config::Gpu;
 use crate::host::Host;
+use crate::pci::read::DEVICES;
 use crate::pci::{Device, Facts};
 
 /// Configured cards, then other display devices, then slots that only a
@@ -34,7 +35,16 @@ pub fn view(host: &Host, journal: &Journal, facts: &Facts, gpus: &[Gpu], busy: b
             gpu.problems.push(problem.clone());
         }
     }
-    GpusView { gpus }
+    GpusView { gpus, notes: notes(host, facts) }
+}
+
+/// What could not be read. A machine without a PCI bus has no cards, which is
+/// no such case.
+fn notes(host: &Host, facts: &Facts) -> Vec<String> {
+    match host.sys.list(DEVICES) {
+        Err(error) if error.is_missing() && host.sys.exists("/sys/bus") => Vec::new(),
+        Ok(_) | Err(_) => facts.notes.clone(),
+    }
 }
 
 fn card(host: &Host, journal: &Journal, facts: &Facts, target: &Target, busy: bool) -> GpuView {

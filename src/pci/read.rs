@@ -149,7 +149,7 @@ fn groups(sys: &SysRoot, facts: &mut Facts, notes: &mut Notes) {
         Ok(names) => names,
         Err(error) if error.is_missing() => Vec::new(),
         Err(error) => {
-            notes.add(error.to_string());
+            notes.add(error.in_full());
             Vec::new()
         }
     };
@@ -212,7 +212,7 @@ impl Notes {
 
     fn list(&mut self, sys: &SysRoot, path: &str) -> Vec<String> {
         sys.list(path).unwrap_or_else(|error| {
-            self.add(error.to_string());
+            self.add(error.in_full());
             Vec::new()
         })
     }

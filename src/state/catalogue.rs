@@ -19,7 +19,8 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         service: "hostd",
         metric: "things it cannot do here",
-        states: "ok; warning when something is unavailable",
+        states: "ok; warning when something is unavailable that it should have (a system bus it \
+                 may do without)",
         attributes: &[],
     },
     Entry {
@@ -31,7 +32,13 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         service: "iommu",
         metric: "groups",
-        states: "ok; warning when there are none",
+        states: "ok; warning when there are none and a card is configured",
+        attributes: &[],
+    },
+    Entry {
+        service: "gpus",
+        metric: "cards",
+        states: "ok; unknown when cards could not be read",
         attributes: &[],
     },
     Entry {
@@ -46,7 +53,12 @@ pub const CATALOGUE: &[Entry] = &[
         states: "ok (off included); warning paused; critical crashed, failed",
         attributes: &["vm", "vm-state"],
     },
-    Entry { service: "zpool health", metric: "pools", states: "the worst pool", attributes: &[] },
+    Entry {
+        service: "zpool health",
+        metric: "pools",
+        states: "the worst pool; unknown when pools could not be read",
+        attributes: &[],
+    },
     Entry {
         service: "zpool <pool> health",
         metric: "failures still tolerated",
@@ -121,7 +133,7 @@ mod tests {
 
     fn everything() -> Vec<Event> {
         let now = Timestamp::from_secs(1);
-        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0, true);
         let scan = ScanView {
             function: "scrub".into(),
             state: "scanning".into(),
@@ -143,6 +155,7 @@ mod tests {
                     bound: true,
                     problems: Vec::new(),
                 }],
+                notes: Vec::new(),
             }),
             Fact::Vm(VmView {
                 name: "gaming".parse().unwrap(),
@@ -164,7 +177,7 @@ mod tests {
                     findings: Vec::new(),
                     vdevs: Vec::new(),
                 }],
-                notes: Vec::new(),
+                ..PoolsView::default()
             }),
             Fact::Services(ServicesView {
                 services: vec![ServiceView {

@@ -11,11 +11,14 @@ use crate::base::{Event, Metric, Severity};
 /// The daemon itself; metric = things it cannot do here.
 pub fn hostd(snapshot: &Snapshot) -> Event {
     let missing = &snapshot.unavailable;
-    let (state, text) = if missing.is_empty() {
-        (Severity::Ok, format!("hostd {} is watching", env!("CARGO_PKG_VERSION")))
-    } else {
-        let all: Vec<_> = missing.iter().map(|(what, why)| format!("{what}: {why}")).collect();
-        (Severity::Warning, format!("unavailable: {}", all.join("; ")))
+    let state = missing.values().map(|(severity, _)| *severity).max().unwrap_or(Severity::Ok);
+    let all: Vec<_> = missing.iter().map(|(what, (_, why))| format!("{what}: {why}")).collect();
+    let text = match (state, all.as_slice()) {
+        (_, []) => format!("hostd {} is watching", env!("CARGO_PKG_VERSION")),
+        (Severity::Ok, all) => {
+            format!("hostd {} is watching, without {}", env!("CARGO_PKG_VERSION"), all.join("; "))
+        }
+        (_, all) => format!("unavailable: {}", all.join("; ")),
     };
     Event::new("hostd", state, text).metric(int(missing.len()))
 }
@@ -35,11 +38,12 @@ pub fn losses(lost: &[(&str, u64)]) -> Event {
         .metric(Metric::Int(i64::try_from(count).unwrap_or(i64::MAX)))
 }
 
-/// The IOMMU as a whole; metric = groups.
-pub fn iommu(view: &IommuView) -> Vec<Event> {
+/// The IOMMU as a whole; metric = groups. Where no card is configured nothing
+/// is amiss without one.
+pub fn iommu(view: &IommuView, wanted: bool) -> Vec<Event> {
     let (state, text) = if view.groups.is_empty() {
         let why = view.notes.first().map_or("no IOMMU groups", String::as_str);
-        (Severity::Warning, why.to_owned())
+        (if wanted { Severity::Warning } else { Severity::Ok }, why.to_owned())
     } else {
         let of = |verdict| view.groups.iter().filter(|g| g.verdict == verdict).count();
         let text = format!(
@@ -54,9 +58,16 @@ pub fn iommu(view: &IommuView) -> Vec<Event> {
     vec![Event::new("iommu", state, text).metric(int(view.groups.len()))]
 }
 
-/// Each graphics card; metric = 1 when bound to vfio-pci.
+/// All graphics cards in one event, then each; metric = 1 when bound to vfio-pci.
 pub fn gpus(view: &GpusView) -> Vec<Event> {
-    view.gpus.iter().map(gpu).collect()
+    let (state, text) = match (view.notes.as_slice(), view.gpus.len()) {
+        ([], 0) => (Severity::Ok, "no graphics cards".to_owned()),
+        ([], 1) => (Severity::Ok, "1 graphics card".to_owned()),
+        ([], many) => (Severity::Ok, format!("{many} graphics cards")),
+        (notes, _) => (Severity::Unknown, format!("not all could be read: {}", notes.join("; "))),
+    };
+    let all = Event::new("gpus", state, text).metric(int(view.gpus.len()));
+    std::iter::once(all).chain(view.gpus.iter().map(gpu)).collect()
 }
 
 fn gpu(gpu: &GpuView) -> Event {
@@ -102,9 +113,15 @@ pub fn vm_severity(state: VmState) -> Severity {
 
 /// All pools in one event, as riemann-tools has it, then each by itself.
 pub fn pools(view: &PoolsView) -> Vec<Event> {
-    // Without a pool there is nothing to judge; `status` shows the notes.
-    let Some(state) = view.pools.iter().map(|pool| pool.health).max() else { return Vec::new() };
-    let words: Vec<_> = view.pools.iter().map(|p| format!("{} {}", p.name, p.state)).collect();
+    let unread = view.unread.then_some(Severity::Unknown);
+    // Where there are no pools there is nothing to judge.
+    let Some(state) = view.pools.iter().map(|pool| pool.health).chain(unread).max() else {
+        return Vec::new();
+    };
+    let mut words: Vec<_> = view.pools.iter().map(|p| format!("{} {}", p.name, p.state)).collect();
+    if view.unread {
+        words.push(format!("not all could be read: {}", view.notes.join("; ")));
+    }
     let text = words.join(", ");
     let all = Event::new("zpool health", state, text).metric(int(view.pools.len()));
     std::iter::once(all).chain(view.pools.iter().flat_map(pool)).collect()

@@ -16,7 +16,7 @@ pub mod status;
 use std::collections::BTreeMap;
 
 use crate::ask::view::{GpusView, IommuView, PoolsView, ServicesView, VmView};
-use crate::base::{Event, Name, Reading, Timestamp};
+use crate::base::{Event, Name, Reading, Severity, Timestamp};
 
 /// Something that one room has found out.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,8 @@ pub enum Fact {
         what: String,
         /// Why not, and what would help.
         why: Option<String>,
+        /// How bad that is; `Ok` for what a machine may well do without.
+        severity: Severity,
     },
 }
 
@@ -59,15 +61,17 @@ pub struct Snapshot {
     pub pools: Reading<PoolsView>,
     /// Services.
     pub services: Reading<ServicesView>,
-    /// What cannot be done here, with the reason.
-    pub unavailable: BTreeMap<String, String>,
+    /// What cannot be done here, with the reason and how bad that is.
+    pub unavailable: BTreeMap<String, (Severity, String)>,
+    /// Whether a card is configured, which needs an IOMMU.
+    pub wants_iommu: bool,
     /// Seconds for which an event counts.
     ttl: f32,
 }
 
 impl Snapshot {
     /// Before anything was read.
-    pub fn new(host: String, started: Timestamp, ttl: f32) -> Self {
+    pub fn new(host: String, started: Timestamp, ttl: f32, wants_iommu: bool) -> Self {
         fn not_yet<T>(since: Timestamp) -> Reading<T> {
             Reading::Unknown { why: "not read yet".to_owned(), since }
         }
@@ -81,6 +85,7 @@ impl Snapshot {
             pools: not_yet(started),
             services: not_yet(started),
             unavailable: BTreeMap::new(),
+            wants_iommu,
             ttl,
         }
     }
@@ -89,7 +94,10 @@ impl Snapshot {
     /// has changed.
     pub fn apply(&mut self, fact: Fact, now: Timestamp) -> Vec<Event> {
         let (changed, events) = match fact {
-            Fact::Iommu(view) => replace(&mut self.iommu, view, events::iommu),
+            Fact::Iommu(view) => {
+                let wanted = self.wants_iommu;
+                replace(&mut self.iommu, view, |view| events::iommu(view, wanted))
+            }
             Fact::Gpus(view) => replace(&mut self.gpus, view, events::gpus),
             Fact::Pools(view) => replace(&mut self.pools, view, events::pools),
             Fact::Services(view) => replace(&mut self.services, view, events::services),
@@ -98,9 +106,9 @@ impl Snapshot {
                 let before = self.vms.insert(view.name.clone(), view.clone());
                 (before.as_ref() != Some(&view), events)
             }
-            Fact::Unavailable { what, why } => {
-                let changed = match why {
-                    Some(why) => self.unavailable.insert(what, why.clone()) != Some(why),
+            Fact::Unavailable { what, why, severity } => {
+                let changed = match why.map(|why| (severity, why)) {
+                    Some(now) => self.unavailable.insert(what, now.clone()) != Some(now),
                     None => self.unavailable.remove(&what).is_some(),
                 };
                 (changed, vec![events::hostd(self)])
@@ -124,7 +132,8 @@ impl Snapshot {
     /// Everything that is the case, told again.
     pub fn heartbeat(&self, now: Timestamp) -> Vec<Event> {
         let mut told = vec![events::hostd(self)];
-        told.extend(self.iommu.value().map(events::iommu).unwrap_or_default());
+        let iommu = |view| events::iommu(view, self.wants_iommu);
+        told.extend(self.iommu.value().map(iommu).unwrap_or_default());
         told.extend(self.gpus.value().map(events::gpus).unwrap_or_default());
         told.extend(self.vms.values().map(events::vm));
         told.extend(self.pools.value().map(events::pools).unwrap_or_default());
@@ -181,7 +190,7 @@ mod tests {
     #[test]
     fn only_news_is_told_and_the_heartbeat_tells_all() {
         let now = Timestamp::from_secs(100);
-        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0, true);
         let told = snapshot.apply(vm(VmState::Running), now);
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].host.as_deref(), Some("nas"));
@@ -200,16 +209,43 @@ mod tests {
     #[test]
     fn what_is_unavailable_warns_until_it_is_back() {
         let now = Timestamp::from_secs(100);
-        let mut snapshot = Snapshot::new("nas".into(), now, 10.0);
-        let bus = |why: Option<&str>| Fact::Unavailable {
-            what: "the system bus".into(),
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0, true);
+        let port = |why: Option<&str>| Fact::Unavailable {
+            what: "events over TCP".into(),
             why: why.map(Into::into),
+            severity: Severity::Warning,
         };
-        assert_eq!(
-            snapshot.apply(bus(Some("no socket")), now)[0].state.as_deref(),
-            Some("warning")
-        );
-        assert!(snapshot.apply(bus(Some("no socket")), now).is_empty());
-        assert_eq!(snapshot.apply(bus(None), now)[0].state.as_deref(), Some("ok"));
+        assert_eq!(snapshot.apply(port(Some("in use")), now)[0].state.as_deref(), Some("warning"));
+        assert!(snapshot.apply(port(Some("in use")), now).is_empty());
+        assert_eq!(snapshot.apply(port(None), now)[0].state.as_deref(), Some("ok"));
+    }
+
+    #[test]
+    fn an_ordinary_machine_is_ok_without_bus_and_iommu() {
+        use crate::state::status::status;
+        let now = Timestamp::from_secs(100);
+        for (wants_iommu, health) in [(false, Severity::Ok), (true, Severity::Warning)] {
+            let mut snapshot = Snapshot::new("nas".into(), now, 10.0, wants_iommu);
+            let facts = [
+                Fact::Gpus(GpusView::default()),
+                Fact::Pools(PoolsView::default()),
+                Fact::Services(ServicesView::default()),
+                Fact::Unavailable {
+                    what: "the system bus".into(),
+                    why: Some("no socket".into()),
+                    severity: Severity::Ok,
+                },
+            ];
+            for fact in facts {
+                snapshot.apply(fact, now);
+            }
+            let told = snapshot.apply(Fact::Iommu(IommuView::default()), now);
+            assert_eq!(told[0].state.as_deref(), Some(health.as_str()));
+            let told = snapshot.heartbeat(now);
+            assert_eq!(told[0].state.as_deref(), Some("ok"), "{told:?}");
+            let status = status(&snapshot);
+            assert_eq!(status.health, health, "{status:?}");
+            assert_eq!(status.unavailable, ["the system bus: no socket"]);
+        }
     }
 }

@@ -36,7 +36,9 @@ pub fn judge_capture(text: &str) -> PoolsView {
     if pools.is_empty() && notes.is_empty() {
         notes.push("this is no output of `zpool status`, or one without pools".to_owned());
     }
-    PoolsView { pools: pools.iter().map(one).collect(), notes }
+    let pools: Vec<_> = pools.iter().map(one).collect();
+    // A note beside pools is about their times.
+    PoolsView { unread: pools.is_empty(), pools, notes }
 }
 
 fn one(pool: &Pool) -> crate::ask::view::PoolView {

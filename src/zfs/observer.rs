@@ -64,6 +64,8 @@ pub struct Observer {
     /// Since when a pool's read has been under way; also of pools now gone.
     flying: BTreeMap<String, Instant>,
     poked: bool,
+    /// Whether the last round may have missed a pool.
+    unread: bool,
 }
 
 struct Watched {
@@ -111,6 +113,7 @@ impl Observer {
             reads: FuturesUnordered::new(),
             flying: BTreeMap::new(),
             poked: false,
+            unread: false,
         }
     }
 
@@ -148,11 +151,12 @@ impl Observer {
             }
         }
         pools.sort_by(|a, b| a.name.cmp(&b.name));
-        PoolsView { pools, notes }
+        PoolsView { pools, notes, unread: self.unread }
     }
 
     /// Reads all kstats; returns why an expected pool may be absent.
     fn kstats(&mut self, notes: &mut Vec<String>) -> &'static str {
+        self.unread = false;
         let now = self.host.clock.instant();
         let names = match self.host.sys.list(KSTATS) {
             Ok(names) => names,
@@ -162,9 +166,10 @@ impl Observer {
                 return ": ZFS is not loaded";
             }
             Err(error) => {
-                notes.push(error.to_string());
+                self.unread = true;
+                notes.push(error.in_full());
                 for watched in self.pools.values_mut() {
-                    watched.kstat = Err(error.to_string());
+                    watched.kstat = Err(error.in_full());
                 }
                 return ", as far as can be seen";
             }
@@ -178,6 +183,7 @@ impl Observer {
             .filter(|name| self.host.sys.exists(state(name)))
             .collect();
         if names.len() > MAX_POOLS {
+            self.unread = true;
             notes.push(format!("{} pools are not watched", names.len() - MAX_POOLS));
             names.truncate(MAX_POOLS);
         }

@@ -8,8 +8,11 @@ use crate::ask::view::{GpusView, QuirksView};
 use crate::base::Severity;
 
 pub fn list(view: &GpusView, look: Look) -> String {
-    if view.gpus.is_empty() {
-        return "no graphics cards\n".to_owned();
+    let notes = view.notes.iter().fold(String::new(), |text, note| text + &printable(note) + "\n");
+    match (view.gpus.is_empty(), notes.is_empty()) {
+        (true, true) => return "no graphics cards\n".to_owned(),
+        (true, false) => return notes,
+        (false, _) => {}
     }
     let rows = view.gpus.iter().map(|gpu| {
         [
@@ -31,7 +34,7 @@ pub fn list(view: &GpusView, look: Look) -> String {
             let _ = writeln!(text, "{word}: {name}: {}", printable(problem));
         }
     }
-    text
+    text + &notes
 }
 
 pub fn quirks(view: &QuirksView, look: Look) -> String {
@@ -84,5 +87,7 @@ mod tests {
         insta::assert_snapshot!("gpu_quirks", shown(&quirks, Detail::List));
         let none = Reply::Gpus(GpusView::default());
         assert_eq!(shown(&none, Detail::List), "no graphics cards\n");
+        let unread = GpusView { notes: vec!["not readable".into()], ..GpusView::default() };
+        assert_eq!(shown(&Reply::Gpus(unread), Detail::List), "not readable\n");
     }
 }

@@ -92,9 +92,12 @@ fn done(view: &DoneView) -> String {
     printable(&view.message)
 }
 
-/// Text without what a terminal would obey.
+/// Text without what a terminal would obey: control characters, and those that
+/// turn the direction of text around.
 pub fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    let turns = |c: &char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let plain = |c: &char| matches!(c, '\n' | '\t') || !(c.is_control() || turns(c));
+    text.chars().filter(plain).collect()
 }
 
 /// Severities are marked while the text is laid out, and coloured at the end:

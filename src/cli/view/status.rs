@@ -4,9 +4,7 @@ use std::fmt::Write;
 
 use super::table::{cell, table};
 use super::{Look, paint, printable};
-use crate::ask::view::{StatusLine, StatusView};
-
-const KINDS: [&str; 5] = ["host", "gpu", "vm", "pool", "service"];
+use crate::ask::view::StatusView;
 
 pub fn view(view: &StatusView, look: Look) -> String {
     let mut text = format!(
@@ -17,9 +15,7 @@ pub fn view(view: &StatusView, look: Look) -> String {
         look.age(view.started)
     );
     if !view.lines.is_empty() {
-        let mut lines: Vec<_> = view.lines.iter().collect();
-        lines.sort_by(|a, b| place(a).cmp(&place(b)).then(b.health.cmp(&a.health)));
-        let rows = lines.into_iter().map(|line| {
+        let rows = view.lines.iter().map(|line| {
             [
                 cell(&line.kind),
                 cell(&line.name),
@@ -40,11 +36,6 @@ pub fn view(view: &StatusView, look: Look) -> String {
         }
     }
     text
-}
-
-/// Kinds that a newer daemon has and we do not know come last.
-fn place(line: &StatusLine) -> usize {
-    KINDS.iter().position(|kind| *kind == line.kind).unwrap_or(KINDS.len())
 }
 
 #[cfg(test)]
