@@ -122,10 +122,6 @@ impl Daemon {
     }
 }
 
-fn card() -> Option<String> {
-    Some("card".to_owned())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_seen_and_told() {
     let machine = Machine::new();
@@ -197,18 +193,22 @@ async fn a_card_is_bound_and_given_back_or_put_back() {
     machine.pci.inject(|_, path, value| {
         (path.ends_with("/unbind") && value.contains("01:00.1")).then_some(Fault::Errno(5))
     });
-    let refused = daemon.ask(Ask::GpuBind { gpu: card() }).await.expect_err("a failure");
+    let refused =
+        daemon.ask(Ask::GpuBind { gpu: Some("card".to_owned()) }).await.expect_err("a failure");
     assert_eq!(refused.code, Code::Failed);
     assert_eq!(drivers(), before);
     machine.pci.heal();
 
     for _ in 0..2 {
-        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuBind { gpu: card() }).await else {
+        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuBind { gpu: Some("card".to_owned()) }).await
+        else {
             panic!("not bound")
         };
         assert!(done.changed);
         assert_eq!(drivers(), ["vfio-pci", "vfio-pci"]);
-        let Ok(Reply::Done(done)) = daemon.ask(Ask::GpuRelease { gpu: card() }).await else {
+        let Ok(Reply::Done(done)) =
+            daemon.ask(Ask::GpuRelease { gpu: Some("card".to_owned()) }).await
+        else {
             panic!("not released")
         };
         assert!(done.changed);
