@@ -170,6 +170,7 @@ mod tests {
             pid: None,
             devices: Vec::new(),
             step: String::new(),
+            responsive: true,
         })
     }
 
