@@ -64,6 +64,7 @@ fn vm(state: VmState, step: &str) -> VmView {
         pid: None,
         devices: Vec::new(),
         step: step.into(),
+        responsive: true,
     }
 }
 

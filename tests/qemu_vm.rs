@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use hostd::ask::Code;
 use hostd::ask::view::{VmState, VmView};
-use hostd::base::Bytes;
+use hostd::base::{Bytes, Severity};
 use hostd::config::{Accel, AfterDeadline, Disk, DiskFormat, Firmware, GpuRef, Network, Stop, Vm};
 use hostd::host::Host;
 use hostd::vm::devices::FakeDevices;
@@ -296,8 +296,10 @@ async fn one_that_is_stopped_by_a_signal_is_not_green_and_still_ends() {
     kill(pid(&handle), Signal::SIGSTOP).unwrap();
     let view = until(&handle, |view| view.state == VmState::Paused).await;
     assert!(view.reason.contains("nobody knows whether the guest runs"), "{}", view.reason);
+    assert_eq!(hostd::state::events::vm_severity(&view), Severity::Unknown);
     kill(pid(&handle), Signal::SIGCONT).unwrap();
-    until(&handle, |view| view.state == VmState::Running).await;
+    let view = until(&handle, |view| view.state == VmState::Running).await;
+    assert_eq!(hostd::state::events::vm_severity(&view), Severity::Ok);
     kill(pid(&handle), Signal::SIGSTOP).unwrap();
     let done = tokio::time::timeout(LONG, handle.stop(false)).await.unwrap().unwrap();
     assert!(done.changed);

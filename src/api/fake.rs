@@ -48,6 +48,7 @@ fn vm() -> VmView {
         pid: Some(4242),
         devices: vec!["0000:01:00.0".parse().unwrap()],
         step: String::new(),
+        responsive: true,
     }
 }
 

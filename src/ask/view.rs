@@ -270,6 +270,19 @@ pub struct VmView {
     /// What the supervisor is doing at the moment; empty when at rest.
     #[serde(default)]
     pub step: String,
+    /// False when QEMU lives and does not answer: nobody knows then whether
+    /// the guest runs. Left out when true.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub responsive: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_true(flag: &bool) -> bool {
+    *flag
 }
 
 /// `hostctl vm log`.

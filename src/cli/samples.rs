@@ -199,6 +199,7 @@ pub fn vms() -> VmsView {
         pid,
         devices: vec!["0000:01:00.0".parse().unwrap(), "0000:01:00.1".parse().unwrap()],
         step: step.into(),
+        responsive: true,
     };
     VmsView {
         vms: vec![

@@ -50,7 +50,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         service: "vm <name>",
         metric: "1 running, 0 not",
-        states: "ok (off included); warning paused; critical crashed, failed",
+        states: "ok (off included); warning paused; unknown when QEMU does not answer; critical crashed, failed",
         attributes: &["vm", "vm-state"],
     },
     Entry {
@@ -165,6 +165,7 @@ mod tests {
                 pid: None,
                 devices: Vec::new(),
                 step: String::new(),
+                responsive: true,
             }),
             Fact::Pools(PoolsView {
                 pools: vec![PoolView {

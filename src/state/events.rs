@@ -92,20 +92,21 @@ pub fn gpu_state(gpu: &GpuView) -> String {
 /// One VM; metric = 1 while its processors run.
 pub fn vm(vm: &VmView) -> Event {
     let text = format!("{}: {}", vm.state.as_str(), vm.reason);
-    Event::new(format!("vm {}", vm.name), vm_severity(vm.state), text)
+    Event::new(format!("vm {}", vm.name), vm_severity(vm), text)
         .metric(Metric::Int(i64::from(vm.state == VmState::Running)))
         .attribute("vm", vm.name.as_str())
         .attribute("vm-state", vm.state.as_str())
 }
 
 /// How bad a VM's state is. Off is fine: somebody wanted it.
-pub fn vm_severity(state: VmState) -> Severity {
-    match state {
+pub fn vm_severity(vm: &VmView) -> Severity {
+    match vm.state {
         VmState::Off
         | VmState::Preparing
         | VmState::Starting
         | VmState::Running
         | VmState::Stopping => Severity::Ok,
+        VmState::Paused if !vm.responsive => Severity::Unknown,
         VmState::Paused => Severity::Warning,
         VmState::Crashed | VmState::Failed => Severity::Critical,
     }

@@ -184,6 +184,7 @@ mod tests {
             pid: None,
             devices: Vec::new(),
             step: String::new(),
+            responsive: true,
         })
     }
 

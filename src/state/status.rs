@@ -103,7 +103,7 @@ fn vm(vm: &crate::ask::view::VmView) -> StatusLine {
         | VmState::Crashed
         | VmState::Failed => vm.reason.clone(),
     };
-    line("vm", vm.name.as_str(), vm_severity(vm.state), vm.state.as_str(), doing)
+    line("vm", vm.name.as_str(), vm_severity(vm), vm.state.as_str(), doing)
 }
 
 fn pool(pool: &crate::ask::view::PoolView) -> StatusLine {

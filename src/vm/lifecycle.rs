@@ -82,9 +82,14 @@ pub enum Observation {
         /// Since when or why.
         why: String,
     },
-    /// The guest does not run, or nobody knows whether it does.
+    /// The guest does not run.
     Halted {
         /// Why.
+        why: String,
+    },
+    /// QEMU lives and does not answer.
+    Silent {
+        /// What it does not answer.
         why: String,
     },
     /// The guest was asked to go, or QEMU to end.
@@ -149,6 +154,8 @@ pub struct Life {
     pub reason: String,
     /// Something is left of it that has to go before it can start again.
     pub left: bool,
+    /// Nobody knows whether the guest runs.
+    pub silent: bool,
 }
 
 impl Life {
@@ -159,7 +166,7 @@ impl Life {
 
     /// A VM that an earlier hostd has left in a state.
     pub fn at(state: VmState, reason: impl Into<String>) -> Self {
-        Self { state, reason: reason.into(), left: false }
+        Self { state, reason: reason.into(), left: false, silent: false }
     }
 
     /// What to do about a request.
@@ -256,16 +263,8 @@ impl Life {
                 | VmState::Crashed
                 | VmState::Failed => {}
             },
-            Observation::Halted { why } => match self.state {
-                VmState::Starting | VmState::Running | VmState::Paused => {
-                    self.become_(VmState::Paused, why);
-                }
-                VmState::Off
-                | VmState::Preparing
-                | VmState::Stopping
-                | VmState::Crashed
-                | VmState::Failed => {}
-            },
+            Observation::Halted { why } => self.halted(why, false),
+            Observation::Silent { why } => self.halted(why, true),
             Observation::StopBegun { why } => match self.state {
                 VmState::Starting | VmState::Running | VmState::Paused | VmState::Stopping => {
                     self.become_(VmState::Stopping, why);
@@ -286,6 +285,20 @@ impl Life {
             }
         }
         *self != before
+    }
+
+    fn halted(&mut self, why: String, silent: bool) {
+        match self.state {
+            VmState::Starting | VmState::Running | VmState::Paused => {
+                self.become_(VmState::Paused, why);
+                self.silent = silent;
+            }
+            VmState::Off
+            | VmState::Preparing
+            | VmState::Stopping
+            | VmState::Crashed
+            | VmState::Failed => {}
+        }
     }
 
     fn become_(&mut self, state: VmState, reason: String) {

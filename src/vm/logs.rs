@@ -53,8 +53,8 @@ mod tests {
         let host = FakeHost::new(dir.path()).host();
         let vm: Name = "gaming".parse().unwrap();
         cut(&host, &vm, 10);
-        let long: String = (0..100).map(|n| format!("line {n}\n")).collect();
-        host.runtime.write("vms/gaming/firmware.log", &long).unwrap();
+        let long: Vec<_> = (0..100).map(|n| format!("line {n}\n")).collect();
+        host.runtime.write("vms/gaming/firmware.log", &long.concat()).unwrap();
         host.runtime.write("vms/gaming/qemu.log", "short\n").unwrap();
         for _ in 0..2 {
             cut(&host, &vm, 400);

@@ -103,7 +103,7 @@ impl Live {
     pub fn silent(&self, why: &str) -> Observation {
         let pid = self.body.held.id.pid;
         let why = format!("nobody knows whether the guest runs: QEMU (pid {pid}) lives, but {why}");
-        Observation::Halted { why }
+        Observation::Silent { why }
     }
 }
 

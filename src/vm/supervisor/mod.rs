@@ -105,6 +105,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         pid: None,
         devices: Vec::new(),
         step: String::new(),
+        responsive: true,
     };
     let (tell, view) = watch::channel(first);
     let (out, last) = (deps.out.clone(), tell.clone());
@@ -381,6 +382,7 @@ impl Supervisor {
             pid: self.record.as_ref().and_then(|record| record.process).map(|process| process.pid),
             devices: self.record.iter().flat_map(|record| &record.devices).copied().collect(),
             step: self.step.clone(),
+            responsive: !self.life.silent,
         };
         if self.view.send_if_modified(|old| {
             let changed = *old != view;

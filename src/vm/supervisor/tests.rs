@@ -165,6 +165,7 @@ async fn a_guest_that_is_halted_from_inside_qemu_is_not_green() {
     bench.qemu.guest.send_modify(|guest| guest.status = "io-error");
     let view = until(&handle, |view| view.state == VmState::Paused).await;
     assert_eq!(view.reason, "a disk failed under the guest");
+    assert!(view.responsive, "QEMU said so itself");
     bench.qemu.guest.send_modify(|guest| guest.status = "running");
     until(&handle, |view| view.state == VmState::Running).await;
     handle.kill().await.unwrap();
