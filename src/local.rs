@@ -173,13 +173,12 @@ fn vm_files(named: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
         Ok(Kind::Folder) if is_vms(&file) && !SysRoot::new(&file).exists("host.yaml") => {
             Some((beside(&file)?, None))
         }
-        Ok(Kind::Folder) => None,
+        Ok(Kind::Folder) | Err(_) => None,
         Ok(_) if file.file_name().is_some_and(|name| name == "host.yaml") => None,
         Ok(_) => {
             let folder = file.parent().filter(|folder| is_vms(folder))?;
             Some((beside(folder)?, Some(file.clone())))
         }
-        Err(_) => None,
     }
 }
 

@@ -52,3 +52,8 @@ fn events() {
 fn configuration() {
     page("configuration.md", &hostd::config::reference::page());
 }
+
+#[test]
+fn json() {
+    page("json.md", &hostd::cli::reference::page());
+}

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Event, Name, PciAddress, Severity, Timestamp};
 
 /// `hostctl iommu list`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct IommuView {
     /// All groups, by number.
     pub groups: Vec<GroupView>,
@@ -17,7 +18,7 @@ pub struct IommuView {
 }
 
 /// Whether a group can be given to a guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Everything in it is one slot (and bridges): it can go alone.
@@ -29,7 +30,7 @@ pub enum Verdict {
 }
 
 /// One IOMMU group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupView {
     /// The kernel's number.
     pub id: u32,
@@ -42,7 +43,7 @@ pub struct GroupView {
 }
 
 /// One PCI function.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceView {
     /// Its address.
     pub address: PciAddress,
@@ -61,7 +62,7 @@ pub struct DeviceView {
 }
 
 /// `hostctl gpu list`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GpusView {
     /// Configured cards first, then the others found.
     pub gpus: Vec<GpuView>,
@@ -71,7 +72,7 @@ pub struct GpusView {
 }
 
 /// One graphics card as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GpuView {
     /// Configured name; the address where there is none.
     pub name: String,
@@ -198,7 +199,7 @@ pub struct RomDumpView {
 }
 
 /// `hostctl gpu plan`, `vm plan`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PlanView {
     /// In the order they would be taken.
     pub steps: Vec<String>,
@@ -207,14 +208,14 @@ pub struct PlanView {
 }
 
 /// `hostctl vm list`, `vm status`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct VmsView {
     /// By name.
     pub vms: Vec<VmView>,
 }
 
 /// The states of a VM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VmState {
     /// No process.
@@ -252,7 +253,7 @@ impl VmState {
 }
 
 /// One VM.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VmView {
     /// From its file.
     pub name: Name,
@@ -286,7 +287,7 @@ fn is_true(flag: &bool) -> bool {
 }
 
 /// `hostctl vm log`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct LogView {
     /// The end of the log, at most 256 KiB.
     pub text: String,
@@ -295,7 +296,7 @@ pub struct LogView {
 }
 
 /// `hostctl pool list`, `pool status`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PoolsView {
     /// By name; expected pools that are absent included.
     pub pools: Vec<PoolView>,
@@ -308,7 +309,7 @@ pub struct PoolsView {
 }
 
 /// One pool with its judgement.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolView {
     /// Its name.
     pub name: String,
@@ -329,7 +330,7 @@ pub struct PoolView {
 }
 
 /// A scrub or resilver.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScanView {
     /// `scrub` or `resilver`.
     pub function: String,
@@ -346,7 +347,7 @@ pub struct ScanView {
 }
 
 /// One thing to know about a pool, disk or service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FindingView {
     /// How bad.
     pub severity: Severity,
@@ -361,7 +362,7 @@ pub struct FindingView {
 }
 
 /// A vdev with its children.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VdevView {
     /// `raidz2-0`, or the device's path.
     pub name: String,
@@ -384,14 +385,14 @@ pub struct VdevView {
 }
 
 /// `hostctl service list`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ServicesView {
     /// By name.
     pub services: Vec<ServiceView>,
 }
 
 /// One watched service.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceView {
     /// Configured name.
     pub name: String,
@@ -410,14 +411,14 @@ pub struct ServiceView {
 }
 
 /// `hostctl event query`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct EventsView {
     /// By host and service.
     pub events: Vec<EventView>,
 }
 
 /// One event; every key is always there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Host.
     pub host: Option<String>,
@@ -456,7 +457,7 @@ impl From<&Event> for EventView {
 }
 
 /// `hostctl status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     /// Name of the host in events.
     pub host: String,
@@ -475,7 +476,7 @@ pub struct StatusView {
 }
 
 /// One line of `hostctl status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusLine {
     /// `iommu`, `gpu`, `vm`, `pool`, `service`.
     pub kind: String,
@@ -490,7 +491,7 @@ pub struct StatusLine {
 }
 
 /// To an ask that acts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DoneView {
     /// False when it was already so.
     pub changed: bool,

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Domain, bus, device and function of one PCI function.
 ///
 /// Ordered as `lspci` orders. The domain is 32 bits wide because the kernel
 /// gives domains above 0xffff to controllers behind Intel VMD.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct PciAddress {
     /// PCI domain (segment).
