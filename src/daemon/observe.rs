@@ -166,14 +166,18 @@ async fn deaf(shared: &Shared, error: &std::io::Error) {
 }
 
 /// Resolves at the next uevent about a PCI device, or when there will be none.
+/// Disks that come and go are a reason to read the pools.
 async fn heard(shared: &Shared, kernel: &mut Option<Uevents>) {
     while let Some(listener) = kernel {
         match listener.next().await {
-            Ok(Heard::Event(event)) if event.subsystem != "pci" => {}
-            Ok(Heard::Event(event)) => {
-                debug!("the kernel says: {event:?}");
-                return;
-            }
+            Ok(Heard::Event(event)) => match event.subsystem.as_str() {
+                "pci" => {
+                    debug!("the kernel says: {event:?}");
+                    return;
+                }
+                "block" => shared.pools.notify_one(),
+                _ => {}
+            },
             Ok(Heard::Lost) => return,
             Err(error) => {
                 // First, because this may be dropped while it is told.
@@ -193,7 +197,13 @@ pub(super) async fn pools(shared: Shared, mut observer: zfs::Observer) {
             return;
         }
         if timeout(ROUND, shared.pools.notified()).await.is_ok() {
+            // At the first of a burst, then at most once a second.
             observer.poke();
+            let view = observer.round().await;
+            if shared.facts.send(Fact::Pools(view)).await.is_err() {
+                return;
+            }
+            sleep(ROUND).await;
         }
     }
 }
