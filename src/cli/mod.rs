@@ -10,7 +10,7 @@
 //! - [`exit`]: which answers are findings
 //! - [`progress`]: the live step of a VM that is starting or stopping
 //! - [`out`]: the two streams; a closed pipe is not an error
-//! - [`reference`]: the page of all documents that `--json` prints
+//! - [`mod@reference`]: the page of all documents that `--json` prints
 //! - [`view`]: replies as text; pure
 //!
 //! Read [`run`] first.

@@ -14,7 +14,7 @@
 //! whether a path exists.
 //!
 //! [`raw`] is the one description of the format: the JSON Schema ([`schema`]),
-//! the check ([`check`]), the defaults and the reference page ([`reference`])
+//! the check ([`check`]), the defaults and the reference page ([`mod@reference`])
 //! are made from it. [`types`] is what the rest of the program sees: nothing
 //! in it can be invalid any more. Read [`compile`] first.
 

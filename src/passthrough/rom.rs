@@ -6,7 +6,7 @@
 //! ```
 //!
 //! - [`parse`]: one walk over the images, bounded and pure; read this first
-//! - [`judge`]: what is wrong with them, and what to do
+//! - [`mod@judge`]: what is wrong with them, and what to do
 //! - [`dump`]: bytes out of a card; the only part that touches the machine
 
 pub mod dump;

@@ -12,12 +12,12 @@
 //! ```
 //!
 //! - [`facts`]: the types; read this first
-//! - [`read`]: one walk over sysfs, linear in the number of functions
+//! - [`mod@read`]: one walk over sysfs, linear in the number of functions
 //! - [`parse`]: attributes, pure
 //! - [`names`]: vendor and device in words
 //! - [`judge`]: verdict per group; who blocks a wanted set of functions
 //! - [`absent`]: why there are no groups, and what to turn on
-//! - [`view`]: the reply to `iommu list`
+//! - [`mod@view`]: the reply to `iommu list`
 //! - [`fake`]: device trees with the kernel's manners, for tests
 
 pub mod absent;

@@ -27,7 +27,7 @@
 //! Read in this order:
 //!
 //! - [`lifecycle`]: the picture above as a pure machine; verdicts on requests
-//! - [`plan`], [`preflight`]: what a start would do, and what stands against it
+//! - [`mod@plan`], [`preflight`]: what a start would do, and what stands against it
 //! - [`argv`]: QEMU's command line
 //! - [`supervisor`]: the task that does it all
 //! - [`record`], [`process`]: how a hostd that was killed is followed by one
