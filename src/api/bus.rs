@@ -95,9 +95,8 @@ fn tell(absent: &watch::Sender<Option<String>>, why: Option<String>) {
         if *was == why {
             return false;
         }
-        if let Some(why) = &why {
-            tracing::warn!("not on the system bus: {why}");
-        } else {
+        // That we are not on it is said by whoever watches `absent`.
+        if why.is_none() {
             tracing::info!("on the system bus as {}", names::BUS);
         }
         *was = why;
