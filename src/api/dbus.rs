@@ -2,7 +2,7 @@
 //! on the object `/org/hostd/Host1`.
 //!
 //! Every method returns one string, the JSON document that the command named
-//! in its comment prints with `--json`. Their shape is in `ask/view.rs`.
+//! in its comment prints with `--json`. Their shape is in `ask/view/`.
 //! Errors are in `wire.rs`. `snapshots/` pins the whole of it.
 
 use zbus::connection::Builder;

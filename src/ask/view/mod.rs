@@ -1,0 +1,32 @@
+//! What replies carry, and what `--json` prints: one struct a document.
+//!
+//! - [`pci`]: groups, cards, plans
+//! - [`quirk`]: quirks and ROMs
+//! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
+
+pub mod pci;
+pub mod pool;
+pub mod quirk;
+pub mod service;
+pub mod vm;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use pci::*;
+pub use pool::*;
+pub use quirk::*;
+pub use service::*;
+pub use vm::*;
+
+/// To an ask that acts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DoneView {
+    /// False when it was already so.
+    pub changed: bool,
+    /// What was done, in a sentence.
+    pub message: String,
+    /// What is left to know.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}

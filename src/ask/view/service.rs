@@ -1,0 +1,114 @@
+//! Services, events, and the whole at a glance.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Event, Severity, Timestamp};
+
+/// `hostctl service list`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ServicesView {
+    /// By name.
+    pub services: Vec<ServiceView>,
+}
+
+/// One watched service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceView {
+    /// Configured name.
+    pub name: String,
+    /// Its worst layer.
+    pub health: Severity,
+    /// The layer that decides: `unit`, `connect`, `protocol`, `path`.
+    pub layer: String,
+    /// What is the case.
+    pub message: String,
+    /// What to do; empty when nothing.
+    pub advice: String,
+    /// Seconds the probe took.
+    pub latency: Option<f64>,
+    /// Since when it has been in this health.
+    pub since: Timestamp,
+}
+
+/// `hostctl event query`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct EventsView {
+    /// By host and service.
+    pub events: Vec<EventView>,
+}
+
+/// One event; every key is always there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventView {
+    /// Host.
+    pub host: Option<String>,
+    /// Service.
+    pub service: Option<String>,
+    /// State.
+    pub state: Option<String>,
+    /// Text for people.
+    pub description: Option<String>,
+    /// Value; null when absent or not a number.
+    pub metric: Option<f64>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Seconds.
+    pub ttl: Option<f32>,
+    /// Seconds since 1970, with a fraction.
+    pub time: Option<f64>,
+    /// Further keys.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl From<&Event> for EventView {
+    fn from(event: &Event) -> Self {
+        Self {
+            host: event.host.clone(),
+            service: event.service.clone(),
+            state: event.state.clone(),
+            description: event.description.clone(),
+            metric: event.metric.map(crate::base::Metric::as_f64).filter(|m| m.is_finite()),
+            tags: event.tags.clone(),
+            ttl: event.ttl,
+            time: event.time.map(Timestamp::secs_f64),
+            attributes: event.attributes.clone(),
+        }
+    }
+}
+
+/// `hostctl status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusView {
+    /// Name of the host in events.
+    pub host: String,
+    /// Version of the daemon.
+    pub version: String,
+    /// Started.
+    pub started: Timestamp,
+    /// How often the snapshot has changed.
+    pub generation: u64,
+    /// The worst of everything below.
+    pub health: Severity,
+    /// One line per thing that matters, worst first.
+    pub lines: Vec<StatusLine>,
+    /// What the daemon cannot do here and why: no root, no IOMMU, no bus.
+    pub unavailable: Vec<String>,
+}
+
+/// One line of `hostctl status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusLine {
+    /// `iommu`, `gpu`, `vm`, `pool`, `service`.
+    pub kind: String,
+    /// Which one.
+    pub name: String,
+    /// How it is.
+    pub health: Severity,
+    /// Its state in one word: `running`, `bound`, `DEGRADED`.
+    pub state: String,
+    /// What a person should know.
+    pub summary: String,
+}
