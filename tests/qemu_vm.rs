@@ -15,7 +15,7 @@ use std::time::Duration;
 use hostd::ask::Code;
 use hostd::ask::view::{VmState, VmView};
 use hostd::base::{Bytes, Severity};
-use hostd::config::{Accel, AfterDeadline, Disk, DiskFormat, Firmware, GpuRef, Network, Stop, Vm};
+use hostd::config::{Accel, AfterDeadline, Disk, DiskFormat, Firmware, GpuOptions, GpuRef, Network, Stop, Vm};
 use hostd::host::Host;
 use hostd::vm::devices::FakeDevices;
 use hostd::vm::supervisor::{Deps, VmHandle, spawn};
@@ -113,6 +113,7 @@ fn vm() -> Vm {
         cpu: None,
         firmware: Firmware::Seabios { log: true },
         gpu: None,
+        gpu_options: GpuOptions::default(),
         disks: Vec::new(),
         network: Network::None,
         stop: Stop { deadline: Duration::from_secs(1), then: AfterDeadline::Quit },

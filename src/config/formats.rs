@@ -9,6 +9,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error};
 
+pub use super::ids::BarSize;
 use super::ids::{ClassCode, IdRange, Sentence};
 use crate::base::{Bytes, Name, PciAddress, span};
 
@@ -94,7 +95,7 @@ const fn known<F: Format>() -> Known {
 }
 
 /// Every format.
-pub const ALL: [Known; 16] = [
+pub const ALL: [Known; 17] = [
     known::<Size>(),
     known::<Span>(),
     known::<Address>(),
@@ -111,6 +112,7 @@ pub const ALL: [Known; 16] = [
     known::<IdRange>(),
     known::<ClassCode>(),
     known::<Sentence>(),
+    known::<BarSize>(),
 ];
 
 /// The format of that name.

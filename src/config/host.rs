@@ -53,7 +53,19 @@ fn gpus(raw: Vec<Option<RawGpu>>, desk: &mut Desk<'_, '_>) -> Vec<Gpu> {
             desk.unique(&mut slots, slot, &trail.key("address"), what);
         }
         if let (Some(Text(name)), Some(Text(address))) = (raw.name, raw.address) {
-            out.push(Gpu { name, address, identity: raw.identity.map(|Text(id)| id) });
+            let with = raw.with.into_iter().flatten().flatten().map(|Text(address)| address);
+            out.push(Gpu {
+                identity: raw.identity.as_ref().map(|Text(id)| *id),
+                subsystem: raw.subsystem.map(|Text(id)| id),
+                follow: raw.follow.unwrap_or_default(),
+                with: with.collect(),
+                stop_display_manager: raw.stop_display_manager.unwrap_or_default(),
+                ..Gpu::at(name, address)
+            });
+            if raw.follow == Some(true) && !desk.root.has(&trail.key("identity")) {
+                let message = "a card without an `identity` cannot be found elsewhere";
+                desk.error(&trail.key("follow"), message, "add `identity`, or remove `follow`");
+            }
         }
     }
     out.sort_by(|a, b| a.name.cmp(&b.name));

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::formats::Format;
+use super::formats::{Format, Size};
+use super::types::ResizableBar;
 
 /// Ids of one vendor: one, a range, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,32 @@ fn hex(text: &str, digits: usize) -> Option<u32> {
 
 fn id(text: &str) -> Option<u16> {
     hex(text, 4).and_then(|id| u16::try_from(id).ok())
+}
+
+/// `keep`, `max`, `16G`.
+pub struct BarSize;
+impl Format for BarSize {
+    type Value = ResizableBar;
+    const NAME: &'static str = "bar-size";
+    const WANTED: &'static str = "a BAR's size";
+    const LIKE: &'static str = "it is `keep`, `max`, or a power of two from 1M, such as 16G";
+    const EXAMPLE: &'static str = "max";
+    const PATTERN: &'static str = "^(keep|max|[0-9]+[MGT](iB)?)$";
+
+    fn read(text: &str) -> Option<ResizableBar> {
+        match text {
+            "keep" => Some(ResizableBar::Keep),
+            "max" => Some(ResizableBar::Max),
+            size if size.contains(['K', 'P']) => None,
+            size => Size::read(size)
+                .filter(|size| size.0.is_power_of_two() && size.0 >= 1 << 20)
+                .map(ResizableBar::Size),
+        }
+    }
+
+    fn repair(text: &str) -> Option<String> {
+        Size::repair(text)
+    }
 }
 
 /// `1002:67c0-67df`.

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::formats::{
-    AbsolutePath, Address, CardRef, Endpoint, HostName, Label, Listen, PciId, PoolName, Size, Span,
+    AbsolutePath, Address, BarSize, CardRef, Endpoint, HostName, Label, Listen, PciId, PoolName, Size, Span,
     Text, Unit, Word,
 };
 
@@ -51,7 +51,7 @@ pub struct RawHostSection {
 
 /// A graphics card that may be given to a VM, with all functions of its slot.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawGpu {
     /// How you call it, here and in VM files.
     #[schemars(required, extend("examples" = ["radeon"]))]
@@ -62,6 +62,20 @@ pub struct RawGpu {
     /// Vendor and device id of function 0. With it, hostd refuses another card
     /// that has taken this address, as happens when a card is added or removed.
     pub identity: Option<Text<PciId>>,
+    /// Subsystem vendor and device id of function 0: which maker's board it is.
+    pub subsystem: Option<Text<PciId>>,
+    /// What happens when the card is not at its address: with `true`, hostd
+    /// takes it where it is, if exactly one card has its `identity` (which must
+    /// then be given). Else it is refused, and the message says where it is.
+    #[schemars(extend("default" = false))]
+    pub follow: Option<bool>,
+    /// Addresses of other devices in its IOMMU group that leave the host with
+    /// it, each with all functions of its slot. The guest does not see them.
+    pub with: List<Text<Address>>,
+    /// Whether the display manager is stopped when the card is taken, and
+    /// started again when it is back. Whoever is logged in loses their session.
+    #[schemars(extend("default" = false))]
+    pub stop_display_manager: Option<bool>,
 }
 
 /// ZFS pools.
@@ -147,8 +161,8 @@ pub struct RawVm {
     #[schemars(range(min = 1, max = 1024), extend("default" = 2))]
     pub cpus: Option<u32>,
     /// Graphics card to give to the guest: a name under `gpus:` in host.yaml,
-    /// or an address.
-    pub gpu: Option<Text<CardRef>>,
+    /// an address, or a mapping.
+    pub gpu: Option<RawVmGpu>,
     /// Disks in boot order: a path, or a mapping.
     pub disks: List<RawDisk>,
     /// The guest's network: a word, or a mapping.
@@ -172,6 +186,40 @@ pub struct RawVm {
     pub qemu: Option<Text<AbsolutePath>>,
     /// How the VM is stopped.
     pub stop: Option<RawStop>,
+}
+
+/// The guest's graphics card.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawVmGpu {
+    /// A card as it is.
+    Card(Text<CardRef>),
+    /// A card, and how it is given.
+    Full(RawVmGpuFull),
+}
+
+/// A card, and how it is given.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawVmGpuFull {
+    /// A name under `gpus:` in host.yaml, or an address.
+    #[schemars(required)]
+    pub card: Option<Text<CardRef>>,
+    /// A file in place of the card's own ROM, as `hostctl gpu rom dump` writes
+    /// it. It is checked at each start.
+    #[schemars(extend("examples" = ["/etc/hostd/roms/radeon.rom"]))]
+    pub rom: Option<Text<AbsolutePath>>,
+    /// How large the BAR of the card's memory is made: `keep`, `max`, or a size
+    /// that the card offers. It is put back when the card is.
+    #[schemars(extend("default" = "keep"))]
+    pub resizable_bar: Option<Text<BarSize>>,
+    /// Whether the guest's BIOS shows its picture on the card (`x-vga`). With
+    /// `seabios` only; as the card's quirks say when absent.
+    pub x_vga: Option<bool>,
+    /// Whether the guest is kept from seeing that it is one. Only NVIDIA's
+    /// drivers before version 465 need it (Code 43).
+    #[schemars(extend("default" = false))]
+    pub hide_hypervisor: Option<bool>,
 }
 
 /// How guest code is run.

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::desk::exact;
 use super::types::{
-    Accel, AfterDeadline, Config, DiskFormat, Events, Firmware, Gpu, GpuRef, Network, Probe,
+    Accel, AfterDeadline, Config, DiskFormat, Events, Firmware, Gpu, GpuRef, Network, Probe, ResizableBar,
     Service, Vm,
 };
 use crate::base::Bytes;
@@ -48,8 +48,16 @@ fn gpu(gpu: &Gpu) -> Json {
     without_null(json!({
         "name": gpu.name,
         "address": gpu.address,
-        "identity": gpu.identity.map(|(vendor, device)| format!("{vendor:04x}:{device:04x}")),
+        "identity": gpu.identity.map(id),
+        "subsystem": gpu.subsystem.map(id),
+        "follow": gpu.follow,
+        "with": gpu.with,
+        "stop-display-manager": gpu.stop_display_manager,
     }))
+}
+
+fn id((vendor, device): (u16, u16)) -> String {
+    format!("{vendor:04x}:{device:04x}")
 }
 
 fn service(service: &Service) -> Json {
@@ -81,9 +89,23 @@ pub fn vm(vm: &Vm) -> Json {
         Firmware::Seabios { log } => json!({ "kind": "seabios", "log": log }),
         Firmware::Ovmf { code, vars } => json!({ "kind": "ovmf", "code": code, "vars": vars }),
     };
-    let gpu = vm.gpu.as_ref().map(|gpu| match gpu {
-        GpuRef::Name(name) => name.to_string(),
-        GpuRef::Address(address) => address.to_string(),
+    let gpu = vm.gpu.as_ref().map(|gpu| {
+        let card = match gpu {
+            GpuRef::Name(name) => name.to_string(),
+            GpuRef::Address(address) => address.to_string(),
+        };
+        let options = &vm.gpu_options;
+        without_null(json!({
+            "card": card,
+            "rom": options.rom,
+            "resizable-bar": match options.resizable_bar {
+                ResizableBar::Keep => "keep".to_owned(),
+                ResizableBar::Max => "max".to_owned(),
+                ResizableBar::Size(bytes) => size(bytes),
+            },
+            "x-vga": options.x_vga,
+            "hide-hypervisor": options.hide_hypervisor,
+        }))
     });
     let disk = |disk: &super::types::Disk| {
         let format = match disk.format {

@@ -57,6 +57,29 @@ pub struct Gpu {
     pub address: PciAddress,
     /// Identity of function 0; a card that differs is refused.
     pub identity: Option<(u16, u16)>,
+    /// Subsystem of function 0: which board it is. Tells two makers' apart.
+    pub subsystem: Option<(u16, u16)>,
+    /// When the card is elsewhere, it is taken there, if there is only one.
+    pub follow: bool,
+    /// Other slots of its group that leave the host with it.
+    pub with: Vec<PciAddress>,
+    /// The display manager is stopped for it, and started when it is back.
+    pub stop_display_manager: bool,
+}
+
+impl Gpu {
+    /// A card at an address, and nothing else said about it.
+    pub fn at(name: Name, address: PciAddress) -> Self {
+        Self {
+            name,
+            address,
+            identity: None,
+            subsystem: None,
+            follow: false,
+            with: Vec::new(),
+            stop_display_manager: false,
+        }
+    }
 }
 
 /// `pools:`.
@@ -133,6 +156,8 @@ pub struct Vm {
     pub firmware: Firmware,
     /// Name of a configured card, or the address of an unnamed one.
     pub gpu: Option<GpuRef>,
+    /// How the card is given.
+    pub gpu_options: GpuOptions,
     /// In boot order.
     pub disks: Vec<Disk>,
     /// Network of the guest.
@@ -148,6 +173,31 @@ pub enum GpuRef {
     Name(Name),
     /// An address.
     Address(PciAddress),
+}
+
+/// How a card is given to a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GpuOptions {
+    /// A file in place of the card's own ROM.
+    pub rom: Option<PathBuf>,
+    /// How large its video memory's BAR is made.
+    pub resizable_bar: ResizableBar,
+    /// Legacy VGA; by the card's quirks when absent. Not with UEFI.
+    pub x_vga: Option<bool>,
+    /// The guest does not see that it is one: for NVIDIA's drivers before 465.
+    pub hide_hypervisor: bool,
+}
+
+/// How large a resizable BAR is made before a guest gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResizableBar {
+    /// As the host has it.
+    #[default]
+    Keep,
+    /// As large as the card offers.
+    Max,
+    /// A power of two that the card offers.
+    Size(Bytes),
 }
 
 /// How guest code is run.

@@ -8,12 +8,12 @@ use super::desk::Desk;
 use super::formats::{AbsolutePath, CardRef, Text};
 use super::raw::{
     List, RawAccel, RawDisk, RawDiskFormat, RawDiskFull, RawFirmware, RawFirmwareFull,
-    RawFirmwareKind, RawNetwork, RawNetworkKind, RawStop, RawThen, RawVm,
+    RawFirmwareKind, RawNetwork, RawNetworkKind, RawStop, RawThen, RawVm, RawVmGpu, RawVmGpuFull,
 };
 use super::text::nearest;
 use super::tree::Trail;
 use super::types::{
-    Accel, AfterDeadline, Disk, DiskFormat, Firmware, Gpu, GpuRef, Network, Stop, Vm,
+    Accel, AfterDeadline, Disk, DiskFormat, Firmware, Gpu, GpuOptions, GpuRef, Network, Stop, Vm,
 };
 use crate::base::{Bytes, Name};
 
@@ -64,8 +64,12 @@ pub fn build(
         desk.needs_file(&Trail::to("qemu"), "QEMU's program", qemu, fix);
     }
     let has_gpu = raw.gpu.is_some();
-    let gpu = raw.gpu.and_then(|gpu| card(gpu, gpus, desk));
     let firmware = raw.firmware.and_then(|raw| firmware(raw, desk));
+    let (gpu, gpu_options) = match raw.gpu {
+        None => (None, GpuOptions::default()),
+        Some(RawVmGpu::Card(named)) => (card(named, &Trail::to("gpu"), gpus, desk), GpuOptions::default()),
+        Some(RawVmGpu::Full(full)) => gpu(full, gpus, firmware.as_ref(), desk),
+    };
     let disks = disks(raw.disks, desk);
     let network = raw.network.and_then(|raw| network(raw, desk));
     let stop = raw.stop.and_then(|raw| stop(raw, desk));
@@ -82,6 +86,7 @@ pub fn build(
         cpu: raw.cpu.map(|Text(cpu)| cpu),
         firmware: firmware?,
         gpu,
+        gpu_options,
         disks,
         network: network?,
         stop: stop?,
@@ -103,8 +108,35 @@ fn sane(memory: Bytes, desk: &mut Desk<'_, '_>) -> Option<Bytes> {
     Some(memory)
 }
 
+/// A card, and how it is given.
+fn gpu(
+    raw: RawVmGpuFull,
+    gpus: Option<&[Gpu]>,
+    firmware: Option<&Firmware>,
+    desk: &mut Desk<'_, '_>,
+) -> (Option<GpuRef>, GpuOptions) {
+    let trail = Trail::to("gpu");
+    let card = raw.card.and_then(|named| card(named, &trail.key("card"), gpus, desk));
+    if let Some(Text(rom)) = &raw.rom {
+        let fix = "correct the path, or make it: `hostctl gpu rom dump CARD FILE`";
+        desk.needs_file(&trail.key("rom"), "the ROM", rom, fix);
+    }
+    if let (Some(true), Some(Firmware::Ovmf { .. })) = (raw.x_vga, firmware) {
+        let message = "`x-vga` is for a BIOS: UEFI shows its picture on the card without it";
+        desk.error(&trail.key("x-vga"), message, "remove it, or write `firmware: seabios`");
+    }
+    let options = GpuOptions {
+        rom: raw.rom.map(|Text(rom)| rom),
+        resizable_bar: raw.resizable_bar.map(|Text(size)| size).unwrap_or_default(),
+        x_vga: raw.x_vga,
+        hide_hypervisor: raw.hide_hypervisor.unwrap_or_default(),
+    };
+    (card, options)
+}
+
 fn card(
     Text(card): Text<CardRef>,
+    trail: &Trail,
     gpus: Option<&[Gpu]>,
     desk: &mut Desk<'_, '_>,
 ) -> Option<GpuRef> {
@@ -120,7 +152,7 @@ fn card(
                          card's address here, such as 0000:01:00.0"
             .to_owned(),
     };
-    desk.error(&Trail::to("gpu"), format!("no card is called `{name}`"), fix);
+    desk.error(trail, format!("no card is called `{name}`"), fix);
     None
 }
 

@@ -54,7 +54,7 @@ impl Rig {
 
     fn handle(pci: &FakePci) -> Passthrough {
         let identity = Some((0x1002, 0x5046));
-        let gpu = Gpu { name: "gaming".parse().unwrap(), address: at("01:00.0"), identity };
+        let gpu = Gpu { identity, ..Gpu::at("gaming".parse().unwrap(), at("01:00.0")) };
         Passthrough::new(pci.host(), vec![gpu])
     }
 

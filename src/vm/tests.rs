@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::identity::Identity;
 use super::paths::Paths;
 use crate::base::Bytes;
-use crate::config::{Accel, AfterDeadline, Firmware, Network, Stop, Vm};
+use crate::config::{Accel, AfterDeadline, Firmware, GpuOptions, Network, Stop, Vm};
 
 /// A VM that runs anywhere.
 pub(crate) fn vm() -> Vm {
@@ -19,6 +19,7 @@ pub(crate) fn vm() -> Vm {
         cpu: None,
         firmware: Firmware::Seabios { log: false },
         gpu: None,
+        gpu_options: GpuOptions::default(),
         disks: Vec::new(),
         network: Network::None,
         stop: Stop { deadline: Duration::from_secs(1), then: AfterDeadline::Quit },

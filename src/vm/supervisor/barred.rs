@@ -14,7 +14,7 @@ use super::{Deps, VmHandle, spawn_with};
 use crate::ask::view::VmState;
 use crate::ask::{Code, Refusal};
 use crate::base::{Bytes, Name};
-use crate::config::{Accel, AfterDeadline, Firmware, Network, Stop, Vm};
+use crate::config::{Accel, AfterDeadline, Firmware, GpuOptions, Network, Stop, Vm};
 use crate::host::Host;
 use crate::vm::lifecycle::Life;
 use crate::vm::paths;
@@ -121,6 +121,7 @@ fn faceless(name: Name) -> Vm {
         // Its firmware log is shown if there is one.
         firmware: Firmware::Seabios { log: true },
         gpu: None,
+        gpu_options: GpuOptions::default(),
         disks: Vec::new(),
         network: Network::None,
         stop: Stop { deadline: DEADLINE, then: AfterDeadline::Ask },
