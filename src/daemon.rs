@@ -180,7 +180,8 @@ pub async fn run(
     let (changes, _) = broadcast::channel(CHANGES);
     let (down, shutdown) = watch::channel(false);
     let index = Index::new(index::Limits::default(), Arc::clone(&host.clock));
-    let passthrough = Passthrough::new(host.clone(), config.gpus.clone());
+    let passthrough =
+        Passthrough::with_quirks(host.clone(), config.gpus.clone(), config.quirks.clone());
     for left in passthrough.recover().await {
         warn!("{left}");
     }

@@ -15,7 +15,9 @@ use std::time::Duration;
 use hostd::ask::Code;
 use hostd::ask::view::{VmState, VmView};
 use hostd::base::{Bytes, Severity};
-use hostd::config::{Accel, AfterDeadline, Disk, DiskFormat, Firmware, GpuOptions, GpuRef, Network, Stop, Vm};
+use hostd::config::{
+    Accel, AfterDeadline, Disk, DiskFormat, Firmware, GpuOptions, GpuRef, Network, Stop, Vm,
+};
 use hostd::host::Host;
 use hostd::vm::devices::FakeDevices;
 use hostd::vm::supervisor::{Deps, VmHandle, spawn};

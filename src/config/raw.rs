@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::formats::{
-    AbsolutePath, Address, BarSize, CardRef, Endpoint, HostName, Label, Listen, PciId, PoolName, Size, Span,
-    Text, Unit, Word,
+    AbsolutePath, Address, BarSize, CardRef, Endpoint, HostName, Label, Listen, PciId, PoolName,
+    Size, Span, Text, Unit, Word,
 };
 
 /// A list whose wrong items are left out.

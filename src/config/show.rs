@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 
 use super::desk::exact;
 use super::types::{
-    Accel, AfterDeadline, Config, DiskFormat, Events, Firmware, Gpu, GpuRef, Network, Probe, ResizableBar,
-    Service, Vm,
+    Accel, AfterDeadline, Config, DiskFormat, Events, Firmware, Gpu, GpuRef, Network, Probe,
+    ResizableBar, Service, Vm,
 };
 use crate::base::Bytes;
 

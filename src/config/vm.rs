@@ -67,7 +67,9 @@ pub fn build(
     let firmware = raw.firmware.and_then(|raw| firmware(raw, desk));
     let (gpu, gpu_options) = match raw.gpu {
         None => (None, GpuOptions::default()),
-        Some(RawVmGpu::Card(named)) => (card(named, &Trail::to("gpu"), gpus, desk), GpuOptions::default()),
+        Some(RawVmGpu::Card(named)) => {
+            (card(named, &Trail::to("gpu"), gpus, desk), GpuOptions::default())
+        }
         Some(RawVmGpu::Full(full)) => gpu(full, gpus, firmware.as_ref(), desk),
     };
     let disks = disks(raw.disks, desk);

@@ -8,16 +8,33 @@ use super::handle::{Bound, Owner, Released};
 use super::helper::{AttributeError, with_sources};
 use super::journal::{Journal, Phase, Record, boot_id};
 use super::perform::{self, Restored, StepFault, drivers, look, restore};
-use super::plan::{self, Step, There};
-use super::target::{self, Target};
-use super::{holders, list};
-use crate::base::{Name, PciAddress};
+use super::plan::{self, From, Step, There};
+use super::settings::{self, Needs};
+use super::target::{self, Leaving, Target};
+use super::{holders, list, rom, screen};
+use crate::ask::view::FindingView;
+use crate::base::{Name, PciAddress, Severity};
+use crate::config::{GpuOptions, QuirkFiles};
 use crate::host::Host;
-use crate::pci::{Facts, Names, read};
+use crate::pci::{Device, Facts, Names, read};
+
+/// The unit that every distribution's display manager answers to.
+const DISPLAY_MANAGER: &str = "display-manager.service";
+
+/// What a bind would do, and what it was planned from.
+pub(super) struct Planned {
+    pub(super) there: There,
+    pub(super) facts: Facts,
+    pub(super) leaving: Leaving,
+    needs: Needs,
+    /// Who uses the card and would not be told.
+    pub(super) users: Vec<String>,
+}
 
 /// The machine with its records.
 pub(super) struct Cards {
     pub(super) host: Host,
+    pub(super) quirks: QuirkFiles,
     pub(super) journal: Journal,
     names: Arc<Mutex<Names>>,
     /// Claims of VMs that were made while this hostd runs: somebody looks
@@ -42,8 +59,9 @@ pub(super) fn not_wedged(target: &Target, record: Option<&Record>) -> Result<(),
 pub(super) const NOT_OURS: &str = "hostd has not bound it: there is nothing to give back";
 
 impl Cards {
-    pub(super) fn new(host: Host) -> Self {
-        Self { journal: Journal::new(&host), names: Arc::default(), firm: Mutex::default(), host }
+    pub(super) fn new(host: Host, quirks: QuirkFiles) -> Self {
+        let journal = Journal::new(&host);
+        Self { journal, quirks, names: Arc::default(), firm: Mutex::default(), host }
     }
 
     fn firm(&self) -> MutexGuard<'_, BTreeSet<(PciAddress, Name)>> {
@@ -95,8 +113,9 @@ impl Cards {
         match record.phase {
             Phase::Bound | Phase::Left => Ok(Some(record)),
             Phase::Binding | Phase::Restoring => {
-                let left = !self.restore(gpu, &mut record).await?.left.is_empty();
-                Ok(left.then_some(record))
+                let done = self.restore(gpu, &mut record).await?;
+                let open = !done.left.is_empty() || !done.lost.is_empty();
+                Ok(open.then_some(record))
             }
         }
     }
@@ -134,23 +153,111 @@ impl Cards {
         })
     }
 
+    /// The card that is meant, where it is now: one that may be followed is
+    /// looked for, unless a record says where it was taken.
+    pub(super) async fn locate(&self, target: Target) -> (Target, Option<String>) {
+        if !target.follow {
+            return (target, None);
+        }
+        let slots = self.journal.slots().unwrap_or_default();
+        let taken = |slot: &PciAddress| {
+            let record = self.load(&target.name, *slot).ok().flatten();
+            record.is_some_and(|record| record.gpu == target.name)
+        };
+        if let Some(slot) = slots.into_iter().find(taken) {
+            return (Target { slot, ..target }, None);
+        }
+        target::follow(&self.facts().await, target)
+    }
+
     pub(super) async fn plan_there(
         &self,
         target: &Target,
         record: Option<&Record>,
-    ) -> Result<(There, Facts), PassthroughError> {
+        options: &GpuOptions,
+    ) -> Result<Planned, PassthroughError> {
         let facts = self.facts().await;
-        let functions = target::functions(&facts, target)?;
-        let now = look(&self.host, &functions).await.map_err(|e| unreadable(target, e))?;
-        let mut there = plan::there(&now, record, &drivers(&self.host));
-        there.warnings.splice(0..0, target::warnings(&facts, &functions));
-        Ok((there, facts))
+        let leaving = target::leaving(&facts, target)?;
+        let (all, sys) = (leaving.all(), &self.host.sys);
+        let devices: Vec<&Device> = all.iter().filter_map(|at| facts.devices.get(at)).collect();
+        let mut needs = settings::needs(sys, &devices, &self.quirks);
+        if let Some(first) = leaving.card.first() {
+            let fail = |source| PassthroughError::Bar { gpu: target.name.clone(), source };
+            needs
+                .wanted
+                .extend(settings::resized(sys, *first, options.resizable_bar).map_err(fail)?);
+        }
+        let rom = self.rom(target, &devices, options)?;
+        let now = look(&self.host, &all).await.map_err(|e| unreadable(target, e))?;
+        let screen = screen::of(sys, &all);
+        let taken = now.iter().any(|function| !function.is_on_vfio());
+        let display_manager = match target.stop_display_manager && taken {
+            true if perform::is_active(&self.host, DISPLAY_MANAGER).await => Some(DISPLAY_MANAGER),
+            true | false => None,
+        };
+        let drivers = drivers(&self.host);
+        let mut there = plan::there(&From {
+            now: &now,
+            needs: &needs,
+            screen: &screen,
+            display_manager,
+            on_record: record,
+            drivers: &drivers,
+        });
+        let touched: Vec<PciAddress> = now
+            .iter()
+            .filter(|function| !function.is_on_vfio())
+            .map(|function| function.address)
+            .collect();
+        let users = holders::users(sys, &touched);
+        let said = [leaving.warnings.clone(), target::warnings(&facts, &all, &screen), rom];
+        there.warnings.extend(said.concat());
+        if !there.steps.is_empty() {
+            there.warnings.append(&mut needs.warnings);
+            there.warnings.extend(users.listening.iter().map(|process| {
+                format!("{process} listens to its sound controls and is told that they leave")
+            }));
+        }
+        let users = if display_manager.is_some() { Vec::new() } else { users.working };
+        Ok(Planned { there, facts, leaving, needs, users })
+    }
+
+    /// Checks the ROM that the VM's file names; what is only to be known.
+    fn rom(
+        &self,
+        target: &Target,
+        devices: &[&Device],
+        options: &GpuOptions,
+    ) -> Result<Vec<String>, PassthroughError> {
+        let Some(path) = &options.rom else { return Ok(Vec::new()) };
+        let file = path.display().to_string();
+        let bad = |why| {
+            let (gpu, file) = (target.name.clone(), path.display().to_string());
+            PassthroughError::BadRom { gpu, file, why }
+        };
+        let read = self.host.sys.bytes(path, rom::parse::MAX as u64);
+        let bytes = read.map_err(|error| bad(vec![error.to_string()]))?;
+        let first = devices.first();
+        let card = rom::Card {
+            name: target.name.clone(),
+            id: first.and_then(|device| device.identity()),
+            boot_vga: first.and_then(|device| device.boot_vga),
+        };
+        let view = rom::view(&file, &bytes, Some(&card));
+        let words = |found: &FindingView| format!("{}: {}", found.object, found.message);
+        if view.usable {
+            Ok(view.findings.iter().map(|found| format!("{file}: {}", words(found))).collect())
+        } else {
+            let critical = view.findings.iter().filter(|f| f.severity == Severity::Critical);
+            Err(bad(critical.map(words).collect()))
+        }
     }
 
     pub(super) async fn bind(
         &self,
         target: &Target,
         owner: &Owner,
+        options: &GpuOptions,
     ) -> Result<Bound, PassthroughError> {
         let gpu = || target.name.clone();
         let journal = |source| PassthroughError::Journal { gpu: gpu(), source };
@@ -161,8 +268,19 @@ impl Cards {
         {
             return Err(PassthroughError::Owned { gpu: gpu(), vm: has.clone() });
         }
-        let (there, facts) = self.plan_there(target, existing.as_ref()).await?;
-        let functions: Vec<PciAddress> = there.saved.iter().map(|saved| saved.address).collect();
+        let planned = self.plan_there(target, existing.as_ref(), options).await?;
+        let Planned { there, facts, leaving, needs, users } = planned;
+        let functions = leaving.all();
+        let holders = holders::of(&self.host.sys, &functions);
+        let has = existing.as_ref().and_then(|record| record.vm.as_ref());
+        let strangers = matches!(owner, Owner::Vm(_)) && has.is_none();
+        let moved = there.steps.iter().any(|step| matches!(step, Step::Unbind { .. }));
+        if !holders.is_empty() && (strangers || moved) {
+            return Err(PassthroughError::InUse { gpu: gpu(), holders });
+        }
+        if !users.is_empty() && !there.steps.is_empty() {
+            return Err(PassthroughError::InUse { gpu: gpu(), holders: users });
+        }
         let group = functions
             .iter()
             .find_map(|address| facts.devices.get(address)?.group)
@@ -179,6 +297,7 @@ impl Cards {
             step: None,
             wedged: Vec::new(),
             problems: Vec::new(),
+            shown: there.shown,
         };
         match owner {
             Owner::Person => record.person = true,
@@ -196,7 +315,15 @@ impl Cards {
         if changed {
             self.walk(target, &mut record, &there.steps).await?;
         }
-        Ok(Bound { gpu: gpu(), functions, group, changed, warnings: there.warnings })
+        Ok(Bound {
+            gpu: gpu(),
+            functions: leaving.card,
+            group,
+            changed,
+            warnings: there.warnings,
+            rom_off: needs.rom_off,
+            x_vga: needs.x_vga,
+        })
     }
 
     /// Takes the steps; undoes them all when one fails or the result is not usable.
@@ -233,7 +360,7 @@ impl Cards {
     /// Looks at the whole card again after binding, and puts it on record as bound.
     async fn close(&self, target: &Target, record: &mut Record) -> Result<(), String> {
         let facts = self.facts().await;
-        target::functions(&facts, target).map_err(|error| with_sources(&error))?;
+        target::leaving(&facts, target).map_err(|error| with_sources(&error))?;
         if let Some(why) = list::drift(record, &facts).into_iter().next() {
             return Err(why);
         }
@@ -287,7 +414,7 @@ impl Cards {
             functions,
             changed: done.touched,
             why: why.to_owned(),
-            warnings: done.notes,
+            warnings: [done.notes, done.lost].concat(),
         })
     }
 }

@@ -3,7 +3,8 @@
 use super::helper::{AttributeError, with_sources};
 use super::journal::JournalError;
 use super::perform::StepFault;
-use super::plan::Step;
+use super::settings::{Attribute, BarError};
+use super::step::Step;
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, PciAddress};
 use crate::host::sys::SysError;
@@ -50,6 +51,38 @@ pub enum PassthroughError {
         found: Option<(u16, u16)>,
         /// Where a card of that identity is.
         moved: Option<PciAddress>,
+    },
+    /// A card of the same kind by another maker is plugged in there.
+    #[error("{gpu}: the board at {slot} is {}, not {:04x}:{:04x} as configured under `subsystem`", shown(*found), expected.0, expected.1)]
+    Board {
+        /// Which card.
+        gpu: String,
+        /// Where.
+        slot: PciAddress,
+        /// Subsystem vendor and device of the configuration.
+        expected: (u16, u16),
+        /// What is there.
+        found: Option<(u16, u16)>,
+        /// Where the right one is.
+        moved: Option<PciAddress>,
+    },
+    /// The ROM that the VM's file names is not one that a guest may be given.
+    #[error("{gpu}: the ROM {file} is not given to a guest: {}", why.join("; "))]
+    BadRom {
+        /// Which card.
+        gpu: String,
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: Vec<String>,
+    },
+    /// Its BAR cannot be what the VM's file asks for.
+    #[error("{gpu}: `resizable-bar` cannot be had")]
+    Bar {
+        /// Which card.
+        gpu: String,
+        /// Why.
+        source: BarError,
     },
     /// An address that is not configured and holds no graphics card.
     #[error("{slot} is {name}, not a graphics card")]
@@ -212,9 +245,11 @@ impl PassthroughError {
             Self::Unknown { known, .. } => format!("Configured are: {}", names(known)),
             Self::Absent { moved, .. } => seen_at(*moved)
                 .unwrap_or_else(|| "`hostctl gpu list` shows the cards there are".to_owned()),
-            Self::Identity { moved, .. } => seen_at(*moved).unwrap_or_else(|| {
-                "If the card was exchanged on purpose, change its identity under `gpus`".to_owned()
-            }),
+            Self::Identity { moved, .. } | Self::Board { moved, .. } => seen_at(*moved)
+                .unwrap_or_else(|| {
+                    "If the card was exchanged on purpose, change its identity under `gpus`"
+                        .to_owned()
+                }),
             Self::NotDisplay { .. } => {
                 "To give away another device, configure it by name under `gpus`".to_owned()
             }
@@ -224,9 +259,25 @@ impl PassthroughError {
                  list` shows the group"
             ),
             Self::Owned { vm, .. } => format!("Stop it first: `hostctl vm stop {vm}`"),
-            Self::InUse { .. } => "End it first; nothing was touched".to_owned(),
+            Self::InUse { .. } => "End it first; nothing was touched. Where it is the desktop's, \
+                                   `stop-display-manager: true` under `gpus` does it at each bind"
+                .to_owned(),
+            Self::BadRom { .. } => {
+                "Nothing was touched. `hostctl gpu rom check FILE` shows all of \
+                                    it; `hostctl gpu rom dump` reads the card's own"
+                    .to_owned()
+            }
+            Self::Bar { .. } => "Nothing was touched. Leave `resizable-bar` out of the VM's file, \
+                                 or turn on `Above 4G decoding` and `Resizable BAR` in the \
+                                 firmware setup"
+                .to_owned(),
             Self::Wedged { .. } => RESTART.to_owned(),
             Self::Step { source, left, .. } if source.hung() => undone(left, RESTART),
+            Self::Step { step: Step::Set { attribute: Attribute::Bar(_), .. }, left, .. } => {
+                undone(left, RELEASE)
+                    + ". When there is no room for the BAR: turn on `Above 4G decoding` and `Resizable \
+                 BAR` in the firmware setup"
+            }
             Self::Step { left, .. } | Self::NotThere { left, .. } => undone(left, RELEASE),
             Self::Incomplete { .. } => RELEASE.to_owned(),
             Self::NoRom { .. } => "Give the guest a ROM file of this card's maker".to_owned(),
@@ -253,6 +304,9 @@ impl PassthroughError {
             | Self::Absent { .. }
             | Self::NoRom { .. } => Code::NotFound,
             Self::Identity { .. }
+            | Self::Board { .. }
+            | Self::BadRom { .. }
+            | Self::Bar { .. }
             | Self::NotDisplay { .. }
             | Self::NoIommu { .. }
             | Self::Blocked { .. }

@@ -6,12 +6,12 @@ use super::cards::{Cards, NOT_OURS, not_wedged, unreadable};
 use super::error::PassthroughError;
 use super::helper::with_sources;
 use super::journal::{Record, boot_id};
-use super::plan::Step;
+use super::plan::{self, Step};
 use super::target::{self, Target};
 use super::{holders, list, perform, quirks, rom};
 use crate::ask::view::{GpusView, PlanView, QuirksView, RomDumpView, RomView};
 use crate::base::{Name, PciAddress};
-use crate::config::{Gpu, GpuRef, QuirkFiles};
+use crate::config::{Gpu, GpuOptions, GpuRef, QuirkFiles};
 use crate::host::Host;
 use crate::pci::Device;
 
@@ -37,6 +37,10 @@ pub struct Bound {
     pub changed: bool,
     /// What to know.
     pub warnings: Vec<String>,
+    /// The functions whose ROM the guest must not see.
+    pub rom_off: Vec<PciAddress>,
+    /// Whether a BIOS guest shows its picture on it only with `x-vga`.
+    pub x_vga: bool,
 }
 
 /// What became of a wish to release.
@@ -107,8 +111,13 @@ struct Inner {
 impl Passthrough {
     /// The cards of `host` as configured. Nothing is read yet.
     pub fn new(host: Host, gpus: Vec<Gpu>) -> Self {
-        let turn = tokio::sync::Mutex::default();
-        Self { inner: Arc::new(Inner { cards: Cards::new(host), gpus, turn }) }
+        Self::with_quirks(host, gpus, QuirkFiles::default())
+    }
+
+    /// Heeds the owner's quirk files when a card is bound.
+    pub fn with_quirks(host: Host, gpus: Vec<Gpu>, quirks: QuirkFiles) -> Self {
+        let (cards, turn) = (Cards::new(host, quirks), tokio::sync::Mutex::default());
+        Self { inner: Arc::new(Inner { cards, gpus, turn }) }
     }
 
     /// What a person wrote as a card, or the only configured one when nothing.
@@ -222,8 +231,8 @@ impl Passthrough {
     /// The steps that a bind or release would take now.
     pub async fn plan(&self, gpu: &GpuRef, release: bool) -> Result<PlanView, PassthroughError> {
         let inner = &self.inner;
-        let target = target::target(&inner.gpus, gpu)?;
         let _turn = inner.turn.lock().await;
+        let (target, moved) = inner.cards.locate(target::target(&inner.gpus, gpu)?).await;
         let record = inner.cards.load(&target.name, target.slot)?;
         let words = |steps: &[Step]| steps.iter().map(ToString::to_string).collect();
         if release {
@@ -232,26 +241,52 @@ impl Passthrough {
             };
             let back = perform::way_back(&inner.cards.host, &record).await;
             let back = back.map_err(|error| unreadable(&target, error))?;
-            let mut warnings = back.left;
-            warnings.extend(back.notes);
-            return Ok(PlanView { steps: words(&back.ways.concat()), warnings });
+            let shown = perform::shown_now(&inner.cards.host, &record).await;
+            let (lit, lost) = plan::light(&record, &shown);
+            let steps: Vec<Step> = back.ways.concat().into_iter().chain(lit).collect();
+            return Ok(PlanView {
+                steps: words(&steps),
+                warnings: [back.left, back.notes, lost].concat(),
+            });
         }
         not_wedged(&target, record.as_ref())?;
-        let (there, _) = inner.cards.plan_there(&target, record.as_ref()).await?;
-        Ok(PlanView { steps: words(&there.steps), warnings: there.warnings })
+        let options = GpuOptions::default();
+        let planned = inner.cards.plan_there(&target, record.as_ref(), &options).await?;
+        let mut warnings: Vec<String> = moved.into_iter().collect();
+        if !planned.users.is_empty() && !planned.there.steps.is_empty() {
+            let users = planned.users.join(", ");
+            warnings.push(format!("it would be refused now: in use by {users}"));
+        }
+        warnings.extend(target::only_card(&planned.facts, &planned.leaving.card));
+        warnings.extend(planned.there.warnings);
+        Ok(PlanView { steps: words(&planned.there.steps), warnings })
     }
 
     /// Puts all functions of a card on vfio-pci for an owner.
     pub async fn bind(&self, gpu: &GpuRef, owner: Owner) -> Result<Bound, PassthroughError> {
-        let target = target::target(&self.inner.gpus, gpu)?;
+        self.bind_with(gpu, owner, &GpuOptions::default()).await
+    }
+
+    /// The same, as a VM's file asks for it: its ROM is checked, its BAR resized.
+    pub async fn bind_with(
+        &self,
+        gpu: &GpuRef,
+        owner: Owner,
+        options: &GpuOptions,
+    ) -> Result<Bound, PassthroughError> {
         let _turn = self.inner.turn.lock().await;
-        self.inner.cards.bind(&target, &owner).await
+        let cards = &self.inner.cards;
+        let (target, moved) = cards.locate(target::target(&self.inner.gpus, gpu)?).await;
+        let mut bound = cards.bind(&target, &owner, options).await?;
+        bound.warnings.extend(moved);
+        Ok(bound)
     }
 
     /// Gives a card back to the drivers it had, if nobody else wants it bound.
     pub async fn release(&self, gpu: &GpuRef, owner: Owner) -> Result<Released, PassthroughError> {
-        let target = target::target(&self.inner.gpus, gpu)?;
         let _turn = self.inner.turn.lock().await;
-        self.inner.cards.release(&target, &owner).await
+        let cards = &self.inner.cards;
+        let (target, _) = cards.locate(target::target(&self.inner.gpus, gpu)?).await;
+        cards.release(&target, &owner).await
     }
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::screen;
 use crate::base::PciAddress;
 use crate::host::run::RunError;
 use crate::host::sys::SysError;
@@ -138,14 +139,30 @@ fn is_ours(path: &str) -> bool {
     if path == "/sys/bus/pci/drivers_probe" {
         return true;
     }
-    let Some(rest) = path.strip_prefix("/sys/bus/pci/") else { return false };
+    let Some(rest) = path.strip_prefix("/sys/") else { return false };
     let words: Vec<&str> = rest.split('/').collect();
+    let is_device =
+        |text: &str| text.parse::<PciAddress>().is_ok_and(|address| address.to_string() == text);
     match words[..] {
-        ["devices", device, "driver_override"] => {
-            device.parse::<PciAddress>().is_ok_and(|address| address.to_string() == device)
+        [
+            "bus",
+            "pci",
+            "devices",
+            device,
+            "driver_override" | "reset_method" | "d3cold_allowed",
+        ] => is_device(device),
+        ["bus", "pci", "devices", device, "power", "control"] => is_device(device),
+        ["bus", "pci", "devices", device, file] => {
+            let number = file.strip_prefix("resource").and_then(|f| f.strip_suffix("_resize"));
+            is_device(device) && matches!(number, Some("0" | "1" | "2" | "3" | "4" | "5"))
         }
-        ["drivers", driver, "bind" | "unbind"] => {
+        ["bus", "pci", "drivers", driver, "bind" | "unbind"] => {
             is_driver_name(driver) && Path::new(driver).components().count() == 1
+        }
+        ["bus", "platform", "drivers", driver, "unbind"] => screen::DRIVERS.contains(&driver),
+        ["class", "vtconsole", console, "bind"] => {
+            let number = console.strip_prefix("vtcon");
+            number.is_some_and(|n| n.parse::<u8>().is_ok_and(|number| number.to_string() == n))
         }
         _ => false,
     }
@@ -173,6 +190,11 @@ mod tests {
             "/sys/bus/pci/drivers_probe",
             "/sys/bus/pci/devices/0000:01:00.0/driver_override",
             "/sys/bus/pci/drivers/vfio-pci/unbind",
+            "/sys/bus/pci/devices/0000:01:00.0/power/control",
+            "/sys/bus/pci/devices/0000:01:00.0/reset_method",
+            "/sys/bus/pci/devices/0000:01:00.0/resource0_resize",
+            "/sys/bus/platform/drivers/efi-framebuffer/unbind",
+            "/sys/class/vtconsole/vtcon1/bind",
         ] {
             assert!(is_ours(path), "{path}");
         }
@@ -180,6 +202,12 @@ mod tests {
             "/etc/passwd",
             "/sys/bus/pci/rescan",
             "/sys/bus/pci/devices/0000:01:00.0/remove",
+            "/sys/bus/pci/devices/0000:01:00.0/reset",
+            "/sys/bus/pci/devices/0000:01:00.0/resource0",
+            "/sys/bus/pci/devices/0000:01:00.0/resource7_resize",
+            "/sys/bus/platform/drivers/serial8250/unbind",
+            "/sys/class/vtconsole/vtcon01/bind",
+            "/sys/class/vtconsole/../bind",
             "/sys/bus/pci/devices/../drivers_probe/driver_override",
             "/sys/bus/pci/drivers/../unbind",
             "/sys/bus/pci/drivers//unbind",

@@ -1,5 +1,11 @@
-//! Who has a bound card open. vfio-pci does not let go of a function before
-//! its user has: the unbind would hang.
+//! Who has a card open.
+//!
+//! A bound one through VFIO: vfio-pci does not let go of a function before its
+//! user has, and the unbind would hang. One with its own driver through the
+//! files that the driver has made: `/dev/dri`, `/dev/nvidia*`, `/dev/snd`.
+//! Display drivers oops or hang when they are unbound under their users.
+
+use std::collections::BTreeSet;
 
 use crate::base::PciAddress;
 use crate::host::SysRoot;
@@ -12,7 +18,7 @@ const NAMED: usize = 8;
 /// words. Those whose files we may not see are not found: without root
 /// nothing can be unbound either.
 pub fn of(sys: &SysRoot, functions: &[PciAddress]) -> Vec<String> {
-    let mut files = Vec::new();
+    let mut files = BTreeSet::new();
     for function in functions {
         let folder = folder(*function);
         let group = sys.link_name(format!("{folder}/iommu_group"));
@@ -20,9 +26,59 @@ pub fn of(sys: &SysRoot, functions: &[PciAddress]) -> Vec<String> {
         let names = sys.list(format!("{folder}/vfio-dev")).unwrap_or_default();
         files.extend(names.into_iter().map(|name| format!("/dev/vfio/devices/{name}")));
     }
+    holding(sys, &files)
+}
+
+/// The processes that use the functions through their own drivers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Users {
+    /// They would lose what they do: pictures, sound that plays.
+    pub working: Vec<String>,
+    /// They have only the sound card's controls open, as every sound server
+    /// has, and let go when they are told that it leaves.
+    pub listening: Vec<String>,
+}
+
+/// Who uses the functions through the files of their drivers.
+pub fn users(sys: &SysRoot, functions: &[PciAddress]) -> Users {
+    let (mut working, mut listening) = (BTreeSet::new(), BTreeSet::new());
+    for function in functions {
+        let folder = folder(*function);
+        let below = |name: &str| sys.list(format!("{folder}/{name}")).unwrap_or_default();
+        working.extend(below("drm").into_iter().map(|name| format!("/dev/dri/{name}")));
+        working.extend(nvidia(sys, *function));
+        for card in below("sound") {
+            for name in below(&format!("sound/{card}")) {
+                let file = format!("/dev/snd/{name}");
+                if name.starts_with("control") {
+                    listening.insert(file);
+                } else if name.starts_with("pcm") || name.starts_with("hw") {
+                    working.insert(file);
+                }
+            }
+        }
+    }
+    let working = holding(sys, &working);
+    let mut listening = holding(sys, &listening);
+    listening.retain(|process| !working.contains(process));
+    Users { working, listening }
+}
+
+/// The file of a card that NVIDIA's own driver has. Its number is not in sysfs.
+fn nvidia(sys: &SysRoot, function: PciAddress) -> Option<String> {
+    let known = sys.text(format!("/proc/driver/nvidia/gpus/{function}/information")).ok()?;
+    let minor = known.lines().find_map(|line| line.strip_prefix("Device Minor:"))?;
+    let minor: u16 = minor.trim().parse().ok()?;
+    Some(format!("/dev/nvidia{minor}"))
+}
+
+fn holding(sys: &SysRoot, files: &BTreeSet<String>) -> Vec<String> {
+    if files.is_empty() {
+        return Vec::new();
+    }
     let pids = sys.list("/proc").unwrap_or_default();
     let pids = pids.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
-    pids.filter(|pid| holds(sys, pid, &files))
+    pids.filter(|pid| holds(sys, pid, files))
         .take(NAMED)
         .map(|pid| {
             let name = sys.text(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -32,7 +88,7 @@ pub fn of(sys: &SysRoot, functions: &[PciAddress]) -> Vec<String> {
         .collect()
 }
 
-fn holds(sys: &SysRoot, pid: &str, files: &[String]) -> bool {
+fn holds(sys: &SysRoot, pid: &str, files: &BTreeSet<String>) -> bool {
     let folder = format!("/proc/{pid}/fd");
     let open = sys.list(&folder).unwrap_or_default();
     open.iter().any(|fd| {
@@ -68,5 +124,34 @@ mod tests {
         let sys = fake.host().sys;
         assert_eq!(of(&sys, &[card]), ["qemu-system-x86 (process 4711)"]);
         assert!(of(&sys, &[card.with_function(1)]).is_empty());
+    }
+
+    #[test]
+    fn whoever_draws_or_plays_uses_it_and_whoever_listens_may_be_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeHost::new(dir.path());
+        let card: PciAddress = "01:00.0".parse().unwrap();
+        let audio = card.with_function(1);
+        fake.dir(&format!("{}/drm/renderD128", folder(card))).unwrap();
+        for name in ["controlC1", "pcmC1D3p", "hwC1D0"] {
+            fake.dir(&format!("{}/sound/card1/{name}", folder(audio))).unwrap();
+        }
+        let known = format!("/proc/driver/nvidia/gpus/{card}/information");
+        fake.file(&known, "Model: x\nDevice Minor: \t 3\n").unwrap();
+        let processes = [
+            ("10", "Xorg", "/dev/dri/renderD128"),
+            ("11", "mpv", "/dev/snd/pcmC1D3p"),
+            ("12", "wireplumber", "/dev/snd/controlC1"),
+            ("13", "cuda", "/dev/nvidia3"),
+            ("14", "other", "/dev/dri/renderD129"),
+        ];
+        for (pid, name, file) in processes {
+            fake.file(file, "").unwrap();
+            fake.file(&format!("/proc/{pid}/comm"), format!("{name}\n")).unwrap();
+            fake.link(&format!("/proc/{pid}/fd/3"), file).unwrap();
+        }
+        let users = users(&fake.host().sys, &[card, audio]);
+        assert_eq!(users.working, ["Xorg (process 10)", "mpv (process 11)", "cuda (process 13)"]);
+        assert_eq!(users.listening, ["wireplumber (process 12)"]);
     }
 }

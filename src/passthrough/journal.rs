@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::Step;
+use super::screen::Framebuffer;
+use super::settings::Attribute;
+use super::step::Step;
 use crate::base::{Name, PciAddress};
 use crate::host::store::StoreError;
 use crate::host::sys::SysError;
@@ -52,6 +54,20 @@ pub struct Record {
     pub wedged: Vec<PciAddress>,
     /// What is not as it was, in words.
     pub problems: Vec<String>,
+    /// What the host showed on it.
+    #[serde(default)]
+    pub shown: Shown,
+}
+
+/// What the host showed on a card, to be put back as far as it can be.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Shown {
+    /// `N` of each `vtconN` that was on its framebuffer.
+    pub consoles: Vec<u8>,
+    /// The firmware's framebuffer: no kernel gives it back.
+    pub framebuffers: Vec<Framebuffer>,
+    /// The unit of the display manager that was stopped for it.
+    pub display_manager: Option<String>,
 }
 
 /// What a function was before it was touched.
@@ -69,6 +85,29 @@ pub struct Saved {
     pub driver_override: Option<String>,
     /// The overrides that we have written: any other is somebody else's.
     pub wrote: Vec<Option<String>>,
+    /// Subsystem vendor and device.
+    #[serde(default)]
+    pub subsystem: Option<(u16, u16)>,
+    /// The attributes that are set otherwise while a guest has it.
+    #[serde(default)]
+    pub settings: Vec<Setting>,
+    /// Width of its link, in lanes.
+    #[serde(default)]
+    pub link_width: Option<u8>,
+    /// How long it needs after a reset, in milliseconds.
+    #[serde(default)]
+    pub delay: u64,
+}
+
+/// An attribute that is set otherwise while a guest has the function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Which.
+    pub attribute: Attribute,
+    /// What it was.
+    pub was: String,
+    /// What we have written: anything else is somebody else's.
+    pub wrote: Vec<String>,
 }
 
 /// Why a record cannot be used. A corrupt one is not the same as none.

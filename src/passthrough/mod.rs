@@ -31,10 +31,13 @@
 //! - `cards`: what the handle does, one card at a time
 //! - [`target`]: which card is meant, and whether it is the right one
 //! - [`plan`]: steps there and back, pure
+//! - [`step`]: what a step is
+//! - [`settings`]: what a function is set to for a guest: power, resets, BARs
+//! - [`screen`]: what the host shows on a card
 //! - [`perform`]: takes steps, each journalled before and read back after
 //! - [`journal`]: the records
 //! - [`helper`]: writes that may hang, in a process of their own
-//! - [`holders`]: who has a card open
+//! - [`holders`]: who has a card open, through VFIO or its own driver
 //! - [`quirks`]: what is known about which ids, and what of it applies
 //! - [`rom`]: option ROMs: read, walked, judged
 //! - [`list`]: the cards as a person sees them
@@ -51,10 +54,13 @@ pub mod perform;
 pub mod plan;
 pub mod quirks;
 pub mod rom;
+pub mod screen;
+pub mod settings;
+pub mod step;
 pub mod target;
 #[cfg(test)]
 mod tests;
 
 pub use error::PassthroughError;
 pub use handle::{Bound, Claim, Dumped, Owner, Passthrough, Released};
-pub use plan::Step;
+pub use step::Step;

@@ -1,9 +1,13 @@
 //! Takes steps: journalled before, read back after.
 
+use std::time::Duration;
+
 use super::helper::{self, AttributeError, with_sources};
-use super::holders;
 use super::journal::{Journal, JournalError, Phase, Record};
-use super::plan::{self, Back, Function, Step, VFIO};
+use super::plan::{self, Back, Function, ShownNow, Step, VFIO};
+use super::screen::Framebuffer;
+use super::settings::{self, Attribute};
+use super::{holders, screen};
 use crate::base::PciAddress;
 use crate::host::run::RunError;
 use crate::host::{Command, Host};
@@ -24,6 +28,18 @@ pub enum StepFault {
     /// The module was not loaded.
     #[error("the module was not loaded")]
     Module(#[source] RunError),
+    /// The unit did not do as it was told.
+    #[error("systemd did not do it")]
+    Unit(#[source] RunError),
+    /// Somebody uses the card.
+    #[error("it is in use by {}", .0.join(", "))]
+    InUse(Vec<String>),
+    /// The function does not answer.
+    #[error(
+        "{0} does not answer: its config space reads as ones only. It has not come back from a \
+         reset; switch the machine off and on again"
+    )]
+    Dead(PciAddress),
     /// The kernel took it and the machine shows something else.
     #[error("the kernel took it, but {found}")]
     Unmoved {
@@ -44,6 +60,8 @@ impl StepFault {
 pub struct Restored {
     /// What is not as it was; empty when the record is closed.
     pub left: Vec<String>,
+    /// What nothing brings back before a restart; it stays on record too.
+    pub lost: Vec<String>,
     /// What else to know.
     pub notes: Vec<String>,
     /// Whether any step was taken.
@@ -73,12 +91,28 @@ pub async fn look(host: &Host, addresses: &[PciAddress]) -> Result<Vec<Function>
         functions.push(Function {
             address,
             identity: id("vendor").zip(id("device")),
+            subsystem: id("subsystem_vendor").zip(id("subsystem_device")).filter(|s| *s != (0, 0)),
             driver,
             module,
             driver_override: parse::driver_override(&text),
+            settings: all_settings(host, address),
+            link_width: link_width(host, address),
         });
     }
     Ok(functions)
+}
+
+/// The attributes of a function that may be set, as far as it has them.
+fn all_settings(host: &Host, function: PciAddress) -> Vec<(Attribute, String)> {
+    let plain = [Attribute::PowerControl, Attribute::D3cold, Attribute::ResetMethod];
+    let all = plain.into_iter().chain((0..6).map(Attribute::Bar));
+    all.filter_map(|which| Some((which, settings::now(&host.sys, function, which)?))).collect()
+}
+
+/// Lanes of a function's link; nothing where it is on no link.
+fn link_width(host: &Host, function: PciAddress) -> Option<u8> {
+    let text = attribute(&host.sys, &format!("{}/current_link_width", folder(function))).ok()?;
+    text.trim().parse().ok().filter(|width| *width > 0)
 }
 
 /// The drivers that are there to bind to; none when they cannot be listed,
@@ -101,6 +135,15 @@ pub async fn take(
             && !saved.wrote.contains(to)
         {
             saved.wrote.push(to.clone());
+        }
+    }
+    if let Step::Set { function, attribute, to } = step {
+        let saved = record.functions.iter_mut().find(|saved| saved.address == *function);
+        let all = saved.into_iter().flat_map(|saved| &mut saved.settings);
+        for setting in all.filter(|setting| setting.attribute == *attribute) {
+            if !setting.wrote.contains(to) {
+                setting.wrote.push(to.clone());
+            }
         }
     }
     journal.save(record).await.map_err(StepFault::Journal)?;
@@ -128,6 +171,25 @@ async fn change(host: &Host, step: &Step) -> Result<(), StepFault> {
             let there = host.sys.exists(format!("{DRIVERS}/{driver}"));
             expect(there, || format!("there is no driver {driver}"))
         }
+        Step::Stop { unit } => {
+            systemctl(host, "stop", unit).await?;
+            expect(!is_active(host, unit).await, || format!("{unit} still runs"))
+        }
+        Step::Start { unit } => systemctl(host, "start", unit).await,
+        Step::Vacate { functions } => vacate(host, functions).await,
+        Step::Console { console, on } => {
+            let path = format!("/sys/class/vtconsole/vtcon{console}/bind");
+            helper::write(host, &path, if *on { "1" } else { "0" }).await?;
+            let now = screen::consoles(&host.sys).iter().any(|now| *now == (*console, *on));
+            expect(now, || format!("vtcon{console} stays where it is"))
+        }
+        Step::Framebuffer(framebuffer) => {
+            let Framebuffer { driver, device } = framebuffer;
+            let path = format!("/sys/bus/platform/drivers/{driver}/unbind");
+            helper::write(host, &path, device).await?;
+            let gone = !screen::is_bound(&host.sys, framebuffer);
+            expect(gone, || format!("{device} still has {driver}"))
+        }
         Step::Override { function, to } => {
             let path = format!("{}/driver_override", folder(*function));
             // An empty line lifts it.
@@ -141,15 +203,73 @@ async fn change(host: &Host, step: &Step) -> Result<(), StepFault> {
             helper::write(host, &path, &function.to_string()).await?;
             is_on(host, *function, None)
         }
+        Step::Set { function, attribute, to } => {
+            let path = format!("{}/{}", folder(*function), attribute.file());
+            helper::write(host, &path, &format!("{to}\n")).await?;
+            let now = settings::now(&host.sys, *function, *attribute);
+            expect(now.as_ref() == Some(to), || {
+                let now = now.map_or_else(|| "gone".to_owned(), |now| attribute.in_words(&now));
+                format!("{attribute} of {function} is {now}")
+            })
+        }
+        Step::Wait { milliseconds, .. } => {
+            tokio::time::sleep(Duration::from_millis(*milliseconds)).await;
+            Ok(())
+        }
         Step::Probe { function } => {
             helper::write(host, "/sys/bus/pci/drivers_probe", &function.to_string()).await?;
-            is_on(host, *function, Some(VFIO))
+            is_on(host, *function, Some(VFIO))?;
+            answers(host, *function)
         }
         Step::Attach { function, to } => {
+            // A host driver that meets a dead card may take the machine with it.
+            answers(host, *function)?;
             let path = format!("{DRIVERS}/{to}/bind");
             helper::write(host, &path, &function.to_string()).await?;
             is_on(host, *function, Some(to))
         }
+    }
+}
+
+/// Whether a function still answers: reads of one that does not are all ones.
+/// Where config space cannot be read nothing is known, and nothing is said.
+fn answers(host: &Host, function: PciAddress) -> Result<(), StepFault> {
+    let head = host.sys.head(format!("{}/config", folder(function)), 4).unwrap_or_default();
+    if head == [0xff; 4] { Err(StepFault::Dead(function)) } else { Ok(()) }
+}
+
+/// How long the display manager may take to end or to come up.
+const UNIT_DEADLINE: Duration = Duration::from_secs(90);
+/// How long the processes of a session have to let go after it.
+const VACATE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+async fn systemctl(host: &Host, verb: &str, unit: &str) -> Result<(), StepFault> {
+    let command = Command::new("systemctl", [verb, unit]).deadline(UNIT_DEADLINE);
+    let ran = host.runner.run(command.clone()).await;
+    ran.and_then(|output| output.success(&command)).map(|_| ()).map_err(StepFault::Unit)
+}
+
+/// Whether a unit of systemd runs; without systemd none does.
+pub async fn is_active(host: &Host, unit: &str) -> bool {
+    let command = Command::new("systemctl", ["is-active", "--quiet", unit]);
+    let command = command.deadline(helper::DEADLINE);
+    let ran = host.runner.run(command.clone()).await;
+    ran.is_ok_and(|output| output.success(&command).is_ok())
+}
+
+async fn vacate(host: &Host, functions: &[PciAddress]) -> Result<(), StepFault> {
+    let mut left = VACATE;
+    loop {
+        let users = holders::users(&host.sys, functions).working;
+        if users.is_empty() {
+            return Ok(());
+        }
+        if left.is_zero() {
+            return Err(StepFault::InUse(users));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        left = left.saturating_sub(LOOK_AGAIN);
     }
 }
 
@@ -179,16 +299,61 @@ pub async fn restore(
         Err(error) => Restored { left: vec![with_sources(&error)], ..Restored::default() },
     };
     record.step = None;
+    // A driver that is back may have made the screen that a console wants.
+    let (steps, lost) = plan::light(record, &shown_now(host, record).await);
+    let back = Back { ways: steps.into_iter().map(|step| vec![step]).collect(), ..Back::default() };
     if done.left.is_empty() {
+        let lit = walk(host, journal, record, back).await;
+        done.touched |= lit.touched;
+        done.left.extend(lit.left);
+        done.notes.extend(lit.notes);
+        done.lost = lost;
+    }
+    record.step = None;
+    done.notes.extend(narrowed(host, record));
+    if done.left.is_empty() && done.lost.is_empty() {
         journal.remove(record.slot).await?;
         return Ok(done);
     }
     done.left.dedup();
     record.phase = Phase::Left;
     (record.person, record.vm) = (false, None);
-    record.problems.clone_from(&done.left);
+    record.problems = done.left.iter().chain(&done.lost).cloned().collect();
     journal.save(record).await?;
     Ok(done)
+}
+
+/// What the host's screens show now, as far as the record is about it.
+pub async fn shown_now(host: &Host, record: &Record) -> ShownNow {
+    let shown = &record.shown;
+    let lost = shown.framebuffers.iter().filter(|f| !screen::is_bound(&host.sys, f));
+    let display_manager = match &shown.display_manager {
+        Some(unit) => is_active(host, unit).await,
+        None => false,
+    };
+    ShownNow {
+        consoles: screen::consoles(&host.sys),
+        framebuffer: screen::any_framebuffer(&host.sys),
+        lost: lost.map(|framebuffer| framebuffer.device.clone()).collect(),
+        display_manager,
+    }
+}
+
+/// Links that have come back with fewer lanes than they had.
+fn narrowed(host: &Host, record: &Record) -> Vec<String> {
+    let functions = record.functions.iter();
+    functions
+        .filter_map(|saved| {
+            let (was, now) = (saved.link_width?, link_width(host, saved.address)?);
+            (now < was).then(|| {
+                format!(
+                    "the link of {} has {now} lanes and had {was}: a reset has not restored it; \
+                     if it stays so, switch the machine off and on again",
+                    saved.address
+                )
+            })
+        })
+        .collect()
 }
 
 /// Plans the way back from how things are now; wedged functions are not even
@@ -211,7 +376,7 @@ pub async fn way_back(host: &Host, record: &Record) -> Result<Back, AttributeErr
 }
 
 async fn walk(host: &Host, journal: &Journal, record: &mut Record, plan: Back) -> Restored {
-    let mut done = Restored { left: plan.left, notes: plan.notes, touched: false };
+    let mut done = Restored { left: plan.left, notes: plan.notes, ..Restored::default() };
     for way in plan.ways {
         for step in way {
             done.touched = true;

@@ -1,84 +1,11 @@
 //! The steps there and back, as values. Nothing here touches the machine.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use super::journal::{Record, Saved};
+use super::journal::{Record, Saved, Setting, Shown};
+use super::screen::Screen;
+use super::settings::{Attribute, Needs, Wanted};
+pub use super::step::{Step, VFIO};
 use crate::base::PciAddress;
 use crate::pci::Driver;
-
-/// The driver that hands a function to a guest.
-pub const VFIO: &str = "vfio-pci";
-
-/// One thing done to the machine. Each can be read back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case")]
-pub enum Step {
-    /// Load a module so that a driver is there.
-    Load {
-        /// For `modprobe`.
-        module: String,
-        /// What must be there afterwards.
-        driver: String,
-    },
-    /// Say which driver alone may take a function.
-    Override {
-        /// Which function.
-        function: PciAddress,
-        /// The driver; `None` lifts the restriction.
-        to: Option<String>,
-    },
-    /// Take a function from its driver.
-    Unbind {
-        /// Which function.
-        function: PciAddress,
-        /// Its driver: if it is another by then, the kernel refuses.
-        from: String,
-    },
-    /// Let the kernel bind a function by its override, to vfio-pci.
-    Probe {
-        /// Which function.
-        function: PciAddress,
-    },
-    /// Give a function to a driver.
-    Attach {
-        /// Which function.
-        function: PciAddress,
-        /// The driver.
-        to: String,
-    },
-}
-
-impl Step {
-    /// The function it touches.
-    pub fn function(&self) -> Option<PciAddress> {
-        match self {
-            Self::Load { .. } => None,
-            Self::Override { function, .. }
-            | Self::Unbind { function, .. }
-            | Self::Probe { function }
-            | Self::Attach { function, .. } => Some(*function),
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Load { module, .. } => write!(f, "load the module {module}"),
-            Self::Override { function, to: Some(to) } => {
-                write!(f, "set driver_override of {function} to {to}")
-            }
-            Self::Override { function, to: None } => {
-                write!(f, "clear driver_override of {function}")
-            }
-            Self::Unbind { function, from } => write!(f, "unbind {function} from {from}"),
-            Self::Probe { function } => write!(f, "let the kernel bind {function} to {VFIO}"),
-            Self::Attach { function, to } => write!(f, "bind {function} to {to}"),
-        }
-    }
-}
 
 /// A function as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,17 +14,28 @@ pub struct Function {
     pub address: PciAddress,
     /// Vendor and device.
     pub identity: Option<(u16, u16)>,
+    /// Subsystem vendor and device.
+    pub subsystem: Option<(u16, u16)>,
     /// Its driver.
     pub driver: Driver,
     /// The module of that driver, where it is one.
     pub module: Option<String>,
     /// Its override.
     pub driver_override: Option<String>,
+    /// The attributes that were asked for and are there.
+    pub settings: Vec<(Attribute, String)>,
+    /// Width of its link, in lanes.
+    pub link_width: Option<u8>,
 }
 
 impl Function {
-    fn is_on_vfio(&self) -> bool {
+    /// Whether it is where a guest can have it.
+    pub fn is_on_vfio(&self) -> bool {
         self.driver.name() == Some(VFIO)
+    }
+
+    fn setting(&self, which: Attribute) -> Option<&str> {
+        self.settings.iter().find(|(attribute, _)| *attribute == which).map(|(_, now)| now.as_str())
     }
 
     fn save(&self) -> Saved {
@@ -108,7 +46,17 @@ impl Function {
             module: self.module.clone(),
             driver_override: self.driver_override.clone(),
             wrote: Vec::new(),
+            subsystem: self.subsystem,
+            settings: Vec::new(),
+            link_width: self.link_width,
+            delay: 0,
         }
+    }
+
+    /// Whether it is the device that was saved.
+    fn is(&self, saved: &Saved) -> bool {
+        let board = saved.subsystem.is_none() || self.subsystem == saved.subsystem;
+        self.address == saved.address && self.identity == saved.identity && board
     }
 }
 
@@ -119,42 +67,109 @@ pub struct There {
     pub steps: Vec<Step>,
     /// What the functions were: from the record where there is one, else now.
     pub saved: Vec<Saved>,
+    /// What the host shows on it, to be put back.
+    pub shown: Shown,
     /// What to know before.
     pub warnings: Vec<String>,
 }
 
-/// Plans the way to vfio-pci for the functions of a card, function 0 first.
-pub fn there(now: &[Function], on_record: Option<&Record>, drivers: &[String]) -> There {
-    let mut plan = There::default();
-    for function in now {
-        let (address, known) = (function.address, known(function, on_record));
-        if known.is_none() {
-            plan.warnings.extend(foreign_override(function));
-        }
-        plan.saved.push(known.cloned().unwrap_or_else(|| function.save()));
-        if function.is_on_vfio() {
-            continue;
-        }
-        if function.driver_override.as_deref() != Some(VFIO) {
-            plan.steps.push(Step::Override { function: address, to: Some(VFIO.to_owned()) });
-        }
-        if let Driver::Named(from) = &function.driver {
-            plan.steps.push(Step::Unbind { function: address, from: from.clone() });
-        }
-        plan.steps.push(Step::Probe { function: address });
+/// What the way to vfio-pci is planned from.
+pub struct From<'a> {
+    /// The functions, function 0 first.
+    pub now: &'a [Function],
+    /// What they shall be set to.
+    pub needs: &'a Needs,
+    /// What the host shows on them.
+    pub screen: &'a Screen,
+    /// The unit to stop for it.
+    pub display_manager: Option<&'a str>,
+    /// The card's record.
+    pub on_record: Option<&'a Record>,
+    /// The drivers that are there.
+    pub drivers: &'a [String],
+}
+
+/// Plans the way to vfio-pci for the functions of a card.
+pub fn there(from: &From<'_>) -> There {
+    let mut plan = There {
+        shown: from.on_record.map(|record| record.shown.clone()).unwrap_or_default(),
+        ..There::default()
+    };
+    // Nothing is on the host's screen of a card that no host driver has.
+    if from.now.iter().any(|function| !function.is_on_vfio()) {
+        plan.darken(from);
     }
-    if !plan.steps.is_empty() && !drivers.iter().any(|driver| driver == VFIO) {
+    for function in from.now {
+        plan.function(function, from);
+    }
+    let touches = |step: &Step| matches!(step, Step::Probe { .. });
+    if plan.steps.iter().any(touches) && !from.drivers.iter().any(|driver| driver == VFIO) {
         plan.steps.insert(0, load(VFIO, None));
     }
     plan
 }
 
-/// The saved state of a function if it is still the same device.
-fn known<'a>(function: &Function, on_record: Option<&'a Record>) -> Option<&'a Saved> {
-    on_record?
-        .functions
-        .iter()
-        .find(|saved| saved.address == function.address && saved.identity == function.identity)
+impl There {
+    /// Takes the host's screen off the card, in the order that the kernel wants.
+    fn darken(&mut self, from: &From<'_>) {
+        if let Some(unit) = from.display_manager {
+            self.shown.display_manager = Some(unit.to_owned());
+            let functions = from.now.iter().map(|function| function.address).collect();
+            self.steps.push(Step::Stop { unit: unit.to_owned() });
+            self.steps.push(Step::Vacate { functions });
+        }
+        for &console in &from.screen.consoles {
+            if !self.shown.consoles.contains(&console) {
+                self.shown.consoles.push(console);
+            }
+            self.steps.push(Step::Console { console, on: false });
+        }
+        for framebuffer in &from.screen.framebuffers {
+            if !self.shown.framebuffers.contains(framebuffer) {
+                self.shown.framebuffers.push(framebuffer.clone());
+            }
+            self.steps.push(Step::Framebuffer(framebuffer.clone()));
+        }
+    }
+
+    fn function(&mut self, now: &Function, from: &From<'_>) {
+        let function = now.address;
+        let known = from.on_record.and_then(|r| r.functions.iter().find(|saved| now.is(saved)));
+        if known.is_none() {
+            self.warnings.extend(foreign_override(now));
+        }
+        let mut saved = known.cloned().unwrap_or_else(|| now.save());
+        let delay = from.needs.delays.iter().find(|(of, _)| *of == function);
+        saved.delay = delay.map_or(0, |(_, milliseconds)| *milliseconds);
+        let mut sets: Vec<(Attribute, Step)> = Vec::new();
+        for Wanted { attribute, to, .. } in
+            from.needs.wanted.iter().filter(|wanted| wanted.function == function)
+        {
+            let Some(is) = now.setting(*attribute).filter(|is| is != to) else { continue };
+            if !saved.settings.iter().any(|setting| setting.attribute == *attribute) {
+                let (was, wrote) = (is.to_owned(), Vec::new());
+                saved.settings.push(Setting { attribute: *attribute, was, wrote });
+            }
+            let step = Step::Set { function, attribute: *attribute, to: to.clone() };
+            sets.push((*attribute, step));
+        }
+        self.saved.push(saved);
+        let (unbound, awake): (Vec<_>, Vec<_>) =
+            sets.into_iter().partition(|(attribute, _)| attribute.needs_unbound());
+        // Awake first: a function that sleeps may not come up for its driver's end.
+        self.steps.extend(awake.into_iter().map(|(_, step)| step));
+        if now.is_on_vfio() && unbound.is_empty() {
+            return;
+        }
+        if now.driver_override.as_deref() != Some(VFIO) {
+            self.steps.push(Step::Override { function, to: Some(VFIO.to_owned()) });
+        }
+        if let Driver::Named(from) = &now.driver {
+            self.steps.push(Step::Unbind { function, from: from.clone() });
+        }
+        self.steps.extend(unbound.into_iter().map(|(_, step)| step));
+        self.steps.push(Step::Probe { function });
+    }
 }
 
 fn foreign_override(function: &Function) -> Option<String> {
@@ -193,7 +208,7 @@ pub fn back(now: &[Function], record: &Record, drivers: &[String]) -> Back {
         }
         match now.iter().find(|function| function.address == address) {
             None => plan.notes.push(format!("{address} is gone from the bus")),
-            Some(function) if function.identity != saved.identity => {
+            Some(function) if !function.is(saved) => {
                 plan.notes.push(format!("{address} is another device now and was left alone"));
             }
             Some(function) => plan.way(function, saved, drivers),
@@ -209,6 +224,7 @@ impl Back {
             || saved.wrote.contains(&now.driver_override);
         let restriction = now.driver_override.as_deref().unwrap_or("(none)");
         let before = saved.driver.as_deref();
+        let (unbound, plain) = self.settings(now, saved);
         let mut steps = Vec::new();
         let set = |current: &Option<String>, to: &Option<String>, steps: &mut Vec<Step>| {
             if current != to {
@@ -219,7 +235,9 @@ impl Back {
             Driver::Unknown(why) => {
                 self.left.push(format!("the driver of {function} cannot be read: {why}"));
             }
-            there if there.name() == before => {
+            // A size is changed without a driver only.
+            there if there.name() == before && (unbound.is_empty() || before.is_none()) => {
+                steps.extend(unbound.into_iter().chain(plain));
                 if ours {
                     set(&now.driver_override, &saved.driver_override, &mut steps);
                 } else {
@@ -230,6 +248,7 @@ impl Back {
             }
             Driver::Named(other) if other != VFIO => {
                 self.notes.push(format!("{function} is on {other}: somebody else has taken it"));
+                steps.extend(plain);
                 if ours {
                     set(&now.driver_override, &saved.driver_override, &mut steps);
                 }
@@ -249,6 +268,10 @@ impl Back {
                 if now.is_on_vfio() {
                     steps.push(Step::Unbind { function, from: VFIO.to_owned() });
                 }
+                steps.extend(unbound.into_iter().chain(plain));
+                if saved.delay > 0 {
+                    steps.push(Step::Wait { function, milliseconds: saved.delay });
+                }
                 if let Some(driver) = before {
                     if !drivers.iter().any(|present| present == driver) {
                         steps.push(load(driver, saved.module.as_deref()));
@@ -262,4 +285,63 @@ impl Back {
             self.ways.push(steps);
         }
     }
+
+    /// The steps that set the attributes back: those that need the function to
+    /// be without a driver, and the others.
+    fn settings(&mut self, now: &Function, saved: &Saved) -> (Vec<Step>, Vec<Step>) {
+        let (mut unbound, mut plain) = (Vec::new(), Vec::new());
+        for Setting { attribute, was, wrote } in &saved.settings {
+            let (function, attribute) = (saved.address, *attribute);
+            match now.setting(attribute) {
+                Some(is) if is == was => {}
+                Some(is) if wrote.iter().any(|ours| ours == is) => {
+                    let step = Step::Set { function, attribute, to: was.clone() };
+                    let steps = if attribute.needs_unbound() { &mut unbound } else { &mut plain };
+                    steps.push(step);
+                }
+                Some(is) => self.notes.push(format!(
+                    "{attribute} of {function} is {}, set by somebody else",
+                    attribute.in_words(is)
+                )),
+                None => self.notes.push(format!("{attribute} of {function} is gone")),
+            }
+        }
+        (unbound, plain)
+    }
+}
+
+/// What the machine shows on its screens when the functions are back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShownNow {
+    /// The virtual consoles, and whether they are on a framebuffer.
+    pub consoles: Vec<(u8, bool)>,
+    /// Whether any framebuffer is there.
+    pub framebuffer: bool,
+    /// The recorded framebuffers of the firmware that have lost their driver.
+    pub lost: Vec<String>,
+    /// Whether the display manager runs.
+    pub display_manager: bool,
+}
+
+/// Plans the way back for the host's screen, after the functions are back; and
+/// says what no kernel gives back.
+pub fn light(record: &Record, now: &ShownNow) -> (Vec<Step>, Vec<String>) {
+    let (mut steps, mut lost) = (Vec::new(), Vec::new());
+    let shown = &record.shown;
+    if !now.framebuffer && !now.lost.is_empty() {
+        lost.push(format!(
+            "the host's screen on it stays dark until a restart: the firmware's framebuffer {} \
+             cannot be bound again, and no driver of the host shows a picture",
+            now.lost.join(", ")
+        ));
+    }
+    for &(console, on) in now.consoles.iter().filter(|(n, _)| shown.consoles.contains(n)) {
+        if !on && now.framebuffer {
+            steps.push(Step::Console { console, on: true });
+        }
+    }
+    if let Some(unit) = shown.display_manager.as_ref().filter(|_| !now.display_manager) {
+        steps.push(Step::Start { unit: unit.clone() });
+    }
+    (steps, lost)
 }

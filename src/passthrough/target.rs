@@ -1,6 +1,8 @@
 //! Which card is meant, and whether the right one is plugged in.
 
 use super::error::PassthroughError;
+use super::screen::Screen;
+use super::step::VFIO;
 use crate::base::{Name, PciAddress};
 use crate::config::{Gpu, GpuRef};
 use crate::pci::viability;
@@ -15,6 +17,14 @@ pub struct Target {
     pub slot: PciAddress,
     /// What function 0 must be.
     pub identity: Option<(u16, u16)>,
+    /// Which board function 0 must be.
+    pub subsystem: Option<(u16, u16)>,
+    /// Whether it may be taken where it is when it is not at its slot.
+    pub follow: bool,
+    /// Other slots that leave the host with it.
+    pub with: Vec<PciAddress>,
+    /// Whether the display manager is stopped for it.
+    pub stop_display_manager: bool,
     /// Whether the configuration names it.
     pub configured: bool,
 }
@@ -26,6 +36,10 @@ impl Target {
             name: gpu.name.to_string(),
             slot: gpu.address.with_function(0),
             identity: gpu.identity,
+            subsystem: gpu.subsystem,
+            follow: gpu.follow,
+            with: gpu.with.iter().map(|address| address.with_function(0)).collect(),
+            stop_display_manager: gpu.stop_display_manager,
             configured: true,
         }
     }
@@ -33,7 +47,22 @@ impl Target {
     /// Whatever is in a slot.
     pub fn unnamed(address: PciAddress) -> Self {
         let slot = address.with_function(0);
-        Self { name: slot.to_string(), slot, identity: None, configured: false }
+        Self {
+            name: slot.to_string(),
+            slot,
+            identity: None,
+            subsystem: None,
+            follow: false,
+            with: Vec::new(),
+            stop_display_manager: false,
+            configured: false,
+        }
+    }
+
+    /// Whether a device is the one that is meant.
+    fn is(&self, device: &Device) -> bool {
+        self.identity.is_none_or(|identity| device.identity() == Some(identity))
+            && self.subsystem.is_none_or(|board| device.subsystem == Some(board))
     }
 }
 
@@ -74,22 +103,50 @@ pub fn target(gpus: &[Gpu], gpu: &GpuRef) -> Result<Target, PassthroughError> {
     }
 }
 
-/// The functions to give away, function 0 first, if the right card is there
-/// and nothing in its groups is in the way.
-pub fn functions(facts: &Facts, target: &Target) -> Result<Vec<PciAddress>, PassthroughError> {
+/// What leaves the host for a card.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Leaving {
+    /// The card's functions, function 0 first: the guest gets them.
+    pub card: Vec<PciAddress>,
+    /// Other functions of its group that leave with it.
+    pub with: Vec<PciAddress>,
+    /// What to know.
+    pub warnings: Vec<String>,
+}
+
+impl Leaving {
+    /// All of them, the card's first.
+    pub fn all(&self) -> Vec<PciAddress> {
+        self.card.iter().chain(&self.with).copied().collect()
+    }
+}
+
+/// The functions to give away, if the right card is there and nothing in its
+/// groups is in the way.
+pub fn leaving(facts: &Facts, target: &Target) -> Result<Leaving, PassthroughError> {
     let all = identify(facts, target)?;
     let gpu = || target.name.clone();
-    let functions: Vec<PciAddress> =
+    let card: Vec<PciAddress> =
         all.iter().filter(|device| !device.is_bridge()).map(|device| device.address).collect();
     if let Some(first) = all.first()
-        && (functions.is_empty()
+        && (card.is_empty()
             || (!target.configured && !all.iter().any(|device| device.is_display())))
     {
         let (slot, name) = (first.address, first.name.full());
         return Err(PassthroughError::NotDisplay { slot, name });
     }
+    let mut leaving = Leaving { card, ..Leaving::default() };
+    for slot in target.with.iter().filter(|slot| **slot != target.slot) {
+        let before = leaving.with.len();
+        let beside = facts.slot(*slot).filter(|device| !device.is_bridge());
+        leaving.with.extend(beside.map(|device| device.address));
+        if leaving.with.len() == before {
+            leaving.warnings.push(format!("{slot} (under `with`) is not there"));
+        }
+    }
+    let functions = leaving.all();
     let mut groups: Vec<u32> = Vec::new();
-    for device in &all {
+    for device in functions.iter().filter_map(|address| facts.devices.get(address)) {
         match (device.group, &facts.absence) {
             (Some(group), _) => groups.push(group),
             (None, Some(absence)) => {
@@ -110,9 +167,26 @@ pub fn functions(facts: &Facts, target: &Target) -> Result<Vec<PciAddress>, Pass
     let blockers: Vec<_> =
         members.filter_map(|group| viability(facts, group, &functions).err()).flatten().collect();
     if blockers.is_empty() {
-        Ok(functions)
+        Ok(leaving)
     } else {
         Err(PassthroughError::Blocked { gpu: gpu(), blockers })
+    }
+}
+
+/// The card where it is now: at its slot, or, if it may be followed, where
+/// exactly one device is what it should be.
+pub fn follow(facts: &Facts, target: Target) -> (Target, Option<String>) {
+    let at_home = facts.devices.get(&target.slot).is_some_and(|device| target.is(device));
+    let moved = (target.follow && !at_home).then(|| elsewhere(facts, &target)).flatten();
+    match moved {
+        Some(slot) => {
+            let said = format!(
+                "{} is at {slot} now, and not at {} as configured: taken there by its identity",
+                target.name, target.slot
+            );
+            (Target { slot, ..target }, Some(said))
+        }
+        None => (target, None),
     }
 }
 
@@ -123,40 +197,68 @@ pub fn identify<'a>(
 ) -> Result<Vec<&'a Device>, PassthroughError> {
     let all: Vec<&Device> = facts.slot(target.slot).collect();
     let (gpu, slot) = (target.name.clone(), target.slot);
-    let found = all.first().and_then(|device| device.identity());
-    match target.identity {
-        _ if all.is_empty() => {
-            let moved = target.identity.and_then(|identity| elsewhere(facts, identity));
-            Err(PassthroughError::Absent { gpu, slot, moved })
-        }
-        Some(expected) if found != Some(expected) => {
-            let moved = elsewhere(facts, expected);
+    let Some(first) = all.first() else {
+        return Err(PassthroughError::Absent { gpu, slot, moved: elsewhere(facts, target) });
+    };
+    if target.is(first) {
+        return Ok(all);
+    }
+    let moved = elsewhere(facts, target);
+    match (target.identity, target.subsystem) {
+        (Some(expected), _) if first.identity() != Some(expected) => {
+            let found = first.identity();
             Err(PassthroughError::Identity { gpu, slot, expected, found, moved })
         }
-        _ => Ok(all),
+        (_, Some(expected)) => {
+            let found = first.subsystem;
+            Err(PassthroughError::Board { gpu, slot, expected, found, moved })
+        }
+        // Nothing is asked of it, so it is the one.
+        (_, None) => Ok(all),
     }
 }
 
-/// Where a device of this identity is, if there is exactly one.
-fn elsewhere(facts: &Facts, identity: (u16, u16)) -> Option<PciAddress> {
-    let mut found = facts.devices.values().filter(|device| device.identity() == Some(identity));
+/// Where a device that is what the target should be is, if there is exactly one.
+fn elsewhere(facts: &Facts, target: &Target) -> Option<PciAddress> {
+    target.identity?;
+    let mut found = facts.devices.values().filter(|device| target.is(device));
     let first = found.next()?.address;
     found.next().is_none().then_some(first)
 }
 
 /// What to know before a card leaves the host.
-pub fn warnings(facts: &Facts, functions: &[PciAddress]) -> Vec<String> {
-    let devices = functions.iter().filter_map(|address| facts.devices.get(address));
-    devices
-        .filter(|device| device.boot_vga == Some(true))
-        .map(|device| {
-            format!(
-                "{} is the boot display (boot_vga): the host's own screen goes dark, and may stay \
-                 so until a restart",
-                device.address
-            )
-        })
-        .collect()
+pub fn warnings(facts: &Facts, functions: &[PciAddress], screen: &Screen) -> Vec<String> {
+    let mut said = Vec::new();
+    let devices = || functions.iter().filter_map(|address| facts.devices.get(address));
+    let boot = devices().find(|device| device.boot_vga == Some(true));
+    let displays: Vec<&Device> = devices().filter(|device| device.is_display()).collect();
+    let shows =
+        boot.or_else(|| displays.first().copied().filter(|_| !screen.framebuffers.is_empty()));
+    if let Some(device) = shows {
+        let what = if boot.is_some() { "the boot display (boot_vga)" } else { "the host's screen" };
+        let back = match device.driver.name().filter(|driver| *driver != VFIO) {
+            Some(driver) => {
+                format!("dark while a guest has it; it comes back when {driver} has it again")
+            }
+            None => "dark until a restart: no driver of the host shows a picture on it".to_owned(),
+        };
+        said.push(format!("{} is {what}, which goes {back}", device.address));
+    }
+    if let Some(why) = &screen.unsure {
+        said.push(format!("whether the firmware's framebuffer is on it is not known: {why}"));
+    }
+    said
+}
+
+/// Whether the host is left without any picture, in words.
+pub fn only_card(facts: &Facts, card: &[PciAddress]) -> Option<String> {
+    let first = card.first()?;
+    let mut displays = facts.devices.values().filter(|device| device.is_display());
+    displays.all(|device| device.address.same_slot(*first)).then(|| {
+        "it is this machine's only graphics card: without it, only the network leads in (ssh, \
+         hostctl --host)"
+            .to_owned()
+    })
 }
 
 /// What a VM or a person calls itself in a sentence.

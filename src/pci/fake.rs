@@ -2,7 +2,7 @@
 //! `driver_override`, `bind`, `unbind` or `drivers_probe` does to the links,
 //! and faults that can be injected into any write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use crate::host::sys::WriteHook;
 use crate::host::{Host, SysRoot};
 
 const DRIVERS: &str = "/sys/bus/pci/drivers";
+const FRAMEBUFFER: &str = "/sys/class/graphics/fb0";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// One function to be plugged in.
@@ -74,6 +75,8 @@ struct Kernel {
 #[derive(Default)]
 struct State {
     natural: BTreeMap<PciAddress, String>,
+    /// Functions on which their natural driver shows the host's screen.
+    paints: BTreeSet<PciAddress>,
     chooser: Option<Chooser>,
     writes: Vec<(String, String)>,
 }
@@ -152,6 +155,41 @@ impl FakePci {
         })?;
         self.plug(&function(at("01:00.0")?, (0x1002, 0x5046), 0x03_0000, "aty128fb", Some(false)))?;
         self.plug(&function(at("01:00.1")?, (0x8086, 0x2668), 0x04_0300, "snd_hda_intel", None))
+    }
+
+    /// The firmware's framebuffer is on a function, and a virtual console on it.
+    pub fn plug_firmware_screen(&self, card: PciAddress) -> io::Result<()> {
+        let iomem = "f0000000-f7ffffff : PCI Bus\n  f0000000-f02fffff : BOOTFB\n";
+        self.fake.file("/proc/iomem", iomem)?;
+        self.fake.file(&format!("{}/resource", place(card)), "0xf0000000 0xf7ffffff 0x42208\n")?;
+        let device = "/sys/devices/platform/simple-framebuffer.0";
+        self.fake.dir(device)?;
+        let bus = "/sys/bus/platform";
+        self.fake.link(&format!("{bus}/devices/simple-framebuffer.0"), device)?;
+        let driver = "drivers/simple-framebuffer/simple-framebuffer.0";
+        self.fake.link(&format!("{bus}/{driver}"), device)?;
+        self.fake.link(&format!("{FRAMEBUFFER}/device"), device)?;
+        self.plug_console()
+    }
+
+    /// A function's natural driver shows the host's screen on it, now if it is
+    /// bound.
+    pub fn plug_native_screen(&self, card: PciAddress) -> io::Result<()> {
+        self.kernel.lock().paints.insert(card);
+        if self.driver(card).is_some() {
+            self.fake.link(&format!("{FRAMEBUFFER}/device"), &place(card))?;
+        }
+        self.plug_console()
+    }
+
+    fn plug_console(&self) -> io::Result<()> {
+        self.fake.file("/sys/class/vtconsole/vtcon1/name", "(M) frame buffer device\n")?;
+        self.fake.file("/sys/class/vtconsole/vtcon1/bind", "1\n")
+    }
+
+    /// An attribute of a function, as it is from now on.
+    pub fn set(&self, address: PciAddress, attribute: &str, text: &str) -> io::Result<()> {
+        self.fake.file(&format!("{}/{attribute}", place(address)), text)
     }
 
     /// Pulls a function out.
@@ -253,11 +291,19 @@ impl Kernel {
     }
 
     fn attach(&self, address: PciAddress, driver: &str) -> io::Result<()> {
+        let natural = self.lock().natural.get(&address).is_some_and(|natural| natural == driver);
+        if natural && self.lock().paints.contains(&address) {
+            self.fake.link(&format!("{FRAMEBUFFER}/device"), &place(address))?;
+        }
         self.fake.link(&format!("{}/driver", place(address)), &format!("{DRIVERS}/{driver}"))?;
         self.fake.link(&format!("{DRIVERS}/{driver}/{address}"), &place(address))
     }
 
     fn detach(&self, address: PciAddress) -> io::Result<()> {
+        let painter = self.fake.host().sys.link_name(format!("{FRAMEBUFFER}/device"));
+        if painter.is_ok_and(|painter| painter == address.to_string()) {
+            self.fake.remove(FRAMEBUFFER)?;
+        }
         if let Some(driver) = self.driver(address) {
             self.fake.remove(&format!("{DRIVERS}/{driver}/{address}"))?;
         }
@@ -306,6 +352,25 @@ impl Kernel {
                 let address = here(address.parse().map_err(|_| errno(libc::ENODEV))?)?;
                 let text = if value.trim().is_empty() { "(null)" } else { value.trim() };
                 self.fake.file(&format!("{}/driver_override", place(address)), format!("{text}\n"))
+            }
+            ["", "sys", "bus", "platform", "drivers", driver, "unbind"] => {
+                let bound = format!("/sys/bus/platform/drivers/{driver}/{value}");
+                if !self.exists(&bound) {
+                    return Err(errno(libc::ENODEV));
+                }
+                self.fake.remove(FRAMEBUFFER)?;
+                self.fake.remove(&bound)
+            }
+            ["", "sys", "bus", "pci", "devices", address, file] if file.ends_with("_resize") => {
+                let address = here(address.parse().map_err(|_| errno(libc::ENODEV))?)?;
+                if self.driver(address).is_some() {
+                    return Err(errno(libc::EBUSY));
+                }
+                // Only BAR 0 is ever resized here.
+                let bit: u32 = value.trim().parse().map_err(|_| errno(libc::EINVAL))?;
+                let end = 0x80_0000_0000u64 + (1u64 << (bit + 20)) - 1;
+                let text = format!("0x8000000000 {end:#x} 0x14220c\n");
+                self.fake.file(&format!("{}/resource", place(address)), text)
             }
             _ if self.exists(path) => self.fake.file(path, value),
             _ => Err(io::ErrorKind::NotFound.into()),

@@ -24,10 +24,14 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use super::devices::Lent;
 use super::identity::{Identity, Uuid};
 use super::paths::Paths;
-use crate::base::PciAddress;
 use crate::config::{Accel, Disk, DiskFormat, Firmware, Network, Vm};
+
+/// What keeps a guest from seeing that it is one. The vendor is any twelve
+/// letters that are not a hypervisor's.
+const HIDDEN: &str = ",kvm=off,hv-vendor-id=HomeServer00";
 
 /// The first slot for disks, and how many there are.
 const DISK_SLOT: usize = 0x04;
@@ -41,8 +45,8 @@ pub struct Start<'a> {
     pub identity: &'a Identity,
     /// Made for this start.
     pub token: Uuid,
-    /// All functions of the card that is passed through; empty for none.
-    pub functions: &'a [PciAddress],
+    /// The card that is passed through; without functions for none.
+    pub card: &'a Lent,
 }
 
 /// The name that the start token has on the command line and in QMP.
@@ -66,12 +70,14 @@ pub fn argv(vm: &Vm, paths: &Paths, start: &Start<'_>) -> Vec<OsString> {
         Accel::Tcg => "max",
     };
     // The owner's text may carry properties: `EPYC,topoext=on`.
-    line.pair("-cpu", vm.cpu.as_deref().unwrap_or(cpu));
+    let cpu = vm.cpu.as_deref().unwrap_or(cpu);
+    let hidden = if vm.gpu_options.hide_hypervisor { HIDDEN } else { "" };
+    line.pair("-cpu", format!("{cpu}{hidden}"));
     line.pair("-m", format!("size={}", memory(vm.memory.0)));
     line.pair("-smp", format!("cpus={}", vm.cpus));
     control(&mut line, paths, start.token);
     firmware(&mut line, vm, paths);
-    graphics(&mut line, start.functions);
+    graphics(&mut line, vm, start.card);
     network(&mut line, &vm.network, start.identity);
     for (index, disk) in vm.disks.iter().enumerate() {
         add_disk(&mut line, index, disk);
@@ -111,25 +117,35 @@ fn firmware(line: &mut Line, vm: &Vm, paths: &Paths) {
     }
 }
 
-fn graphics(line: &mut Line, functions: &[PciAddress]) {
+fn graphics(line: &mut Line, vm: &Vm, card: &Lent) {
     line.pair("-display", "none").pair("-vga", "none");
-    if functions.is_empty() {
+    if card.functions.is_empty() {
         line.pair("-device", "VGA,bus=pcie.0,addr=0x1");
         return;
     }
     root_port(line, "gpu", 0x02);
-    let mut functions = functions.to_vec();
+    let mut functions = card.functions.clone();
     functions.sort_unstable();
     // The guest's firmware looks at function 0 first; a card that keeps its
     // function numbers is one that the guest's driver knows.
     let keep = functions.first().is_some_and(|first| first.function == 0);
+    let options = &vm.gpu_options;
+    let bios = matches!(vm.firmware, Firmware::Seabios { .. });
     for (index, function) in functions.iter().enumerate() {
         let number = if keep { usize::from(function.function) } else { index };
         let multi = if index == 0 { ",multifunction=on" } else { "" };
-        line.pair(
-            "-device",
-            format!("vfio-pci,host={function},bus=gpu,addr=0x0.{number:x}{multi}"),
-        );
+        let mut device =
+            Opts::new(&format!("vfio-pci,host={function},bus=gpu,addr=0x0.{number:x}{multi}"));
+        // UEFI shows its picture without legacy VGA.
+        if index == 0 && bios && options.x_vga.unwrap_or(card.x_vga) {
+            device = device.and("x-vga=on");
+        }
+        device = match &options.rom {
+            Some(rom) if index == 0 => device.key("romfile").path(rom),
+            Some(_) | None if card.rom_off.contains(function) => device.and("rombar=0"),
+            Some(_) | None => device,
+        };
+        line.option("-device", device);
     }
 }
 
@@ -251,11 +267,18 @@ pub fn show(vm: &Vm, args: &[OsString]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::PciAddress;
+    use crate::config::GpuOptions;
     use crate::vm::tests::{identity, paths, vm};
     use proptest::prelude::*;
 
     fn golden(vm: &Vm, functions: &[PciAddress]) -> String {
-        let start = Start { identity: &identity(), token: identity().uuid, functions };
+        let card = Lent { functions: functions.to_vec(), ..Lent::default() };
+        with_card(vm, &card)
+    }
+
+    fn with_card(vm: &Vm, card: &Lent) -> String {
+        let start = Start { identity: &identity(), token: identity().uuid, card };
         show(vm, &argv(vm, &paths(), &start))
     }
 
@@ -308,6 +331,30 @@ mod tests {
     }
 
     #[test]
+    fn a_card_as_its_vm_file_and_its_quirks_want_it() {
+        let gpu_options = GpuOptions {
+            rom: Some("/etc/hostd/roms/old, good.rom".into()),
+            hide_hypervisor: true,
+            ..GpuOptions::default()
+        };
+        let card = Lent { rom_off: card(), functions: card(), x_vga: true, ..Lent::default() };
+        let text = with_card(&Vm { gpu_options: gpu_options.clone(), ..vm() }, &card);
+        for part in [
+            "multifunction=on,x-vga=on,romfile=/etc/hostd/roms/old,, good.rom'",
+            "addr=0x0.1,rombar=0",
+            "-cpu max,kvm=off,hv-vendor-id=",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        // The VM's file decides over the quirk; UEFI never wants legacy VGA.
+        let off = GpuOptions { x_vga: Some(false), ..gpu_options };
+        assert!(!with_card(&Vm { gpu_options: off, ..vm() }, &card).contains("x-vga"));
+        let (code, vars) = ("/c".into(), "/v".into());
+        let uefi = Vm { firmware: Firmware::Ovmf { code, vars }, ..vm() };
+        assert!(!with_card(&uefi, &card).contains("x-vga"));
+    }
+
+    #[test]
     fn odd_sizes_are_kept_to_the_byte() {
         assert_eq!(memory(64 << 20), "64M");
         assert_eq!(memory((64 << 20) + 1), "67108865B");
@@ -323,7 +370,8 @@ mod tests {
         fn no_path_can_add_an_option(name in "/[^\0]{0,30}") {
             let disk = Disk { path: name.clone().into(), format: DiskFormat::Raw, readonly: true };
             let vm = Vm { disks: vec![disk], ..vm() };
-            let start = Start { identity: &identity(), token: identity().uuid, functions: &[] };
+            let card = Lent::default();
+            let start = Start { identity: &identity(), token: identity().uuid, card: &card };
             let args = argv(&vm, &paths(), &start);
             let at = args.iter().position(|arg| arg == "-drive").unwrap() + 1;
             let parts = split(args[at].to_str().unwrap());

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, PciAddress};
-use crate::config::GpuRef;
+use crate::config::{GpuOptions, GpuRef};
 use crate::passthrough::{Owner, Passthrough};
 
 /// What a VM was lent.
@@ -14,6 +14,10 @@ use crate::passthrough::{Owner, Passthrough};
 pub struct Lent {
     /// All functions of the card.
     pub functions: Vec<PciAddress>,
+    /// The functions whose ROM the guest must not see.
+    pub rom_off: Vec<PciAddress>,
+    /// Whether a BIOS guest shows its picture on it only with `x-vga`.
+    pub x_vga: bool,
     /// What to know about it.
     pub warnings: Vec<String>,
 }
@@ -25,16 +29,27 @@ pub type Handing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send
 /// everything was put back.
 pub trait Devices: Send + Sync {
     /// Lends a card to a VM; lending it again is fine.
-    fn lend<'a>(&'a self, gpu: &'a GpuRef, vm: &'a Name) -> Handing<'a, Lent>;
+    fn lend<'a>(
+        &'a self,
+        gpu: &'a GpuRef,
+        vm: &'a Name,
+        options: &'a GpuOptions,
+    ) -> Handing<'a, Lent>;
     /// Takes it back; that it was not lent is fine.
     fn take_back<'a>(&'a self, gpu: &'a GpuRef, vm: &'a Name) -> Handing<'a, ()>;
 }
 
 impl Devices for Passthrough {
-    fn lend<'a>(&'a self, gpu: &'a GpuRef, vm: &'a Name) -> Handing<'a, Lent> {
+    fn lend<'a>(
+        &'a self,
+        gpu: &'a GpuRef,
+        vm: &'a Name,
+        options: &'a GpuOptions,
+    ) -> Handing<'a, Lent> {
         Box::pin(async move {
-            let bound = self.bind(gpu, Owner::Vm(vm.clone())).await?;
-            Ok(Lent { functions: bound.functions, warnings: bound.warnings })
+            let bound = self.bind_with(gpu, Owner::Vm(vm.clone()), options).await?;
+            let (functions, warnings) = (bound.functions, bound.warnings);
+            Ok(Lent { functions, rom_off: bound.rom_off, x_vga: bound.x_vga, warnings })
         })
     }
 
@@ -75,7 +90,7 @@ impl FakeDevices {
 }
 
 impl Devices for FakeDevices {
-    fn lend<'a>(&'a self, _: &'a GpuRef, vm: &'a Name) -> Handing<'a, Lent> {
+    fn lend<'a>(&'a self, _: &'a GpuRef, vm: &'a Name, _: &'a GpuOptions) -> Handing<'a, Lent> {
         let lent = self.with(|state| match (&state.refuse, &state.lent_to) {
             (Some(refusal), _) => Err(refusal.clone()),
             (None, Some(other)) if other != vm => {
@@ -84,7 +99,7 @@ impl Devices for FakeDevices {
             (None, _) => {
                 state.lent_to = Some(vm.clone());
                 state.lendings += 1;
-                Ok(Lent { functions: state.functions.clone(), warnings: Vec::new() })
+                Ok(Lent { functions: state.functions.clone(), ..Lent::default() })
             }
         });
         Box::pin(async move { lent })

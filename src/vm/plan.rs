@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::argv::{self, Start, argv};
+use super::devices::Lent;
 use super::identity::{self, Identity, Mac, Uuid};
 use super::paths::{self, Paths};
 use super::preflight;
@@ -110,7 +111,8 @@ pub fn plan(host: &Host, vm: &Vm, functions: &[PciAddress]) -> Result<Plan, Refu
         (Some(_), functions) => functions.to_vec(),
     };
     let own_vars = paths::has_vars(host, &vm.name);
-    let start = Start { identity: &identity, token: Uuid::ZERO, functions: &guessed };
+    let card = Lent { functions: guessed, ..Lent::default() };
+    let start = Start { identity: &identity, token: Uuid::ZERO, card: &card };
     let argv = argv(vm, &paths, &start);
     let command = argv::show(vm, &argv);
     Ok(Plan { steps: steps(vm, &paths, own_vars), warnings, argv, command })

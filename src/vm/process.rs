@@ -104,8 +104,11 @@ mod tests {
 
     fn line() -> Vec<u8> {
         let identity = identity();
-        let start =
-            crate::vm::argv::Start { identity: &identity, token: identity.uuid, functions: &[] };
+        let start = crate::vm::argv::Start {
+            identity: &identity,
+            token: identity.uuid,
+            card: &crate::vm::devices::Lent::default(),
+        };
         let args = crate::vm::argv::argv(&vm(), &paths(), &start);
         args.iter().flat_map(|arg| [arg.as_bytes(), b"\0"]).flatten().copied().collect()
     }

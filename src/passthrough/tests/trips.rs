@@ -71,7 +71,7 @@ async fn a_plan_is_what_would_be_done() {
             "let the kernel bind 0000:01:00.1 to vfio-pci",
         ]
     );
-    assert!(plan.warnings[0].contains("boot_vga"), "{:?}", plan.warnings);
+    assert!(plan.warnings.iter().any(|w| w.contains("boot_vga")), "{:?}", plan.warnings);
     assert!(rig.pci.writes().is_empty(), "a plan touches nothing");
     rig.bind(Owner::Person).await.unwrap();
     let plan = rig.pass.plan(&gaming(), true).await.unwrap();

@@ -16,12 +16,13 @@ use super::live::{ANSWER, Live};
 use super::{Outcome, Supervisor, words};
 use crate::ask::view::DoneView;
 use crate::ask::{Code, Refusal};
-use crate::base::{Name, PciAddress};
+use crate::base::Name;
 use crate::config::{Firmware, GpuRef};
 use crate::host::process::Signal;
 use crate::host::run::{Exit, Started};
 use crate::host::{Command, Host};
 use crate::vm::argv::{Start, argv};
+use crate::vm::devices;
 use crate::vm::identity::{self, Identity, Uuid};
 use crate::vm::lifecycle::Observation;
 use crate::vm::paths;
@@ -45,8 +46,7 @@ pub(super) struct Prepared {
 /// The card is ours, if the VM has one.
 pub(super) struct Lent {
     before: Prepared,
-    functions: Vec<PciAddress>,
-    warnings: Vec<String>,
+    card: devices::Lent,
 }
 
 /// QEMU runs, its guest does not.
@@ -142,15 +142,16 @@ impl Prepared {
 
     pub async fn lend(self, sup: &mut Supervisor) -> Result<Lent, Setback> {
         let Some(gpu) = sup.vm.gpu.clone() else {
-            return Ok(Lent { before: self, functions: Vec::new(), warnings: Vec::new() });
+            return Ok(Lent { before: self, card: devices::Lent::default() });
         };
         sup.step(Step::Bind(gpu.clone()).to_string()).await;
         if let Err(refusal) = sup.note(Phase::Binding).await {
             return Err(undo(sup, Why::Failed(refusal), false).await);
         }
-        let (devices, name) = (sup.devices.clone(), sup.vm.name.clone());
+        let (room, name) = (sup.devices.clone(), sup.vm.name.clone());
+        let options = sup.vm.gpu_options.clone();
         // Not given up half-way: the room that binds has its own deadlines.
-        let lent = match sup.hearing(devices.lend(&gpu, &name)).await {
+        let lent = match sup.hearing(room.lend(&gpu, &name, &options)).await {
             Ok(lent) => lent,
             // Nothing was touched, or everything was put back.
             Err(refusal) => return Err(undo(sup, Why::Failed(refusal), false).await),
@@ -158,7 +159,7 @@ impl Prepared {
         if let Some(record) = &mut sup.record {
             record.devices.clone_from(&lent.functions);
         }
-        let lent = Lent { before: self, functions: lent.functions, warnings: lent.warnings };
+        let lent = Lent { before: self, card: lent };
         if let Err(refusal) = sup.note(Phase::Binding).await {
             return Err(lent.undo(sup, Why::Failed(refusal)).await);
         }
@@ -178,7 +179,7 @@ impl Lent {
             return Err(self.undo(sup, Why::Failed(refusal)).await);
         }
         let token = self.before.token;
-        let start = Start { identity: &self.before.identity, token, functions: &self.functions };
+        let start = Start { identity: &self.before.identity, token, card: &self.card };
         let command = Command::new(&sup.vm.qemu, argv(&sup.vm, &sup.paths, &start));
         let mut started = match sup.host.runner.start(command, sup.paths.log.clone()) {
             Ok(started) => started,
@@ -204,7 +205,7 @@ impl Lent {
             record.process = Some(held.id);
         }
         let live = Live::new(held, token, Some(started.ended));
-        let launched = Launched { live, warnings: self.warnings };
+        let launched = Launched { live, warnings: self.card.warnings };
         if let Err(refusal) = sup.note(Phase::Launched).await {
             return Err(launched.undo(sup, Why::Failed(refusal)).await);
         }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::fake::{FakeQemu, Guest, Qemus};
 use super::*;
 use crate::base::Name;
-use crate::config::{AfterDeadline, GpuRef, Stop};
+use crate::config::{AfterDeadline, GpuOptions, GpuRef, Stop};
 use crate::host::SysRoot;
 use crate::host::fake::FakeHost;
 use crate::vm::argv::token_id;
@@ -322,7 +322,7 @@ async fn a_machine_without_proc_is_no_reason_to_fail() {
 struct Broken;
 
 impl Devices for Broken {
-    fn lend<'a>(&'a self, _: &'a GpuRef, _: &'a Name) -> Handing<'a, Lent> {
+    fn lend<'a>(&'a self, _: &'a GpuRef, _: &'a Name, _: &'a GpuOptions) -> Handing<'a, Lent> {
         Box::pin(async { panic!("a mistake of ours") })
     }
 
