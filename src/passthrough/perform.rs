@@ -150,13 +150,12 @@ pub async fn take(
     act(host, record, step).await
 }
 
-/// Takes a step and marks its function when the write hangs.
+/// Takes a step and marks its function when the write hangs; the card, where it
+/// is the host's screen that hangs.
 async fn act(host: &Host, record: &mut Record, step: &Step) -> Result<(), StepFault> {
     let done = change(host, step).await;
-    if let (Err(fault), Some(function)) = (&done, step.function())
-        && fault.hung()
-        && !record.wedged.contains(&function)
-    {
+    let function = step.function().unwrap_or(record.slot);
+    if matches!(&done, Err(fault) if fault.hung()) && !record.wedged.contains(&function) {
         record.wedged.push(function);
     }
     done

@@ -4,8 +4,23 @@
 use super::*;
 use crate::pci::fake::Fault;
 
-/// Writes of a bind, and of the release after it.
-const WRITES: usize = 6;
+/// Machines with little and with all to do, and how many writes a bind, and
+/// the release after it, take on each.
+const RIGS: [(fn() -> Rig, usize, usize); 2] = [(Rig::new, 6, 6), (Rig::full, 12, 12)];
+
+#[tokio::test]
+async fn the_writes_are_counted_right() {
+    for (rig, there, back) in RIGS {
+        let rig = rig();
+        let home = rig.machine();
+        rig.bind(vm("gaming")).await.unwrap();
+        assert_eq!(rig.pci.writes().len(), there);
+        assert_ne!(rig.machine(), home);
+        rig.release(vm("gaming")).await.unwrap();
+        assert_eq!(rig.pci.writes().len(), back);
+        assert_eq!((rig.machine(), rig.record()), (home, None));
+    }
+}
 
 fn only(rig: &Rig, number: usize, fault: Fault) {
     rig.pci.inject(move |at, _, _| (at == number).then_some(fault));
@@ -13,13 +28,16 @@ fn only(rig: &Rig, number: usize, fault: Fault) {
 
 #[tokio::test]
 async fn a_failed_bind_is_undone() {
-    for number in 0..WRITES {
+    for (build, number) in
+        RIGS.into_iter().flat_map(|(build, there, _)| (0..there).map(move |n| (build, n)))
+    {
         for fault in [Fault::Errno(libc::EIO), Fault::Ignored] {
-            let mut rig = Rig::new();
+            let mut rig = build();
+            let home = rig.machine();
             only(&rig, number, fault);
             let error = rig.bind(vm("gaming")).await.unwrap_err();
             assert!(error.hint().starts_with("All is as it was"), "{number}: {}", error.hint());
-            assert_eq!((rig.state(), rig.record()), (at_home(), None), "{number} {fault:?}");
+            assert_eq!((rig.machine(), rig.record()), (home, None), "{number} {fault:?}");
             assert!(rig.restart().await.is_empty());
             assert!(rig.bind(vm("gaming")).await.unwrap().changed);
         }
@@ -28,11 +46,14 @@ async fn a_failed_bind_is_undone() {
 
 #[tokio::test]
 async fn a_bind_that_cannot_be_undone_stays_on_record() {
-    for number in 0..WRITES {
-        let mut rig = Rig::new();
+    for (build, number) in
+        RIGS.into_iter().flat_map(|(build, there, _)| (0..there).map(move |n| (build, n)))
+    {
+        let mut rig = build();
+        let home = rig.machine();
         rig.pci.inject(move |at, _, _| (at >= number).then_some(Fault::Errno(libc::EIO)));
         let error = rig.bind(vm("gaming")).await.unwrap_err();
-        if rig.state() == at_home() {
+        if rig.machine() == home {
             assert_eq!(rig.record(), None, "{number}");
             continue;
         }
@@ -43,25 +64,28 @@ async fn a_bind_that_cannot_be_undone_stays_on_record() {
         assert!(rig.pass.claims().is_empty(), "what is left belongs to nobody");
         rig.pci.heal();
         assert!(rig.release(Owner::Person).await.unwrap().changed);
-        assert_eq!((rig.state(), rig.record()), (at_home(), None), "{number}");
+        assert_eq!((rig.machine(), rig.record()), (home, None), "{number}");
     }
 }
 
 #[tokio::test]
 async fn a_failed_release_stays_on_record_and_can_be_tried_again() {
-    for number in 0..WRITES {
+    for (build, number) in
+        RIGS.into_iter().flat_map(|(build, _, back)| (0..back).map(move |n| (build, n)))
+    {
         for fault in [Fault::Errno(libc::EIO), Fault::Ignored] {
-            let rig = Rig::new();
+            let rig = build();
+            let home = rig.machine();
             rig.bind(Owner::Person).await.unwrap();
             only(&rig, number, fault);
             let error = rig.release(Owner::Person).await.unwrap_err();
             assert!(matches!(error, PassthroughError::Incomplete { .. }), "{error}");
             assert!(!rig.gpu().await.problems.is_empty(), "{number}");
-            assert_ne!(rig.state(), at_home());
+            assert_ne!(rig.machine(), home);
             // The other function was given back all the same.
             assert!(rig.state().iter().zip(at_home()).any(|(now, home)| *now == home));
             assert!(rig.release(Owner::Person).await.unwrap().changed);
-            assert_eq!((rig.state(), rig.record()), (at_home(), None), "{number} {fault:?}");
+            assert_eq!((rig.machine(), rig.record()), (home, None), "{number} {fault:?}");
         }
     }
 }
@@ -82,52 +106,64 @@ async fn what_is_left_can_be_bound_again_and_still_goes_home() {
 
 #[tokio::test]
 async fn a_crash_anywhere_in_a_bind_is_undone_at_the_next_start() {
-    for number in 0..WRITES {
+    for (build, number) in
+        RIGS.into_iter().flat_map(|(build, there, _)| (0..there).map(move |n| (build, n)))
+    {
         for fault in [Fault::CrashBefore, Fault::CrashAfter] {
-            let mut rig = Rig::new();
+            let mut rig = build();
+            let home = rig.machine();
             only(&rig, number, fault);
             assert_eq!(rig.dying(vm("gaming"), false).await, None);
             let problem = &rig.gpu().await.problems[0];
             assert!(problem.starts_with("a change was interrupted: "), "{problem}");
             let said = rig.restart().await;
             assert_eq!(said, ["gaming: a change was interrupted and has been undone"]);
-            assert_eq!((rig.state(), rig.record()), (at_home(), None), "{number} {fault:?}");
+            assert_eq!((rig.machine(), rig.record()), (home, None), "{number} {fault:?}");
         }
     }
 }
 
 #[tokio::test]
 async fn a_crash_anywhere_in_a_release_is_finished_at_the_next_start() {
-    for number in 0..WRITES {
+    for (build, number) in
+        RIGS.into_iter().flat_map(|(build, _, back)| (0..back).map(move |n| (build, n)))
+    {
         for fault in [Fault::CrashBefore, Fault::CrashAfter] {
-            let mut rig = Rig::new();
+            let mut rig = build();
+            let home = rig.machine();
             rig.bind(Owner::Person).await.unwrap();
             only(&rig, number, fault);
             assert_eq!(rig.dying(Owner::Person, true).await, None);
             rig.restart().await;
-            assert_eq!((rig.state(), rig.record()), (at_home(), None), "{number} {fault:?}");
+            assert_eq!((rig.machine(), rig.record()), (home, None), "{number} {fault:?}");
         }
     }
 }
 
 #[tokio::test]
 async fn an_asker_who_left_is_like_a_crash_without_a_restart() {
-    for number in 0..WRITES {
-        let rig = Rig::new();
+    for (build, number) in
+        RIGS.into_iter().flat_map(|(build, there, _)| (0..there).map(move |n| (build, n)))
+    {
+        let rig = build();
+        let home = rig.machine();
         only(&rig, number, Fault::CrashAfter);
         assert_eq!(rig.dying(vm("gaming"), false).await, None);
         assert!(rig.bind(vm("gaming")).await.unwrap().changed, "{number}");
         assert_eq!(rig.state(), on_vfio());
         rig.release(vm("gaming")).await.unwrap();
-        assert_eq!(rig.state(), at_home());
+        assert_eq!(rig.machine(), home);
     }
 }
 
 #[tokio::test]
 async fn a_hang_wedges_one_function_and_nothing_touches_it_again() {
-    for number in 0..WRITES {
+    for (build, number) in
+        RIGS.into_iter().flat_map(|(build, there, _)| (0..there).map(move |n| (build, n)))
+    {
         for fault in [Fault::Hang, Fault::HangAfter] {
-            let mut rig = Rig::new();
+            let mut rig = build();
+            let home = rig.machine();
             only(&rig, number, fault);
             let error = rig.bind(vm("gaming")).await.unwrap_err();
             assert!(error.hint().contains("Restart the machine"), "{}", error.hint());
@@ -148,7 +184,7 @@ async fn a_hang_wedges_one_function_and_nothing_touches_it_again() {
             // The kernel has let go after all, and a person asks.
             rig.pci.heal();
             rig.release(Owner::Person).await.unwrap();
-            assert_eq!((rig.state(), rig.record()), (at_home(), None), "{number} {fault:?}");
+            assert_eq!((rig.machine(), rig.record()), (home, None), "{number} {fault:?}");
         }
     }
 }

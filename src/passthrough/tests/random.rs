@@ -37,7 +37,7 @@ fn fault() -> impl Strategy<Value = Option<(usize, Fault)>> {
         Just(Fault::CrashBefore),
         Just(Fault::CrashAfter),
     ];
-    prop::option::weighted(0.4, (0usize..8, fault))
+    prop::option::weighted(0.4, (0usize..14, fault))
 }
 
 /// What the list says against what the machine shows.
@@ -57,8 +57,9 @@ async fn is_true(rig: &Rig) {
     }
 }
 
-async fn play(acts: Vec<(Act, Option<(usize, Fault)>)>) {
-    let mut rig = Rig::new();
+async fn play(full: bool, acts: Vec<(Act, Option<(usize, Fault)>)>) {
+    let mut rig = if full { Rig::full() } else { Rig::new() };
+    let home = rig.machine();
     let meddled = acts.iter().any(|(act, _)| matches!(act, Act::Take(..) | Act::Override(..)));
     for (act, fault) in acts {
         rig.pci.inject(move |at, _, _| fault.filter(|(number, _)| *number == at).map(|f| f.1));
@@ -88,7 +89,7 @@ async fn play(acts: Vec<(Act, Option<(usize, Fault)>)>) {
         is_true(&rig).await;
     }
     if !meddled {
-        assert_eq!((rig.state(), rig.record()), (at_home(), None));
+        assert_eq!((rig.machine(), rig.record()), (home, None));
     }
 }
 
@@ -96,8 +97,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn the_list_is_true(acts in prop::collection::vec((act(), fault()), 1..8)) {
+    fn the_list_is_true(
+        full: bool,
+        acts in prop::collection::vec((act(), fault()), 1..8),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(play(acts));
+        runtime.block_on(play(full, acts));
     }
 }
