@@ -311,3 +311,33 @@ async fn a_port_in_use_is_said_and_had_when_it_is_free() {
     daemon.until(query, told).await;
     daemon.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_changes_is_told_with_who_did_it() {
+    let machine = Machine::new();
+    let daemon = machine.daemon().await;
+    let told = |service: &str, state: &'static str, words: &'static str| {
+        let query = Ask::EventQuery { query: format!("service = \"{service}\"") };
+        let wanted = move |reply: &Reply| match reply {
+            Reply::Events(view) => view.events.iter().any(|event| {
+                let text = event.description.as_deref().unwrap_or_default();
+                event.state.as_deref() == Some(state) && text.contains(words)
+            }),
+            _ => panic!("not events"),
+        };
+        daemon.until(query, wanted)
+    };
+    daemon.ask(Ask::GpuBind { gpu: Some(card()) }).await.expect("bound");
+    told("device 0000:01:00.0", "ok", "has driver vfio-pci; it had driver aty128fb; hostd").await;
+    told("gpu card", "ok", "ready for a guest").await;
+
+    let audio = "01:00.1".parse().expect("an address");
+    machine.pci.take_over(audio, Some("snd_other")).expect("a driver");
+    told("device 0000:01:00.1", "warning", "has driver snd_other; it had driver vfio-pci").await;
+    told("gpu card", "critical", "somebody else changed it").await;
+
+    machine.pci.unplug(audio).expect("a function");
+    told("device 0000:01:00.1", "warning", "has vanished").await;
+    told("gpu card", "critical", "gone from the bus while bound").await;
+    daemon.end().await;
+}

@@ -135,16 +135,23 @@ pub(super) async fn devices(shared: Shared) {
         }
     }
     let mut names = pci::Names::default();
+    let mut before: Option<pci::Facts> = None;
     loop {
         let (sys, mut known) = (shared.host.sys.clone(), std::mem::take(&mut names));
         let read = tokio::task::spawn_blocking(move || {
             let facts = pci::read(&sys, &mut known);
-            (pci::view(&facts), known)
+            (pci::view(&facts), facts, known)
         });
-        let Ok((iommu, known)) = read.await else { return };
+        let Ok((iommu, facts, known)) = read.await else { return };
         names = known;
+        let changes = before.map(|before| pci::changes(&before, &facts)).unwrap_or_default();
+        before = Some(facts);
+        let changes = changes.into_iter().map(|change| {
+            let ours = shared.passthrough.has_done(&change);
+            Fact::Device { change, ours }
+        });
         let gpus = shared.passthrough.list().await;
-        for fact in [Fact::Iommu(iommu), Fact::Gpus(gpus)] {
+        for fact in [Fact::Iommu(iommu), Fact::Gpus(gpus)].into_iter().chain(changes) {
             if shared.facts.send(fact).await.is_err() {
                 return;
             }

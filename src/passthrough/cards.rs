@@ -1,6 +1,6 @@
 //! What is done with a card, one at a time: the handle holds the turn.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::PassthroughError;
@@ -8,7 +8,7 @@ use super::handle::{Bound, Owner, Released};
 use super::helper::{AttributeError, with_sources};
 use super::journal::{Journal, Phase, Record, boot_id};
 use super::perform::{self, Restored, StepFault, drivers, look, restore};
-use super::plan::{self, From, Step, There};
+use super::plan::{self, From, Step, There, VFIO};
 use super::settings::{self, Needs};
 use super::target::{self, Leaving, Target};
 use super::{holders, list, rom, screen};
@@ -16,7 +16,7 @@ use crate::ask::view::FindingView;
 use crate::base::{Name, PciAddress, Severity};
 use crate::config::{GpuOptions, QuirkFiles};
 use crate::host::Host;
-use crate::pci::{Device, Facts, Names, read};
+use crate::pci::{Device, Driver, Facts, Names, read};
 
 /// The unit that every distribution's display manager answers to.
 const DISPLAY_MANAGER: &str = "display-manager.service";
@@ -40,6 +40,8 @@ pub(super) struct Cards {
     /// Claims of VMs that were made while this hostd runs: somebody looks
     /// after them. One of an earlier hostd is worth what has the card open.
     firm: Mutex<BTreeSet<(PciAddress, Name)>>,
+    /// The driver on which each function was left by us.
+    put: Mutex<BTreeMap<PciAddress, Option<String>>>,
 }
 
 pub(super) fn unreadable(target: &Target, source: AttributeError) -> PassthroughError {
@@ -61,12 +63,37 @@ pub(super) const NOT_OURS: &str = "hostd has not bound it: there is nothing to g
 impl Cards {
     pub(super) fn new(host: Host, quirks: QuirkFiles) -> Self {
         let journal = Journal::new(&host);
-        Self { journal, quirks, names: Arc::default(), firm: Mutex::default(), host }
+        Self {
+            journal,
+            quirks,
+            names: Arc::default(),
+            firm: Mutex::default(),
+            put: Mutex::default(),
+            host,
+        }
     }
 
     fn firm(&self) -> MutexGuard<'_, BTreeSet<(PciAddress, Name)>> {
         // Each change of it is one step: a panic elsewhere leaves it whole.
         self.firm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether we are who left a function on a driver. One that was seen half-way
+    /// is where we have put it by now.
+    pub(super) fn has_put(&self, function: PciAddress, driver: Option<&str>) -> bool {
+        let put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(ours) = put.get(&function).map(Option::as_deref) else { return false };
+        let now = read::driver(&self.host.sys, &read::folder(function));
+        ours == driver || (ours == now.name() && !matches!(now, Driver::Unknown(_)))
+    }
+
+    /// Notes where the functions of a record are meant to be now.
+    fn put(&self, record: &Record, bound: bool) {
+        let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
+        for saved in &record.functions {
+            let driver = if bound { Some(VFIO.to_owned()) } else { saved.driver.clone() };
+            put.insert(saved.address, driver);
+        }
     }
 
     fn is_firm(&self, target: &Target, vm: &Name) -> bool {
@@ -78,7 +105,7 @@ impl Cards {
         let (sys, names) = (self.host.sys.clone(), Arc::clone(&self.names));
         let reading = tokio::task::spawn_blocking(move || {
             // Names only: a panic elsewhere leaves them whole.
-            read(&sys, &mut names.lock().unwrap_or_else(PoisonError::into_inner))
+            read::read(&sys, &mut names.lock().unwrap_or_else(PoisonError::into_inner))
         });
         // Nothing read is not nothing there: without facts every card is refused.
         reading.await.unwrap_or_else(|error| Facts {
@@ -122,6 +149,7 @@ impl Cards {
 
     async fn restore(&self, gpu: &str, record: &mut Record) -> Result<Restored, PassthroughError> {
         let fail = |source| PassthroughError::Journal { gpu: gpu.to_owned(), source };
+        self.put(record, false);
         restore(&self.host, &self.journal, record).await.map_err(fail)
     }
 
@@ -313,6 +341,7 @@ impl Cards {
         // On record before anything is touched.
         self.journal.save(&record).await.map_err(journal)?;
         if changed {
+            self.put(&record, true);
             self.walk(target, &mut record, &there.steps).await?;
         }
         Ok(Bound {

@@ -13,7 +13,7 @@ use crate::ask::view::{GpusView, PlanView, QuirksView, RomDumpView, RomView};
 use crate::base::{Name, PciAddress};
 use crate::config::{Gpu, GpuOptions, GpuRef, QuirkFiles};
 use crate::host::Host;
-use crate::pci::Device;
+use crate::pci::{Change, Device, What};
 
 /// Who wants a card on vfio-pci.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,6 +168,14 @@ impl Passthrough {
             .filter(|record| record.boot == boot && (record.person || record.vm.is_some()))
             .map(|Record { gpu, slot, person, vm, .. }| Claim { gpu, slot, person, vm })
             .collect()
+    }
+
+    /// Whether a change of a driver is hostd's own doing.
+    pub fn has_done(&self, change: &Change) -> bool {
+        match &change.what {
+            What::Driver(driver) => self.inner.cards.has_put(change.address, driver.as_deref()),
+            What::Appeared | What::Vanished | What::Exchanged => false,
+        }
     }
 
     /// The quirks that apply to the cards, or to one.

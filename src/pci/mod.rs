@@ -16,11 +16,13 @@
 //! - [`parse`]: attributes, pure
 //! - [`names`]: vendor and device in words
 //! - [`judge`]: verdict per group; who blocks a wanted set of functions
+//! - [`mod@changes`]: what is otherwise than at the last look
 //! - [`absent`]: why there are no groups, and what to turn on
 //! - [`mod@view`]: the reply to `iommu list`
 //! - [`fake`]: device trees with the kernel's manners, for tests
 
 pub mod absent;
+pub mod changes;
 pub mod facts;
 pub mod fake;
 pub mod judge;
@@ -32,6 +34,7 @@ mod tests;
 pub mod view;
 
 pub use absent::Absence;
+pub use changes::{Change, What, changes};
 pub use facts::{Device, Driver, Facts, Group};
 pub use judge::{Blocker, viability};
 pub use names::Names;

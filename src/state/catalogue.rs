@@ -48,6 +48,12 @@ pub const CATALOGUE: &[Entry] = &[
         attributes: &["device"],
     },
     Entry {
+        service: "device <address>",
+        metric: "none",
+        states: "once, within a second of the kernel's word: ok when a PCI function has appeared, or hostd has changed its driver; warning when it has vanished, another is in its place, or somebody else has changed its driver",
+        attributes: &["device", "change"],
+    },
+    Entry {
         service: "vm <name>",
         metric: "1 running, 0 not",
         states: "ok (off included); warning paused; unknown when QEMU does not answer; critical crashed, failed",
@@ -121,6 +127,7 @@ mod tests {
         VmState, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
+    use crate::pci::{Change, What};
     use crate::state::{Fact, Snapshot};
 
     /// Whether a service is the entry's, with one word for each `<…>`.
@@ -195,7 +202,13 @@ mod tests {
         for fact in facts {
             assert!(!snapshot.apply(fact, now).is_empty());
         }
-        let mut told = snapshot.heartbeat(now);
+        let change = Change {
+            address: "01:00.0".parse().unwrap(),
+            what: What::Vanished,
+            words: String::new(),
+        };
+        let mut told = snapshot.apply(Fact::Device { change, ours: false }, now);
+        told.extend(snapshot.heartbeat(now));
         told.extend(snapshot.losses(&[("index-full", 1)], now));
         told
     }

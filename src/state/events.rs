@@ -7,6 +7,7 @@ use crate::ask::view::{
     VmView,
 };
 use crate::base::{Event, Metric, Severity};
+use crate::pci::{Change, What};
 
 /// The daemon itself; metric = things it cannot do here.
 pub fn hostd(snapshot: &Snapshot) -> Event {
@@ -56,6 +57,25 @@ pub fn iommu(view: &IommuView, wanted: bool) -> Vec<Event> {
         (Severity::Ok, text)
     };
     vec![Event::new("iommu", state, text).metric(int(view.groups.len()))]
+}
+
+/// A PCI function that is otherwise than before; what hostd itself did is ok.
+pub fn device(change: &Change, ours: bool) -> Event {
+    let state = match change.what {
+        What::Appeared => Severity::Ok,
+        What::Driver(_) if ours => Severity::Ok,
+        What::Driver(_) | What::Vanished | What::Exchanged => Severity::Warning,
+    };
+    let what = match change.what {
+        What::Appeared => "appeared",
+        What::Vanished => "vanished",
+        What::Exchanged => "exchanged",
+        What::Driver(_) => "driver",
+    };
+    let by = if ours { "; hostd did it" } else { "" };
+    Event::new(format!("device {}", change.address), state, format!("{}{by}", change.words))
+        .attribute("device", change.address.to_string())
+        .attribute("change", what)
 }
 
 /// All graphics cards in one event, then each; metric = 1 when bound to vfio-pci.

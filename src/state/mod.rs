@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use crate::ask::view::{GpusView, IommuView, PoolsView, ServicesView, VmView};
 use crate::base::{Event, Name, Reading, Severity, Timestamp};
+use crate::pci::Change;
 
 /// Something that one room has found out.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +26,13 @@ pub enum Fact {
     Iommu(IommuView),
     /// All graphics cards.
     Gpus(GpusView),
+    /// A PCI function has appeared, vanished, or changed its driver.
+    Device {
+        /// What has happened.
+        change: Change,
+        /// Whether hostd did it.
+        ours: bool,
+    },
     /// One VM.
     Vm(VmView),
     /// All pools.
@@ -101,6 +109,8 @@ impl Snapshot {
             Fact::Gpus(view) => replace(&mut self.gpus, view, events::gpus),
             Fact::Pools(view) => replace(&mut self.pools, view, events::pools),
             Fact::Services(view) => replace(&mut self.services, view, events::services),
+            // Told once: how things are now is in the others.
+            Fact::Device { change, ours } => (true, vec![events::device(&change, ours)]),
             Fact::Vm(view) => {
                 let events = vec![events::vm(&view)];
                 let before = self.vms.insert(view.name.clone(), view.clone());
