@@ -145,7 +145,10 @@ impl There {
         for Wanted { attribute, to, .. } in
             from.needs.wanted.iter().filter(|wanted| wanted.function == function)
         {
-            let Some(is) = now.setting(*attribute).filter(|is| is != to) else { continue };
+            // Whatever it was, vfio-pci lets the function sleep when it takes it.
+            let again = !now.is_on_vfio() && *attribute == Attribute::PowerControl;
+            let is = now.setting(*attribute).filter(|is| is != to || again);
+            let Some(is) = is else { continue };
             if !saved.settings.iter().any(|setting| setting.attribute == *attribute) {
                 let (was, wrote) = (is.to_owned(), Vec::new());
                 saved.settings.push(Setting { attribute: *attribute, was, wrote });
@@ -154,11 +157,14 @@ impl There {
             sets.push((*attribute, step));
         }
         self.saved.push(saved);
-        let (unbound, awake): (Vec<_>, Vec<_>) =
+        let (unbound, plain): (Vec<_>, Vec<_>) =
             sets.into_iter().partition(|(attribute, _)| attribute.needs_unbound());
-        // Awake first: a function that sleeps may not come up for its driver's end.
-        self.steps.extend(awake.into_iter().map(|(_, step)| step));
+        let (awake, before): (Vec<_>, Vec<_>) =
+            plain.into_iter().partition(|(attribute, _)| *attribute == Attribute::PowerControl);
+        let awake = awake.into_iter().map(|(_, step)| step);
+        self.steps.extend(before.into_iter().map(|(_, step)| step));
         if now.is_on_vfio() && unbound.is_empty() {
+            self.steps.extend(awake);
             return;
         }
         if now.driver_override.as_deref() != Some(VFIO) {
@@ -169,6 +175,7 @@ impl There {
         }
         self.steps.extend(unbound.into_iter().map(|(_, step)| step));
         self.steps.push(Step::Probe { function });
+        self.steps.extend(awake);
     }
 }
 
@@ -292,9 +299,12 @@ impl Back {
         let (mut unbound, mut plain) = (Vec::new(), Vec::new());
         for Setting { attribute, was, wrote } in &saved.settings {
             let (function, attribute) = (saved.address, *attribute);
+            // vfio-pci lets it sleep as it comes, and forbids it as it goes.
+            let vfios = attribute == Attribute::PowerControl && now.is_on_vfio();
             match now.setting(attribute) {
-                Some(is) if is == was => {}
-                Some(is) if wrote.iter().any(|ours| ours == is) => {
+                Some(_) if vfios && was == "on" => {}
+                Some(is) if is == was && !vfios => {}
+                Some(is) if vfios || wrote.iter().any(|ours| ours == is) => {
                     let step = Step::Set { function, attribute, to: was.clone() };
                     let steps = if attribute.needs_unbound() { &mut unbound } else { &mut plain };
                     steps.push(step);

@@ -83,7 +83,7 @@ impl Rig {
         ] {
             rig.pci.set(card, attribute, text).unwrap();
         }
-        rig.pci.set(card.with_function(1), "power/control", "auto\n").unwrap();
+        rig.pci.set(card.with_function(1), "power/control", "on\n").unwrap();
         rig.pci.plug_native_screen(card).unwrap();
         rig.gpu.stop_display_manager = true;
         rig.options.resizable_bar = ResizableBar::Max;

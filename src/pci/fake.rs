@@ -291,6 +291,7 @@ impl Kernel {
     }
 
     fn attach(&self, address: PciAddress, driver: &str) -> io::Result<()> {
+        self.let_sleep(address, driver, "auto")?;
         let natural = self.lock().natural.get(&address).is_some_and(|natural| natural == driver);
         if natural && self.lock().paints.contains(&address) {
             self.fake.link(&format!("{FRAMEBUFFER}/device"), &place(address))?;
@@ -299,12 +300,23 @@ impl Kernel {
         self.fake.link(&format!("{DRIVERS}/{driver}/{address}"), &place(address))
     }
 
+    /// vfio-pci lets a function sleep as it takes it, and forbids it as it goes
+    /// (`pm_runtime_allow`, `pm_runtime_forbid` in `vfio_pci_core.c`).
+    fn let_sleep(&self, address: PciAddress, driver: &str, control: &str) -> io::Result<()> {
+        let file = format!("{}/power/control", place(address));
+        if driver == "vfio-pci" && self.exists(&file) {
+            return self.fake.file(&file, format!("{control}\n"));
+        }
+        Ok(())
+    }
+
     fn detach(&self, address: PciAddress) -> io::Result<()> {
         let painter = self.fake.host().sys.link_name(format!("{FRAMEBUFFER}/device"));
         if painter.is_ok_and(|painter| painter == address.to_string()) {
             self.fake.remove(FRAMEBUFFER)?;
         }
         if let Some(driver) = self.driver(address) {
+            self.let_sleep(address, &driver, "on")?;
             self.fake.remove(&format!("{DRIVERS}/{driver}/{address}"))?;
         }
         self.fake.remove(&format!("{}/driver", place(address)))

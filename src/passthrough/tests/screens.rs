@@ -14,16 +14,16 @@ async fn a_boot_card_gives_up_the_screen_in_order_and_gets_it_back() {
             "stop display-manager.service",
             "wait until no process uses 0000:01:00.0, 0000:01:00.1",
             "take the virtual console vtcon1 off the framebuffer",
-            "set power/control of 0000:01:00.0 to `on`",
             "set d3cold_allowed of 0000:01:00.0 to `0`",
             "set reset_method of 0000:01:00.0 to `flr`",
             "set driver_override of 0000:01:00.0 to vfio-pci",
             "unbind 0000:01:00.0 from aty128fb",
             "let the kernel bind 0000:01:00.0 to vfio-pci",
-            "set power/control of 0000:01:00.1 to `on`",
+            "set power/control of 0000:01:00.0 to `on`",
             "set driver_override of 0000:01:00.1 to vfio-pci",
             "unbind 0000:01:00.1 from snd_hda_intel",
             "let the kernel bind 0000:01:00.1 to vfio-pci",
+            "set power/control of 0000:01:00.1 to `on`",
         ]
     );
     let said = plan.warnings.join("\n");
