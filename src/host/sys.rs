@@ -263,6 +263,33 @@ impl SysRoot {
         Ok(bytes)
     }
 
+    /// Says something to a device and reads its answer, through one opening of
+    /// its file. A file on another machine is only read.
+    pub fn converse(
+        &self,
+        path: impl AsRef<Path>,
+        words: &[u8],
+        limit: u64,
+    ) -> Result<Vec<u8>, SysError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        if !self.is_real() {
+            return self.head(path, limit);
+        }
+        let path = path.as_ref();
+        let said = || {
+            let mut how = fs::OpenOptions::new();
+            how.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+            let mut file = how.open(self.path(path))?;
+            file.write_all(words)?;
+            // A device of this kind answers anew at each read: one is enough.
+            let mut bytes = vec![0; usize::try_from(limit).unwrap_or(0)];
+            let count = file.read(&mut bytes)?;
+            bytes.truncate(count);
+            Ok(bytes)
+        };
+        said().map_err(|error| SysError::from_io(path, error))
+    }
+
     /// Writes an attribute in one `write` call, as the kernel wants it. The
     /// file must exist. Blocks as long as the kernel does: writes that can
     /// hang belong in a helper process.

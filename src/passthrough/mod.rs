@@ -33,6 +33,7 @@
 //! - [`plan`]: steps there and back, pure
 //! - [`step`]: what a step is
 //! - [`settings`]: what a function is set to for a guest: power, resets, BARs
+//! - [`arbiter`]: who has the legacy VGA addresses
 //! - [`screen`]: what the host shows on a card
 //! - [`perform`]: takes steps, each journalled before and read back after
 //! - [`journal`]: the records
@@ -43,6 +44,7 @@
 //! - [`list`]: the cards as a person sees them
 //! - [`error`]: every no, with its next step
 
+pub mod arbiter;
 mod cards;
 pub mod error;
 pub mod handle;
