@@ -46,7 +46,7 @@ pub enum SysError {
 }
 
 impl SysError {
-    fn from_io(path: &Path, source: io::Error) -> Self {
+    pub(super) fn from_io(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::NotFound => Self::Missing(path.to_owned()),
             io::ErrorKind::PermissionDenied => Self::Denied(path.to_owned()),
@@ -97,6 +97,11 @@ pub enum Kind {
 pub trait WriteHook: Send + Sync {
     /// Called instead of writing; `path` is as on the real machine.
     fn write(&self, sys: &SysRoot, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Called before reading: what the kernel keeps from those who are not root.
+    fn may_read(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The root below which the machine's files are.
@@ -130,13 +135,21 @@ impl SysRoot {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    pub(super) fn is_faked(&self) -> bool {
+        self.hook.is_some()
+    }
+
+    pub(super) fn may_read(&self, path: &Path) -> io::Result<()> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook.may_read(path))
+    }
+
     /// Opens for reading without waiting for anybody: who opens a pipe waits
     /// for its writer, perhaps for ever.
     fn open(&self, path: &Path) -> Result<(fs::File, fs::FileType), SysError> {
         use std::os::unix::fs::OpenOptionsExt;
         let mut how = fs::OpenOptions::new();
         how.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-        let opened = how.open(self.path(path));
+        let opened = self.may_read(path).and_then(|()| how.open(self.path(path)));
         opened
             .and_then(|file| Ok((file.metadata()?.file_type(), file)))
             .map(|(kind, file)| (file, kind))

@@ -8,11 +8,15 @@ use super::helper::with_sources;
 use super::journal::{Journal, Phase, Record, boot_id};
 use super::plan::VFIO;
 use super::target::{self, Target};
-use crate::ask::view::{GpuView, GpusView};
+use crate::ask::view::{CardView, GpuView, GpusView, PartView, Verdict};
 use crate::base::PciAddress;
 use crate::config::Gpu;
 use crate::host::Host;
+use crate::pci::detail::{self, Attribute};
+use crate::pci::judge::{self, Judgement};
+use crate::pci::names::class_name;
 use crate::pci::read::DEVICES;
+use crate::pci::view::{boot_display, class, link_view};
 use crate::pci::{Device, Facts};
 
 /// Configured cards, then other display devices, then slots that only a
@@ -77,6 +81,91 @@ fn card(host: &Host, journal: &Journal, facts: &Facts, target: &Target, busy: bo
         group: first.and_then(|device| device.group),
         bound: !shown.is_empty() && shown.iter().all(|d| d.driver.name() == Some(VFIO)),
         problems,
+        card: whole(host, facts, &shown),
+    }
+}
+
+/// The card as one thing: its functions, the verdict on their groups, its link
+/// and BARs. The link is in config space, so it is read only of a card that is
+/// awake: the list wakes nothing.
+fn whole(host: &Host, facts: &Facts, shown: &[&Device]) -> CardView {
+    let Some(first) = shown.first() else { return CardView::default() };
+    let groups: BTreeSet<u32> = shown.iter().filter_map(|device| device.group).collect();
+    let judged: Vec<Judgement> = groups
+        .iter()
+        .filter_map(|id| facts.groups.get(id))
+        .map(|group| judge::verdict(facts, group))
+        .collect();
+    let worst = judged.iter().max_by_key(|judgement| badness(judgement.verdict));
+    let display = shown.iter().find(|device| device.is_display()).unwrap_or(first);
+    let detail = detail::asleep(&host.sys, display.address);
+    let bars = detail.bars.known().unwrap_or_default();
+    let memory = bars.iter().filter(|bar| !bar.resource.is_io());
+    let (link, max_link) = (detail.link.known(), detail.max_link.known());
+    let mut warnings = Vec::new();
+    if display.boot_vga == Some(true) {
+        warnings.push(boot_display("the card"));
+    }
+    if groups.is_empty() {
+        warnings.push("it is in no IOMMU group, so it cannot be given away".to_owned());
+    }
+    if judged.iter().any(|judgement| judgement.by_override) {
+        warnings.push(
+            "isolated by override, not by hardware: a guest may reach the memory of other devices"
+                .to_owned(),
+        );
+    }
+    if let (Some(now), Some(best)) = (&link, &max_link)
+        && now.width < best.width
+    {
+        warnings.push(format!(
+            "the link has {} of {} lanes: look at the slot, and at what shares its lanes",
+            now.width, best.width
+        ));
+    }
+    let rom = match &detail.rom {
+        Attribute::Known(rom) => Some(!rom.is_shadow()),
+        Attribute::Absent => Some(false),
+        Attribute::Unknown(_) => None,
+    };
+    if let Attribute::Known(rom) = &detail.rom
+        && rom.is_shadow()
+    {
+        warnings.push(
+            "its ROM is hidden by the copy that firmware left in memory; a guest needs a ROM file"
+                .to_owned(),
+        );
+    }
+    CardView {
+        parts: shown.iter().map(|device| part(device)).collect(),
+        groups: groups.into_iter().collect(),
+        verdict: worst.map(|judgement| judgement.verdict),
+        reason: worst.map_or_else(String::new, |judgement| judgement.reason.clone()),
+        boot_vga: display.boot_vga,
+        link: link.map(link_view),
+        max_link: max_link.map(link_view),
+        vram_bar: memory.map(|bar| bar.resource.size).max(),
+        rom,
+        warnings,
+    }
+}
+
+fn badness(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Isolated => 0,
+        Verdict::Shared => 1,
+        Verdict::Blocked => 2,
+    }
+}
+
+fn part(device: &Device) -> PartView {
+    PartView {
+        address: device.address,
+        class: class(device),
+        class_name: device.class.map_or_else(String::new, class_name),
+        name: device.name.full(),
+        driver: device.driver.name().map(str::to_owned),
+        group: device.group,
     }
 }
 

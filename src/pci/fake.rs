@@ -74,6 +74,10 @@ struct Kernel {
 #[derive(Default)]
 struct State {
     natural: BTreeMap<PciAddress, String>,
+    /// Functions behind a bridge, and the bridge.
+    above: BTreeMap<PciAddress, PciAddress>,
+    /// Names of attributes that only root may read, and we are not.
+    denied: Vec<String>,
     chooser: Option<Chooser>,
     writes: Vec<(String, String)>,
 }
@@ -112,7 +116,7 @@ impl FakePci {
     /// Plugs a function in; its natural driver binds it.
     pub fn plug(&self, device: &FakeDevice) -> io::Result<()> {
         let at = device.address;
-        let place = place(at);
+        let place = self.kernel.place(at);
         let file = |name: &str, text: String| self.fake.file(&format!("{place}/{name}"), text);
         file("vendor", format!("0x{:04x}\n", device.id.0))?;
         file("device", format!("0x{:04x}\n", device.id.1))?;
@@ -132,6 +136,28 @@ impl FakePci {
             self.kernel.attach(at, driver)?;
         }
         Ok(())
+    }
+
+    /// The same behind a bridge that is plugged in: sysfs keeps the function in
+    /// the bridge's folder.
+    pub fn plug_behind(&self, bridge: PciAddress, device: &FakeDevice) -> io::Result<()> {
+        self.kernel.lock().above.insert(device.address, bridge);
+        self.plug(device)
+    }
+
+    /// Any other attribute of a function.
+    pub fn attribute(
+        &self,
+        address: PciAddress,
+        name: &str,
+        bytes: impl AsRef<[u8]>,
+    ) -> io::Result<()> {
+        self.fake.file(&format!("{}/{name}", self.kernel.place(address)), bytes)
+    }
+
+    /// From now on we are not root, who alone may read files of this name.
+    pub fn deny(&self, name: &str) {
+        self.kernel.lock().denied.push(name.to_owned());
     }
 
     /// The lab's card at `0000:01:00`, picture and sound in group 11 behind a
@@ -157,13 +183,14 @@ impl FakePci {
     /// Pulls a function out.
     pub fn unplug(&self, address: PciAddress) -> io::Result<()> {
         self.kernel.detach(address)?;
-        let group = self.sys().link_name(format!("{}/iommu_group", place(address)));
+        let place = self.kernel.place(address);
+        let group = self.sys().link_name(format!("{place}/iommu_group"));
         if let Ok(group) = group {
             self.fake.remove(&format!("{GROUPS}/{group}/devices/{address}"))?;
         }
         self.kernel.lock().natural.remove(&address);
         self.fake.remove(&folder(address))?;
-        self.fake.remove(&place(address))
+        self.fake.remove(&place)
     }
 
     /// Somebody else gives the function to another driver, or to none.
@@ -178,7 +205,7 @@ impl FakePci {
     /// Somebody else sets the override.
     pub fn set_override(&self, address: PciAddress, driver: Option<&str>) -> io::Result<()> {
         let text = format!("{}\n", driver.unwrap_or("(null)"));
-        self.fake.file(&format!("{}/driver_override", place(address)), text)
+        self.fake.file(&format!("{}/driver_override", self.kernel.place(address)), text)
     }
 
     /// What drives a function now.
@@ -225,10 +252,6 @@ impl FakePci {
     }
 }
 
-fn place(address: PciAddress) -> String {
-    format!("/sys/devices/pci0000:00/{address}")
-}
-
 fn errno(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
 }
@@ -239,12 +262,22 @@ impl Kernel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn place(&self, address: PciAddress) -> String {
+        let state = self.lock();
+        let mut folders = vec![address];
+        while let Some(bridge) = folders.last().and_then(|address| state.above.get(address)) {
+            folders.push(*bridge);
+        }
+        let folders: Vec<_> = folders.iter().rev().map(ToString::to_string).collect();
+        format!("/sys/devices/pci0000:00/{}", folders.join("/"))
+    }
+
     fn driver(&self, address: PciAddress) -> Option<String> {
-        self.fake.host().sys.link_name(format!("{}/driver", place(address))).ok()
+        self.fake.host().sys.link_name(format!("{}/driver", self.place(address))).ok()
     }
 
     fn driver_override(&self, address: PciAddress) -> Option<String> {
-        let path = format!("{}/driver_override", place(address));
+        let path = format!("{}/driver_override", self.place(address));
         parse::driver_override(&self.fake.host().sys.text(path).unwrap_or_default())
     }
 
@@ -253,15 +286,16 @@ impl Kernel {
     }
 
     fn attach(&self, address: PciAddress, driver: &str) -> io::Result<()> {
-        self.fake.link(&format!("{}/driver", place(address)), &format!("{DRIVERS}/{driver}"))?;
-        self.fake.link(&format!("{DRIVERS}/{driver}/{address}"), &place(address))
+        self.fake
+            .link(&format!("{}/driver", self.place(address)), &format!("{DRIVERS}/{driver}"))?;
+        self.fake.link(&format!("{DRIVERS}/{driver}/{address}"), &self.place(address))
     }
 
     fn detach(&self, address: PciAddress) -> io::Result<()> {
         if let Some(driver) = self.driver(address) {
             self.fake.remove(&format!("{DRIVERS}/{driver}/{address}"))?;
         }
-        self.fake.remove(&format!("{}/driver", place(address)))
+        self.fake.remove(&format!("{}/driver", self.place(address)))
     }
 
     /// The driver that would take a function: only the override's when there
@@ -305,7 +339,8 @@ impl Kernel {
             ["", "sys", "bus", "pci", "devices", address, "driver_override"] => {
                 let address = here(address.parse().map_err(|_| errno(libc::ENODEV))?)?;
                 let text = if value.trim().is_empty() { "(null)" } else { value.trim() };
-                self.fake.file(&format!("{}/driver_override", place(address)), format!("{text}\n"))
+                self.fake
+                    .file(&format!("{}/driver_override", self.place(address)), format!("{text}\n"))
             }
             _ if self.exists(path) => self.fake.file(path, value),
             _ => Err(io::ErrorKind::NotFound.into()),
@@ -314,6 +349,12 @@ impl Kernel {
 }
 
 impl WriteHook for Kernel {
+    fn may_read(&self, path: &Path) -> io::Result<()> {
+        let name = path.file_name().unwrap_or_default();
+        let denied = self.lock().denied.iter().any(|denied| name == denied.as_str());
+        if denied { Err(errno(libc::EACCES)) } else { Ok(()) }
+    }
+
     fn write(&self, _sys: &SysRoot, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let (path, value) = (path.to_string_lossy(), String::from_utf8_lossy(bytes));
         let fault = {

@@ -1,17 +1,29 @@
-//! `hostctl iommu`.
+//! `hostctl iommu list`, and `show` as far as it is about groups.
 
 use std::fmt::Write;
 
+use super::device;
 use super::table::{cell, indent, table};
 use super::{Look, paint, printable};
-use crate::ask::view::{DeviceView, GroupView, IommuView, Verdict};
+use crate::ask::view::{
+    AcsView, DeviceView, GroupDetailView, GroupView, HopView, IommuView, Verdict,
+};
 use crate::base::Severity;
 
-fn verdict(verdict: Verdict) -> String {
+/// A verdict, marked.
+pub fn verdict(verdict: Verdict) -> String {
     match verdict {
         Verdict::Isolated => paint::mark(Severity::Ok, "isolated"),
         Verdict::Shared => paint::mark(Severity::Warning, "shared"),
         Verdict::Blocked => paint::mark(Severity::Critical, "blocked"),
+    }
+}
+
+fn judged(group: &GroupView) -> String {
+    if group.by_override {
+        paint::mark(Severity::Warning, "isolated by override")
+    } else {
+        verdict(group.verdict)
     }
 }
 
@@ -39,7 +51,7 @@ pub fn list(view: &IommuView, look: Look) -> String {
             let first = index == 0;
             rows.push([
                 if first { group.id.to_string() } else { String::new() },
-                if first { verdict(group.verdict) } else { String::new() },
+                if first { judged(group) } else { String::new() },
                 device.address.to_string(),
                 driver(device),
                 id(device),
@@ -68,14 +80,68 @@ pub fn show(view: &IommuView, look: Look) -> String {
 
 fn one(text: &mut String, group: &GroupView, look: Look) {
     // A string takes what it is given.
-    let _ = writeln!(text, "group {}  {}", group.id, verdict(group.verdict));
+    let _ = writeln!(text, "group {}  {}", group.id, judged(group));
     text.push_str(&indent(&printable(&group.reason), 2));
+    for warning in &group.warnings {
+        let _ = writeln!(text, "  {}: {}", paint::word(Severity::Warning), printable(warning));
+    }
     let rows = group.devices.iter().map(|device| {
         [device.address.to_string(), driver(device), cell(&device.class), id(device), name(device)]
     });
     text.push('\n');
     text.push_str(&table(["ADDRESS", "DRIVER", "CLASS", "ID", "DEVICE"], rows, look));
     text.push('\n');
+    for one in &group.devices {
+        text.push_str(&indent(&device::block(one, look), 2));
+    }
+    if let Some(detail) = &group.detail {
+        text.push_str(&indent(&reasons(detail, look), 2));
+    }
+    text.push('\n');
+}
+
+/// What the group's place says of it, and what is reserved in it.
+fn reasons(detail: &GroupDetailView, look: Look) -> String {
+    let mut text = String::new();
+    if let Some(path) = detail.path.as_deref().filter(|path| !path.is_empty()) {
+        text.push_str("\nthe path to the processor\n");
+        let rows = path.iter().map(|hop| {
+            let kind = hop.kind.as_deref().unwrap_or("-");
+            [hop.address.to_string(), cell(kind), acs(hop)]
+        });
+        text.push_str(&indent(&table(["", "", ""], rows, look), 2));
+        text.push('\n');
+    }
+    if !detail.explanation.is_empty() {
+        text.push_str("why they are together\n");
+        for line in &detail.explanation {
+            text.push_str(&indent(&printable(line), 2));
+        }
+    }
+    if let Some(regions) = detail.reserved_regions.as_deref().filter(|all| !all.is_empty()) {
+        text.push_str("\nreserved regions\n");
+        let rows = regions.iter().map(|region| {
+            [cell(&format!("{} - {}", region.start, region.end)), cell(&region.kind)]
+        });
+        text.push_str(&indent(&table(["", ""], rows, look), 2));
+        text.push('\n');
+    }
+    for (key, why) in &detail.unknown {
+        let what = printable(&key.replace('_', " "));
+        let _ = writeln!(text, "{what}: {}", device::unknown(why));
+    }
+    text
+}
+
+fn acs(hop: &HopView) -> String {
+    match hop.acs {
+        AcsView::On => paint::mark(Severity::Ok, "ACS on"),
+        AcsView::Off => paint::mark(Severity::Warning, "ACS off"),
+        AcsView::Missing => paint::mark(Severity::Warning, "no ACS"),
+        AcsView::Conventional => paint::mark(Severity::Warning, "conventional PCI"),
+        AcsView::NotNeeded => "needs none".to_owned(),
+        AcsView::Unknown => device::unknown(hop.unknown.as_deref().unwrap_or_default()),
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +156,11 @@ mod tests {
         let reply = Reply::Iommu(samples::iommu());
         insta::assert_snapshot!("iommu_list", shown(&reply, Detail::List));
         insta::assert_snapshot!("iommu_show", shown(&reply, Detail::Full));
+        let full = Reply::Iommu(samples::iommu_full());
+        insta::assert_snapshot!("iommu_full", shown(&full, Detail::Full));
+        let Reply::Iommu(mut view) = full else { panic!("another reply") };
+        view.groups.retain(|group| group.by_override);
+        insta::assert_snapshot!("iommu_override", shown(&Reply::Iommu(view), Detail::List));
     }
 
     #[test]
