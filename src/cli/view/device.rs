@@ -12,9 +12,10 @@ pub fn unknown(why: &str) -> String {
 
 /// The function's name, then a line for each thing that it tells; nothing when
 /// nobody has asked it.
-pub fn block(device: &DeviceView, look: Look) -> String {
-    let Some(detail) = &device.detail else { return String::new() };
-    let mut rows = vec![row("class", cell(&format!("{} ({})", device.class_name, device.class)))];
+pub fn block(device: &DeviceView, look: Look) -> Option<String> {
+    let detail = device.detail.as_ref()?;
+    let class = format!("{} ({})", device.class_name, device.class);
+    let mut rows = vec![row("class", cell(class.trim()))];
     if let Some(ids) = &device.subsystem {
         let name = device.subsystem_name.as_deref().unwrap_or("unknown board");
         rows.push(row("board", cell(&format!("{name} ({ids})"))));
@@ -47,7 +48,7 @@ pub fn block(device: &DeviceView, look: Look) -> String {
     });
     rows.push(row("rom", told("rom", rom)));
     rows.push(row("power", told("power_state", power(detail))));
-    format!("{}  {}\n{}\n", device.address, cell(&device.name), inside(rows, look))
+    Some(format!("{}  {}\n{}", device.address, cell(&device.name), inside(rows, look)))
 }
 
 fn inside(rows: Vec<[String; 2]>, look: Look) -> String {

@@ -77,7 +77,7 @@ fn whole(gpu: &GpuView) -> Option<String> {
         (Some(now), _) => said.push(format!("link {}", link(now))),
         (None, _) => {}
     }
-    said.extend(gpu.card.vram_bar.map(|size| format!("{} of memory to be seen", Bytes(size))));
+    said.extend(gpu.card.vram_bar.map(|size| format!("{} window to its memory", Bytes(size))));
     match gpu.card.rom {
         Some(true) => said.push("has a ROM".to_owned()),
         Some(false) => said.push("shows no ROM of its own".to_owned()),

@@ -71,66 +71,59 @@ pub fn list(view: &IommuView, look: Look) -> String {
 }
 
 pub fn show(view: &IommuView, look: Look) -> String {
-    let mut text = notes(view);
-    for group in &view.groups {
-        one(&mut text, group, look);
-    }
-    text
+    let groups: Vec<String> = view.groups.iter().map(|group| one(group, look)).collect();
+    notes(view) + &groups.join("\n")
 }
 
-fn one(text: &mut String, group: &GroupView, look: Look) {
-    // A string takes what it is given.
-    let _ = writeln!(text, "group {}  {}", group.id, judged(group));
-    text.push_str(&indent(&printable(&group.reason), 2));
+/// A group as paragraphs: the verdict, its functions, each of them in full,
+/// and why they are together.
+fn one(group: &GroupView, look: Look) -> String {
+    let mut head = format!("group {}  {}\n", group.id, judged(group));
+    head.push_str(&indent(&printable(&group.reason), 2));
     for warning in &group.warnings {
-        let _ = writeln!(text, "  {}: {}", paint::word(Severity::Warning), printable(warning));
+        // A string takes what it is given.
+        let _ = writeln!(head, "  {}: {}", paint::word(Severity::Warning), printable(warning));
     }
     let rows = group.devices.iter().map(|device| {
         [device.address.to_string(), driver(device), cell(&device.class), id(device), name(device)]
     });
-    text.push('\n');
-    text.push_str(&table(["ADDRESS", "DRIVER", "CLASS", "ID", "DEVICE"], rows, look));
-    text.push('\n');
-    for one in &group.devices {
-        text.push_str(&indent(&device::block(one, look), 2));
-    }
+    let heads = ["ADDRESS", "DRIVER", "CLASS", "ID", "DEVICE"];
+    let mut parts = vec![head, table(heads, rows, look) + "\n"];
+    parts.extend(group.devices.iter().filter_map(|one| device::block(one, look)));
     if let Some(detail) = &group.detail {
-        text.push_str(&indent(&reasons(detail, look), 2));
+        parts.extend(reasons(detail, look));
     }
-    text.push('\n');
+    parts.join("\n")
 }
 
 /// What the group's place says of it, and what is reserved in it.
-fn reasons(detail: &GroupDetailView, look: Look) -> String {
-    let mut text = String::new();
+fn reasons(detail: &GroupDetailView, look: Look) -> Vec<String> {
+    let mut parts = Vec::new();
     if let Some(path) = detail.path.as_deref().filter(|path| !path.is_empty()) {
-        text.push_str("\nthe path to the processor\n");
         let rows = path.iter().map(|hop| {
             let kind = hop.kind.as_deref().unwrap_or("-");
             [hop.address.to_string(), cell(kind), acs(hop)]
         });
-        text.push_str(&indent(&table(["", "", ""], rows, look), 2));
-        text.push('\n');
+        parts.push(part("the path to the processor", &table(["", "", ""], rows, look)));
     }
     if !detail.explanation.is_empty() {
-        text.push_str("why they are together\n");
-        for line in &detail.explanation {
-            text.push_str(&indent(&printable(line), 2));
-        }
+        let lines: Vec<String> = detail.explanation.iter().map(|line| printable(line)).collect();
+        parts.push(part("why they are together", &lines.join("\n")));
     }
     if let Some(regions) = detail.reserved_regions.as_deref().filter(|all| !all.is_empty()) {
-        text.push_str("\nreserved regions\n");
         let rows = regions.iter().map(|region| {
             [cell(&format!("{} - {}", region.start, region.end)), cell(&region.kind)]
         });
-        text.push_str(&indent(&table(["", ""], rows, look), 2));
-        text.push('\n');
+        parts.push(part("reserved regions", &table(["", ""], rows, look)));
     }
-    for (key, why) in &detail.unknown {
-        let what = printable(&key.replace('_', " "));
-        let _ = writeln!(text, "{what}: {}", device::unknown(why));
-    }
-    text
+    parts.extend(detail.unknown.iter().map(|(key, why)| {
+        format!("{}: {}\n", printable(&key.replace('_', " ")), device::unknown(why))
+    }));
+    parts
+}
+
+fn part(title: &str, text: &str) -> String {
+    format!("{title}\n{}", indent(text, 2))
 }
 
 fn acs(hop: &HopView) -> String {

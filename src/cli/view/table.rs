@@ -50,10 +50,12 @@ pub fn table<const N: usize>(
     table.trim_fmt()
 }
 
-/// Text moved right by `by` spaces, line for line.
+/// Text moved right by `by` spaces, line for line; empty lines stay empty.
 pub fn indent(text: &str, by: usize) -> String {
     let space = " ".repeat(by);
-    text.lines().fold(String::new(), |all, line| all + &space + line + "\n")
+    text.lines().fold(String::new(), |all, line| {
+        all + if line.is_empty() { "" } else { &space } + line + "\n"
+    })
 }
 
 #[cfg(test)]
