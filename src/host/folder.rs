@@ -5,11 +5,12 @@
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
 use rustix::io::{Errno, read, retry_on_intr};
 
-use super::sys::{LIST_LIMIT, SysError, SysRoot};
+use super::sys::{LIST_LIMIT, SysError, SysRoot, WriteHook};
 
 /// An attribute of sysfs is at most a page.
 const PAGE: usize = 4096;
@@ -25,9 +26,35 @@ impl Default for Page {
 
 /// An open folder of the machine.
 pub struct Folder {
-    sys: SysRoot,
+    hook: Option<Arc<dyn WriteHook>>,
     path: PathBuf,
     fd: OwnedFd,
+}
+
+/// Fewer pieces of work than this are done before a second thread has begun.
+const ALONE: usize = 256;
+/// More threads than this wait for each other in the kernel.
+const THREADS: usize = 4;
+
+/// Does the same with each; with many, on a few threads. The order stays.
+pub fn each<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if all.len() < ALONE {
+        return all.iter().map(work).collect();
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    let work = &work;
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = all
+            .chunks(all.len().div_ceil(threads))
+            .map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<R>>()))
+            .collect();
+        let done = parts.into_iter().map(|part| match part.join() {
+            Ok(done) => done,
+            // As if it had happened here.
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        done.flatten().collect()
+    })
 }
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -43,11 +70,19 @@ impl SysRoot {
             .may_read(path)
             .and_then(|()| Ok(openat(CWD, self.path(path), FOLDER, Mode::empty())?))
             .map_err(|error| SysError::from_io(path, error))?;
-        Ok(Folder { sys: self.clone(), path: path.to_owned(), fd })
+        Ok(Folder { hook: self.hook.clone(), path: path.to_owned(), fd })
     }
 }
 
 impl Folder {
+    /// A folder below this one, from which others can be looked up: what it is
+    /// called is then followed once, links and all.
+    pub fn below(&self, name: &str) -> Result<Self, SysError> {
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(&self.fd, name, how, Mode::empty()).map_err(|e| self.fail(name, e))?;
+        Ok(Self { hook: self.hook.clone(), path: self.path.join(name), fd })
+    }
+
     /// An attribute below the folder, in one read. Its text is in `page`.
     pub fn attribute<'a>(&self, name: &str, page: &'a mut Page) -> Result<&'a str, SysError> {
         self.allowed(name)?;
@@ -97,11 +132,9 @@ impl Folder {
     }
 
     fn allowed(&self, name: &str) -> Result<(), SysError> {
-        if !self.sys.is_faked() {
-            return Ok(());
-        }
+        let Some(hook) = &self.hook else { return Ok(()) };
         let path = self.path.join(name);
-        self.sys.may_read(&path).map_err(|error| SysError::from_io(&path, error))
+        hook.may_read(&path).map_err(|error| SysError::from_io(&path, error))
     }
 
     fn fail(&self, name: &str, error: Errno) -> SysError {
@@ -139,6 +172,21 @@ mod tests {
         assert!(folder.attribute("b", &mut page).is_err());
         assert!(folder.link_name("b/text").is_err() && folder.list("b/text").is_err());
         assert!(sys.folder("/a/b/text").is_err());
+        let below = folder.below("b").unwrap();
+        assert_eq!(below.attribute("text", &mut page).unwrap(), "0x8086\n");
+        assert_eq!(below.list(".").unwrap().len(), 4);
+        let none = below.link_name("none").unwrap_err();
+        assert!(none.to_string().starts_with("/a/b/none "), "{none}");
+        assert!(folder.below("none").is_err() && folder.below("b/text").is_err());
+    }
+
+    #[test]
+    fn many_are_done_in_order_too() {
+        for count in [0, 1, ALONE - 1, ALONE, 10 * ALONE + 7] {
+            let all: Vec<usize> = (0..count).collect();
+            let twice: Vec<usize> = all.iter().map(|one| one * 2).collect();
+            assert_eq!(each(&all, |one| one * 2), twice);
+        }
     }
 
     #[test]

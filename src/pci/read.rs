@@ -13,7 +13,7 @@ use super::names::{Key, Names};
 use super::parse;
 use crate::base::PciAddress;
 use crate::host::SysRoot;
-use crate::host::folder::{Folder, Page};
+use crate::host::folder::{Folder, Page, each};
 use crate::host::sys::SysError;
 
 /// The functions as the bus lists them.
@@ -111,25 +111,34 @@ fn devices(bus: &Folder, facts: &mut Facts, notes: &mut Notes) {
         ));
         listed.truncate(DEVICE_LIMIT);
     }
-    let mut page = Page::default();
-    for name in listed {
-        match name.parse() {
-            Ok(address) => {
-                facts.devices.insert(address, device(bus, &name, address, &mut page, notes));
+    let read = each(&listed, |name| {
+        let address = name.parse::<PciAddress>();
+        address.map(|address| {
+            let mut notes = Notes::default();
+            (device(bus, name, address, &mut notes), notes)
+        })
+    });
+    for one in read {
+        match one {
+            Ok((device, said)) => {
+                said.kept.into_iter().for_each(|note| notes.add(note));
+                facts.devices.insert(device.address, device);
             }
             Err(error) => notes.add(format!("{DEVICES}: {error}")),
         }
     }
 }
 
-fn device(
-    bus: &Folder,
-    name: &str,
-    address: PciAddress,
-    page: &mut Page,
-    notes: &mut Notes,
-) -> Device {
-    let said = bus.attribute(&format!("{name}/modalias"), page).ok().and_then(parse::modalias);
+fn device(bus: &Folder, name: &str, address: PciAddress, notes: &mut Notes) -> Device {
+    let own = match bus.below(name) {
+        Ok(own) => own,
+        Err(error) => {
+            notes.add(error.in_full());
+            return Device::unread(address);
+        }
+    };
+    let page = &mut Page::default();
+    let said = own.attribute("modalias", page).ok().and_then(parse::modalias);
     let mut device = match said {
         Some(ids) => Device {
             vendor: Some(ids.id.0),
@@ -138,14 +147,14 @@ fn device(
             subsystem: Some(ids.subsystem),
             ..Device::unread(address)
         },
-        None => one_by_one(bus, name, address, page, notes),
+        None => one_by_one(&own, address, page, notes),
     };
     device.subsystem = device.subsystem.filter(|pair| *pair != (0, 0));
-    device.driver = driver_of(bus.link_name(&format!("{name}/driver")));
+    device.driver = driver_of(own.link_name("driver"));
     if let Driver::Unknown(why) = &device.driver {
         notes.add(format!("driver of {address} unknown: {why}"));
     }
-    device.group = match bus.link_name(&format!("{name}/iommu_group")) {
+    device.group = match own.link_name("iommu_group") {
         Ok(group) => group.parse().ok(),
         Err(error) if error.is_missing() => None,
         Err(error) => {
@@ -154,32 +163,22 @@ fn device(
         }
     };
     if device.is_display() {
-        let said = bus.attribute(&format!("{name}/boot_vga"), page);
-        device.boot_vga = said.ok().and_then(parse::flag);
+        device.boot_vga = own.attribute("boot_vga", page).ok().and_then(parse::flag);
     }
     if device.is_odd() {
         // The kernel gives this file to whatever has a bus behind it; to read
         // it would wake the bridge.
-        device.has_bus = bus.exists(&format!("{name}/secondary_bus_number"));
+        device.has_bus = own.exists("secondary_bus_number");
     }
     device
 }
 
 /// The ids, each from its own file.
-fn one_by_one(
-    bus: &Folder,
-    name: &str,
-    address: PciAddress,
-    page: &mut Page,
-    notes: &mut Notes,
-) -> Device {
-    let mut one = |file: &str, page: &mut Page| match bus
-        .attribute(&format!("{name}/{file}"), page)
-        .map(parse::hex)
-    {
+fn one_by_one(own: &Folder, address: PciAddress, page: &mut Page, notes: &mut Notes) -> Device {
+    let mut one = |name: &str| match own.attribute(name, page).map(parse::hex) {
         Ok(Some(value)) => Some(value),
         Ok(None) => {
-            notes.add(format!("{}/{file} holds no hexadecimal number", folder(address)));
+            notes.add(format!("{}/{name} holds no hexadecimal number", folder(address)));
             None
         }
         Err(error) => {
@@ -188,11 +187,10 @@ fn one_by_one(
         }
     };
     let narrow = |value: u32| u16::try_from(value).ok();
-    let vendor = one("vendor", page).and_then(narrow);
-    let device = one("device", page).and_then(narrow);
-    let class = one("class", page);
-    let mut quiet =
-        |file: &str| bus.attribute(&format!("{name}/{file}"), page).ok().and_then(parse::hex16);
+    let vendor = one("vendor").and_then(narrow);
+    let device = one("device").and_then(narrow);
+    let class = one("class");
+    let mut quiet = |name: &str| own.attribute(name, page).ok().and_then(parse::hex16);
     let subsystem = quiet("subsystem_vendor").zip(quiet("subsystem_device"));
     Device { vendor, device, class, subsystem, ..Device::unread(address) }
 }
@@ -210,13 +208,16 @@ fn groups(sys: &SysRoot, facts: &mut Facts, notes: &mut Notes) {
         notes.add(error.in_full());
         Vec::new()
     });
-    for name in listed {
-        let Ok(number) = name.parse::<u32>() else {
+    let read = each(&listed, |name| {
+        let number = name.parse::<u32>().ok()?;
+        Some((number, all.list(&format!("{number}/devices"))))
+    });
+    for (name, read) in listed.iter().zip(read) {
+        let Some((number, members)) = read else {
             notes.add(format!("{GROUPS}: `{name}` is not a group's number"));
             continue;
         };
-        let inside = format!("{number}/devices");
-        let members = all.list(&inside).unwrap_or_else(|error| {
+        let members = members.unwrap_or_else(|error| {
             notes.add(error.in_full());
             Vec::new()
         });
@@ -232,7 +233,7 @@ fn groups(sys: &SysRoot, facts: &mut Facts, notes: &mut Notes) {
                     }
                 }
                 Err(_) => group.others.push(Other {
-                    driver: driver_of(all.link_name(&format!("{inside}/{member}/driver"))),
+                    driver: driver_of(all.link_name(&format!("{number}/devices/{member}/driver"))),
                     name: member,
                 }),
             }
