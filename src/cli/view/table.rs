@@ -34,7 +34,7 @@ fn plain<const N: usize>(heads: &[&str; N], rows: &[[String; N]], look: Look) ->
     // The other way makes no column narrower.
     let mut widths = [1; N];
     for (width, head) in widths.iter_mut().zip(heads) {
-        *width = columns(head)?;
+        *width = columns(head)?.max(*width);
     }
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
