@@ -130,7 +130,7 @@ fn run(mut command: Command, functions: u32) -> (Duration, Duration) {
     let output = command.stderr(Stdio::null()).output().expect("it is installed");
     let took = (started.elapsed(), used().saturating_sub(before));
     let lines = output.stdout.split(|byte| *byte == b'\n');
-    let seen = lines.filter(|line| line.windows(7).any(|part| is_place(part))).count();
+    let seen = lines.filter(|line| line.windows(7).any(is_place)).count();
     assert_eq!(u32::try_from(seen).unwrap_or_default(), functions, "{command:?}");
     took
 }

@@ -113,7 +113,7 @@ impl Folder {
         self.allowed(name)?;
         let fail = |error| self.fail(name, error);
         let folder = openat(&self.fd, name, FOLDER, Mode::empty()).map_err(fail)?;
-        let mut buffer = [MaybeUninit::<u8>::uninit(); 8 * PAGE];
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 4 * PAGE];
         let mut entries = RawDir::new(folder, &mut buffer);
         let mut names = Vec::new();
         while let Some(entry) = entries.next() {

@@ -1,6 +1,7 @@
 //! The cards as a person sees them: what the machine shows, and what the
 //! records say about it. Only what the kernel answers from memory is read, so
-//! that a card that hangs does not keep the list.
+//! that a card that hangs does not keep the list; the link beside it, but only
+//! of a card that is awake.
 
 use std::collections::BTreeSet;
 
@@ -279,7 +280,7 @@ mod tests {
         for words in ["the card is the boot display", "8 of 16 lanes", "its ROM is hidden"] {
             assert!(warnings.contains(words), "{words}: {warnings}");
         }
-        assert_eq!(gpu.problems, [String::new(); 0], "what is to know is no problem");
+        assert_eq!(gpu.problems, Vec::<String>::new(), "what is to know is no problem");
     }
 
     #[tokio::test]

@@ -192,7 +192,7 @@ fn one_by_one(own: &Folder, address: PciAddress, page: &mut Page, notes: &mut No
     let class = one("class");
     let mut quiet = |name: &str| own.attribute(name, page).ok().and_then(parse::hex16);
     let subsystem = quiet("subsystem_vendor").zip(quiet("subsystem_device"));
-    Device { vendor, device, class, subsystem, ..Device::unread(address) }
+    Device { vendor, device, subsystem, class, ..Device::unread(address) }
 }
 
 /// Members come from both sides, the function's own link and the group's

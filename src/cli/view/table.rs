@@ -10,6 +10,10 @@ const NARROW: u16 = 16;
 
 /// A cell's text: printable, and without tabs, whose width nobody knows.
 pub fn cell(text: &str) -> String {
+    // Nearly all are: there is nothing to remove then.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let text = super::printable(text).replace('\t', " ");
     // The invisible marks are ours.
     text.replace(['\u{2063}', '\u{2064}'], "")
