@@ -67,6 +67,7 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
             let facts = pci::read(&host.sys, &mut pci::Names::default());
             Ok(Reply::Iommu(pci::view(&facts)))
         }
+        Ask::IommuShow { group } => pci::in_full(&host.sys, *group),
         Ask::GpuQuirks { gpu } => {
             let cards = Passthrough::new(host, config.gpus);
             let gpu = gpu.as_deref().map(|gpu| cards.resolve_gpu(Some(gpu))).transpose()?;

@@ -89,6 +89,14 @@ fn answer(ask: &Ask, changes: &broadcast::Sender<Change>) -> Answer {
             groups: Vec::new(),
             notes: vec!["the IOMMU is off".into()],
         })),
+        Ask::IommuShow { group: Some(group) } => Err(Refusal::new(
+            Code::NotFound,
+            format!("there is no IOMMU group {group}: the IOMMU is off"),
+            "`hostctl iommu list` shows all groups",
+        )),
+        Ask::IommuShow { group: None } => {
+            Ok(Reply::Iommu(IommuView { groups: Vec::new(), notes: vec!["asked in full".into()] }))
+        }
         Ask::VmList => Ok(Reply::Vms(VmsView { vms: vec![vm(VmState::Running, "")] })),
         Ask::VmStart { name } if name.as_str() == "gaming" => {
             for (state, step) in
@@ -246,6 +254,8 @@ async fn answers_have_text_documents_and_codes() {
     let ran = daemon.run(&["iommu", "show", "11"]);
     assert_eq!(ran.code, 5);
     assert!(ran.stderr.starts_with("hostctl: there is no IOMMU group 11: the IOMMU is off\n"));
+    let ran = daemon.run(&["iommu", "list", "--full"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, "asked in full\n"));
     assert!(daemon.run(&["--color", "always", "status"]).stdout.contains("\u{1b}[33mwarning"));
 }
 

@@ -1,4 +1,5 @@
-//! `hostctl gpu quirks` and `gpu rom` as a person runs them without a daemon,
+//! `hostctl iommu`, `gpu list`, `gpu quirks` and `gpu rom` as a person runs them
+//! without a daemon,
 //! on a fake machine below a folder.
 #![allow(clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -174,4 +175,42 @@ fn a_rom_is_read_out_of_a_card() {
     let rom = fs::read(at("root/sys/bus/pci/devices/0000:01:00.0/rom")).expect("there");
     assert_eq!(rom, b"0", "it is switched off again");
     assert!(Path::new(&at("root")).exists());
+}
+
+#[test]
+fn groups_and_cards_are_shown_without_a_daemon() {
+    let machine = Machine::new();
+    let (code, text, _) = machine.run(&["iommu", "list"]);
+    assert_eq!(code, 0);
+    assert!(text.contains("11     isolated  0000:01:00.0"), "{text}");
+    let (code, list) = machine.document(&["iommu", "list"]);
+    assert_eq!((code, &list["groups"][1]["devices"][0]["detail"]), (0, &Value::Null));
+
+    let place = "root/sys/devices/pci0000:00/0000:01:00.0";
+    machine.file(&format!("{place}/reset_method"), "flr bus\n");
+    let (code, text, _) = machine.run(&["iommu", "show", "11"]);
+    assert_eq!(code, 0);
+    assert!(text.contains("reset      flr, bus"), "{text}");
+    let (_, one) = machine.document(&["iommu", "show", "11"]);
+    let detail = &one["groups"][0]["devices"][0]["detail"];
+    assert_eq!(detail["reset_methods"], serde_json::json!(["flr", "bus"]));
+    assert_eq!(detail["numa_node"], Value::Null);
+    assert_eq!(detail["unknown"]["bars"], "the file `resource` does not exist");
+    let (code, all) = machine.document(&["iommu", "list", "--full"]);
+    assert_eq!(code, 0);
+    assert_eq!(all["groups"][1]["devices"][0]["detail"], *detail);
+    // The bridge alone is for nobody; a group that is not there is an error.
+    assert_eq!(machine.run(&["iommu", "show", "10"]).0, 1);
+    let (code, none) = machine.document(&["iommu", "show", "99"]);
+    assert_eq!((code, &none["error"]["code"]), (5, &Value::from("not-found")));
+
+    let (code, text, _) = machine.run(&["gpu", "list"]);
+    assert_eq!(code, 0);
+    assert!(text.contains("gaming  0000:01:00.0  11     isolated  no     aty128fb"), "{text}");
+    assert!(text.contains("Audio device: Intel"), "{text}");
+    let (_, cards) = machine.document(&["gpu", "list"]);
+    let card = &cards["gpus"][0];
+    assert_eq!(card["functions"], serde_json::json!(["0000:01:00.0", "0000:01:00.1"]));
+    assert_eq!(card["parts"][1]["driver"], "snd_hda_intel");
+    assert_eq!((&card["verdict"], &card["bound"]), (&Value::from("isolated"), &Value::from(false)));
 }

@@ -112,6 +112,8 @@ impl Client {
         match ask {
             Ask::Status => self.method(names::HOST, "Status", &()).await,
             Ask::IommuList => self.method(names::IOMMU, "List", &()).await,
+            Ask::IommuShow { group: Some(group) } => self.method(names::IOMMU, "Show", group).await,
+            Ask::IommuShow { group: None } => self.method(names::IOMMU, "Full", &()).await,
             Ask::GpuList => self.method(names::GPU, "List", &()).await,
             Ask::GpuQuirks { gpu } => self.method(names::GPU, "Quirks", &or_empty(gpu)).await,
             Ask::GpuRomDump { gpu, strip } => {

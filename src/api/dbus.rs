@@ -60,6 +60,25 @@ impl Iommu {
     ) -> Result<String, Refused> {
         self.0.ask(Ask::IommuList, on, &from).await
     }
+
+    /// `hostctl iommu show`: one group in full. Wakes devices that sleep.
+    async fn show(
+        &self,
+        group: u32,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::IommuShow { group: Some(group) }, on, &from).await
+    }
+
+    /// `hostctl iommu list --full`: all groups in full. Wakes devices that sleep.
+    async fn full(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::IommuShow { group: None }, on, &from).await
+    }
 }
 
 /// Graphics cards. `gpu` is a configured name or an address; empty is the only one.

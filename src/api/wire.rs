@@ -44,7 +44,7 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
     }
     match ask {
         Ask::Status => view(document, Reply::Status),
-        Ask::IommuList => view(document, Reply::Iommu),
+        Ask::IommuList | Ask::IommuShow { .. } => view(document, Reply::Iommu),
         Ask::GpuList => view(document, Reply::Gpus),
         Ask::GpuQuirks { .. } => view(document, Reply::Quirks),
         Ask::GpuRomDump { .. } => view(document, Reply::RomDump),

@@ -21,6 +21,11 @@ pub enum Ask {
     Status,
     /// IOMMU groups with their verdicts.
     IommuList,
+    /// The same with all that the machine tells; wakes devices that sleep.
+    IommuShow {
+        /// One group; all when absent.
+        group: Option<u32>,
+    },
     /// The configured graphics cards and what they are bound to.
     GpuList,
     /// The quirks that apply to the cards.
@@ -103,6 +108,7 @@ impl Ask {
         match self {
             Self::Status
             | Self::IommuList
+            | Self::IommuShow { .. }
             | Self::GpuList
             | Self::GpuQuirks { .. }
             | Self::GpuPlan { .. }
@@ -147,7 +153,7 @@ impl Right {
 pub enum Reply {
     /// To `Status`.
     Status(view::StatusView),
-    /// To `IommuList`.
+    /// To `IommuList` and `IommuShow`.
     Iommu(view::IommuView),
     /// To `GpuList`.
     Gpus(view::GpusView),

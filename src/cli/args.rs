@@ -130,15 +130,21 @@ pub enum Command {
 pub enum Iommu {
     /// All groups, with a verdict on each
     ///
-    /// Works without a daemon. Exit code 1 when there are no groups: the IOMMU
-    /// is off.
-    List,
-    /// One group in full: each device, its driver, and what could be done
+    /// Works without a daemon, and wakes no device. Exit code 1 when there are no
+    /// groups: the IOMMU is off.
+    List {
+        /// Everything about all groups, as `iommu show` has it; wakes devices
+        #[arg(long)]
+        full: bool,
+    },
+    /// One group in full: each device, its links, BARs and ways to reset it,
+    /// why they are together, and what could be done
     ///
     /// For example: hostctl iommu show 11
     ///
-    /// Works without a daemon. Exit code 1 when the group cannot be given to a
-    /// VM as it is.
+    /// Works without a daemon; what only root may read is then unknown to
+    /// others. Wakes devices that sleep. Exit code 1 when the group cannot be
+    /// given to a VM as it is.
     Show {
         /// The group's number, from `hostctl iommu list`
         group: u32,

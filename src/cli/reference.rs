@@ -28,7 +28,7 @@ Instead of an answer there may be an error, with the same exit code as without `
 pub fn page() -> String {
     let mut out = HEAD.to_owned();
     document::<StatusView>(&mut out, "`status`");
-    document::<IommuView>(&mut out, "`iommu list`, `iommu show`");
+    document::<IommuView>(&mut out, "`iommu list`, `iommu list --full`, `iommu show`");
     document::<GpusView>(&mut out, "`gpu list`");
     document::<PlanView>(&mut out, "`gpu plan`");
     document::<VmsView>(&mut out, "`vm list`, `vm status`");

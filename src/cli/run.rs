@@ -85,8 +85,8 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
             show(out, answer.and_then(|reply| saved(reply, &file)), Detail::Full, exit::code)
         }
         Command::Iommu(Iommu::Show { group }) => {
-            let answer = answer(out, &cli.global, &Ask::IommuList).await;
-            show(out, answer.and_then(|reply| only(reply, group)), Detail::Full, exit::isolated)
+            let ask = Ask::IommuShow { group: Some(group) };
+            show(out, answer(out, &cli.global, &ask).await, Detail::Full, exit::isolated)
         }
         other => {
             let (ask, detail) = ask(other);
@@ -100,8 +100,9 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
 fn ask(command: Command) -> (Ask, Detail) {
     use Detail::{Full, List};
     match command {
-        Command::Iommu(Iommu::List) => (Ask::IommuList, List),
-        Command::Iommu(Iommu::Show { .. }) => (Ask::IommuList, Full),
+        Command::Iommu(Iommu::List { full: false }) => (Ask::IommuList, List),
+        Command::Iommu(Iommu::List { full: true }) => (Ask::IommuShow { group: None }, Full),
+        Command::Iommu(Iommu::Show { group }) => (Ask::IommuShow { group: Some(group) }, Full),
         Command::Gpu(Gpu::List) => (Ask::GpuList, List),
         Command::Gpu(Gpu::Quirks { gpu }) => (Ask::GpuQuirks { gpu }, List),
         Command::Gpu(Gpu::Plan { gpu, release }) => (Ask::GpuPlan { gpu, release }, Full),
@@ -156,6 +157,7 @@ fn here(global: &Global) -> Local {
 fn local(ask: &Ask) -> bool {
     match ask {
         Ask::IommuList
+        | Ask::IommuShow { .. }
         | Ask::GpuList
         | Ask::GpuQuirks { .. }
         | Ask::GpuRomDump { .. }
@@ -217,20 +219,6 @@ fn show(
         }
     }
     Ok(code(&reply))
-}
-
-/// The reply with only one group.
-fn only(reply: Reply, id: u32) -> Answer {
-    let Reply::Iommu(mut view) = reply else { return Ok(reply) };
-    view.groups.retain(|group| group.id == id);
-    if view.groups.is_empty() {
-        let message = match view.notes.as_slice() {
-            [] => format!("there is no IOMMU group {id}"),
-            notes => format!("there is no IOMMU group {id}: {}", notes.join("; ")),
-        };
-        return Err(Refusal::new(Code::NotFound, message, "`hostctl iommu list` shows all groups"));
-    }
-    Ok(Reply::Iommu(view))
 }
 
 /// A ROM from a card goes into a file of whoever asked, with their rights.
@@ -310,6 +298,7 @@ mod tests {
         let replies = [
             ("status", Reply::Status(samples::status())),
             ("iommu", Reply::Iommu(samples::iommu())),
+            ("iommu_show", Reply::Iommu(samples::iommu_full())),
             ("gpu", Reply::Gpus(samples::gpus())),
             ("quirks", Reply::Quirks(samples::quirks())),
             ("rom", Reply::Rom(samples::rom())),
@@ -325,16 +314,6 @@ mod tests {
             let document = client::document(&reply, true).unwrap();
             insta::assert_snapshot!(format!("json_{name}"), document);
         }
-    }
-
-    #[test]
-    fn one_group_or_none() {
-        let Reply::Iommu(one) = only(Reply::Iommu(samples::iommu()), 11).unwrap() else {
-            panic!("another reply")
-        };
-        assert_eq!(one.groups.len(), 1);
-        let none = only(Reply::Iommu(samples::iommu()), 99).unwrap_err();
-        assert_eq!((none.code.exit(), none.message.as_str()), (5, "there is no IOMMU group 99"));
     }
 
     #[test]

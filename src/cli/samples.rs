@@ -1,10 +1,13 @@
 //! Replies of a plausible machine, for the tests of this room.
 
+use std::collections::BTreeMap;
+
 use crate::ask::view::{
-    DeviceView, DoneView, EventView, EventsView, FindingView, GpuQuirksView, GpuView, GpusView,
-    GroupView, IommuView, LogView, PlanView, PoolView, PoolsView, QuirkView, QuirksView,
-    RomImageView, RomView, ScanView, ServiceView, ServicesView, StatusLine, StatusView, VdevView,
-    Verdict, VmState, VmView, VmsView,
+    AcsView, BarView, CardView, DetailView, DeviceView, DoneView, EventView, EventsView,
+    FindingView, GpuQuirksView, GpuView, GpusView, GroupDetailView, GroupView, HopView, IommuView,
+    LinkView, LogView, PartView, PlanView, PoolView, PoolsView, QuirkView, QuirksView, RegionView,
+    RomBarView, RomImageView, RomView, ScanView, ServiceView, ServicesView, StatusLine, StatusView,
+    VdevView, Verdict, VmState, VmView, VmsView,
 };
 use crate::base::{Severity, Timestamp};
 use crate::cli::view::Look;
@@ -63,6 +66,10 @@ fn device(address: &str, driver: Option<&str>, class: &str, name: &str) -> Devic
         name: name.into(),
         driver: driver.map(Into::into),
         boot_vga: class.starts_with("0300").then_some(false),
+        class_name: String::new(),
+        subsystem: None,
+        subsystem_name: None,
+        detail: None,
     }
 }
 
@@ -77,6 +84,9 @@ pub fn iommu() -> IommuView {
                     boot_vga: Some(true),
                     ..device("0000:00:02.0", Some("i915"), "030000", "Intel UHD Graphics 630")
                 }],
+                by_override: false,
+                warnings: Vec::new(),
+                detail: None,
             },
             GroupView {
                 id: 11,
@@ -87,9 +97,118 @@ pub fn iommu() -> IommuView {
                     device("0000:01:00.1", None, "040300", "ATI HDMI Audio"),
                     device("0000:02:00.0", Some("nvme"), "010802", "Samsung SSD 980"),
                 ],
+                by_override: false,
+                warnings: Vec::new(),
+                detail: None,
             },
         ],
         notes: Vec::new(),
+    }
+}
+
+fn detail() -> DetailView {
+    let link = |speed: &str, width| Some(LinkView { speed: speed.into(), width });
+    let bar = |index, size, kind: &str, sizes: Option<Vec<u64>>| BarView {
+        index,
+        start: "0xe0000000".into(),
+        size,
+        kind: kind.into(),
+        is_64_bit: kind == "memory",
+        prefetchable: kind == "memory",
+        sizes,
+    };
+    DetailView {
+        reset_methods: Some(vec!["flr".into(), "bus".into()]),
+        numa_node: Some(0),
+        link: link("2.5 GT/s", 8),
+        max_link: link("8.0 GT/s", 16),
+        bars: Some(vec![
+            bar(0, 256 << 20, "memory", Some(vec![256 << 20, 4 << 30])),
+            bar(4, 256, "io", None),
+        ]),
+        rom: Some(RomBarView { size: 128 << 10, shadow: false }),
+        power_state: Some("D0".into()),
+        d3cold_allowed: Some(true),
+        unknown: BTreeMap::new(),
+    }
+}
+
+/// The same in full, and a group that is isolated on paper only.
+pub fn iommu_full() -> IommuView {
+    let mut view = iommu();
+    let group = &mut view.groups[1];
+    let picture = &mut group.devices[0];
+    picture.class_name = "VGA compatible controller".into();
+    picture.subsystem = Some("1da2:e353".into());
+    picture.subsystem_name = Some("Sapphire Pulse".into());
+    picture.detail = Some(detail());
+    group.devices[1].detail = Some(DetailView {
+        unknown: [("link", "needs root"), ("bars", "needs root"), ("bars[2].sizes", "needs root")]
+            .map(|(key, why)| (key.to_owned(), why.to_owned()))
+            .into(),
+        ..DetailView::default()
+    });
+    let hop = |address: &str, kind: Option<&str>, acs| HopView {
+        address: address.parse().unwrap(),
+        kind: kind.map(Into::into),
+        acs,
+        offered: if acs == AcsView::On { vec!["source validation".into()] } else { Vec::new() },
+        enabled: if acs == AcsView::On { vec!["source validation".into()] } else { Vec::new() },
+        unknown: (acs == AcsView::Unknown).then(|| "needs root".into()),
+    };
+    group.warnings = vec!["firmware insists on 0x7b800000".into()];
+    group.detail = Some(GroupDetailView {
+        reserved_regions: Some(vec![RegionView {
+            start: "0xfee00000".into(),
+            end: "0xfeefffff".into(),
+            kind: "msi".into(),
+        }]),
+        path: Some(vec![
+            hop("0000:00:01.0", Some("root port"), AcsView::On),
+            hop("0000:00:02.0", Some("root port"), AcsView::Missing),
+            hop("0000:01:00.0", None, AcsView::Unknown),
+        ]),
+        explanation: vec!["0000:00:02.0 (root port): has no ACS".into()],
+        unknown: BTreeMap::new(),
+    });
+    view.groups.push(GroupView {
+        id: 12,
+        verdict: Verdict::Isolated,
+        reason: "isolated by override, not by hardware: 0000:03:00.0 can be given".into(),
+        devices: vec![device("0000:03:00.0", None, "020000", "Intel 82574L")],
+        by_override: true,
+        warnings: Vec::new(),
+        detail: Some(GroupDetailView {
+            unknown: [("reserved_regions".to_owned(), "needs root".to_owned())].into(),
+            ..GroupDetailView::default()
+        }),
+    });
+    view
+}
+
+fn card() -> CardView {
+    let part = |address: &str, class: &str, class_name: &str, name: &str| PartView {
+        address: address.parse().unwrap(),
+        class: class.into(),
+        class_name: class_name.into(),
+        name: name.into(),
+        driver: Some("vfio-pci".into()),
+        group: Some(11),
+    };
+    CardView {
+        parts: vec![
+            part("0000:01:00.0", "030000", "VGA compatible controller", "ATI Rage 128 Pro"),
+            part("0000:01:00.1", "040300", "Audio device", "ATI HDMI Audio"),
+        ],
+        groups: vec![11],
+        verdict: Some(Verdict::Isolated),
+        reason: "0000:01:00.0, 0000:01:00.1 can be given to a guest alone".into(),
+        boot_vga: Some(true),
+        link: Some(LinkView { speed: "2.5 GT/s".into(), width: 8 }),
+        max_link: Some(LinkView { speed: "8.0 GT/s".into(), width: 16 }),
+        vram_bar: Some(256 << 20),
+        rom: Some(true),
+        warnings: vec!["the card is the boot display".into()],
     }
 }
 
@@ -103,6 +222,7 @@ pub fn gpus() -> GpusView {
         group: bound.then_some(11),
         bound,
         problems: problems.iter().map(|&problem| problem.into()).collect(),
+        card: if bound { card() } else { CardView::default() },
     };
     GpusView {
         gpus: vec![

@@ -11,6 +11,7 @@ use crate::ask::view::{DoneView, PoolsView, VmsView};
 use crate::ask::{Answer, Ask, Asked, Code, Refusal, Reply};
 use crate::base::{Name, Reading};
 use crate::passthrough::{Bound, Owner, Released};
+use crate::pci;
 use crate::state::status;
 use crate::vm::supervisor::VmHandle;
 
@@ -67,6 +68,7 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
     match ask {
         Ask::Status => Ok(Reply::Status(status::status(&snapshot))),
         Ask::IommuList => read(&snapshot.iommu, "the IOMMU groups").map(Reply::Iommu),
+        Ask::IommuShow { group } => in_full(shared, group).await,
         Ask::GpuList => Ok(Reply::Gpus(shared.passthrough.list().await)),
         Ask::GpuQuirks { gpu } => {
             let gpu = gpu.map(|gpu| shared.passthrough.resolve_gpu(Some(&gpu))).transpose()?;
@@ -107,6 +109,14 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
         Ask::ServiceList => read(&snapshot.services, "the services").map(Reply::Services),
         Ask::EventQuery { query } => scans.events(&query).await,
     }
+}
+
+/// Read now, not from the snapshot: what wakes devices is not read every minute.
+/// A device that does not answer takes a thread, not the daemon.
+async fn in_full(shared: &Shared, group: Option<u32>) -> Answer {
+    let sys = shared.host.sys.clone();
+    let read = tokio::task::spawn_blocking(move || pci::in_full(&sys, group)).await;
+    read.map_err(|error| Refusal::new(Code::Failed, error.to_string(), ""))?
 }
 
 fn done(result: Result<DoneView, Refusal>) -> Answer {

@@ -1,13 +1,14 @@
 //! The one door to the machine, and its fake.
 //!
 //! A [`Host`] value carries everything a room may touch: the system root
-//! ([`sys`]: sysfs, procfs and other files below one folder), the command
-//! runner ([`run`]), processes that others started ([`process`]), the clock
-//! ([`clock`]), the dialler ([`dial`]) and the state folder ([`store`]). There
-//! is no global and no `cfg(test)` swap: a fake machine is an ordinary value
-//! ([`fake`]), and `--sysroot DIR` comes free. Beside it: sockets that others
-//! connect to ([`listen`]), locks against a second process ([`lock`]), the user
-//! database ([`users`]) and commands that carry a connection ([`carry`]). Text and bytes come out of here, never
+//! ([`sys`]: sysfs, procfs and other files below one folder; [`folder`]: many
+//! small ones of them), the command runner ([`run`]), processes that others
+//! started ([`process`]), the clock ([`clock`]), the dialler ([`dial`]) and the
+//! state folder ([`store`]). There is no global and no `cfg(test)` swap: a fake
+//! machine is an ordinary value ([`fake`]), and `--sysroot DIR` comes free.
+//! Beside it: sockets that others connect to ([`listen`]), locks against a
+//! second process ([`lock`]), the user database ([`users`]) and commands that
+//! carry a connection ([`carry`]). Text and bytes come out of here, never
 //! judgements.
 //!
 //! Read [`sys`] first.
@@ -16,6 +17,7 @@ pub mod carry;
 pub mod clock;
 pub mod dial;
 pub mod fake;
+pub mod folder;
 pub mod listen;
 pub mod lock;
 pub mod process;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 
 pub use clock::Clock;
 pub use dial::Dial;
+pub use folder::Folder;
 pub use process::{Process, Processes};
 pub use run::{Command, Runner};
 pub use store::Store;

@@ -46,7 +46,7 @@ pub enum SysError {
 }
 
 impl SysError {
-    fn from_io(path: &Path, source: io::Error) -> Self {
+    pub(super) fn from_io(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::NotFound => Self::Missing(path.to_owned()),
             io::ErrorKind::PermissionDenied => Self::Denied(path.to_owned()),
@@ -97,13 +97,18 @@ pub enum Kind {
 pub trait WriteHook: Send + Sync {
     /// Called instead of writing; `path` is as on the real machine.
     fn write(&self, sys: &SysRoot, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Called before reading: what the kernel keeps from those who are not root.
+    fn may_read(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The root below which the machine's files are.
 #[derive(Clone)]
 pub struct SysRoot {
     root: PathBuf,
-    hook: Option<Arc<dyn WriteHook>>,
+    pub(super) hook: Option<Arc<dyn WriteHook>>,
 }
 
 impl SysRoot {
@@ -130,16 +135,20 @@ impl SysRoot {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    pub(super) fn may_read(&self, path: &Path) -> io::Result<()> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook.may_read(path))
+    }
+
     /// Opens for reading without waiting for anybody: who opens a pipe waits
     /// for its writer, perhaps for ever.
-    fn open(&self, path: &Path) -> Result<(fs::File, fs::FileType), SysError> {
+    fn open(&self, path: &Path) -> Result<(fs::File, fs::Metadata), SysError> {
         use std::os::unix::fs::OpenOptionsExt;
         let mut how = fs::OpenOptions::new();
         how.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-        let opened = how.open(self.path(path));
+        let opened = self.may_read(path).and_then(|()| how.open(self.path(path)));
         opened
-            .and_then(|file| Ok((file.metadata()?.file_type(), file)))
-            .map(|(kind, file)| (file, kind))
+            .and_then(|file| Ok((file.metadata()?, file)))
+            .map(|(about, file)| (file, about))
             .map_err(|error| SysError::from_io(path, error))
     }
 
@@ -147,7 +156,8 @@ impl SysRoot {
     /// too; at most `limit` of them, more is an error.
     pub fn bytes(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, SysError> {
         let path = path.as_ref();
-        let (file, kind) = self.open(path)?;
+        let (file, about) = self.open(path)?;
+        let kind = about.file_type();
         if kind.is_dir() {
             return Err(SysError::from_io(path, io::ErrorKind::IsADirectory.into()));
         }
@@ -155,7 +165,7 @@ impl SysRoot {
             let why = "it is a pipe or a device, not a file".to_owned();
             return Err(SysError::Invalid { path: path.to_owned(), why });
         }
-        Self::whole(path, file, limit)
+        Self::whole(path, file, limit, about.len())
     }
 
     /// The same of whatever a person names: also of a pipe, whose writer is
@@ -163,11 +173,13 @@ impl SysRoot {
     pub fn stream(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, SysError> {
         let path = path.as_ref();
         let file = fs::File::open(self.path(path)).map_err(|e| SysError::from_io(path, e))?;
-        Self::whole(path, file, limit)
+        Self::whole(path, file, limit, 0)
     }
 
-    fn whole(path: &Path, file: fs::File, limit: u64) -> Result<Vec<u8>, SysError> {
-        let mut bytes = Vec::new();
+    /// `size` is what the file says that it has: sysfs says a page, procfs nothing.
+    fn whole(path: &Path, file: fs::File, limit: u64, size: u64) -> Result<Vec<u8>, SysError> {
+        let room = size.min(limit).saturating_add(1);
+        let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
         match file.take(limit + 1).read_to_end(&mut bytes) {
             Err(error) => Err(SysError::from_io(path, error)),
             Ok(_) if bytes.len() as u64 > limit => Err(SysError::Invalid {
@@ -252,8 +264,8 @@ impl SysRoot {
     pub fn head(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, SysError> {
         use std::os::unix::fs::FileTypeExt;
         let path = path.as_ref();
-        let (file, kind) = self.open(path)?;
-        if kind.is_fifo() {
+        let (file, about) = self.open(path)?;
+        if about.file_type().is_fifo() {
             let why = "it is a pipe, not a file or a device".to_owned();
             return Err(SysError::Invalid { path: path.to_owned(), why });
         }

@@ -15,6 +15,8 @@ pub struct Facts {
     pub groups: BTreeMap<u32, Group>,
     /// Why there are no groups; `None` when there are some.
     pub absence: Option<Absence>,
+    /// What `pcie_acs_override=` on the kernel command line says, if it is there.
+    pub acs_override: Option<String>,
     /// What could not be read, in words.
     pub notes: Vec<String>,
 }
@@ -63,9 +65,9 @@ pub struct Device {
     pub subsystem: Option<(u16, u16)>,
     /// Class, subclass and programming interface: 24 bits.
     pub class: Option<u32>,
-    /// Header type without the multi-function bit; read only where the class
-    /// does not tell a bridge, because reading config space wakes what sleeps.
-    pub header: Option<u8>,
+    /// Whether the kernel sees a bus behind it; asked only where the class does
+    /// not tell a bridge.
+    pub has_bus: bool,
     /// What drives it.
     pub driver: Driver,
     /// Its IOMMU group.
@@ -130,7 +132,7 @@ impl Device {
             device: None,
             subsystem: None,
             class: None,
-            header: None,
+            has_bus: false,
             driver: Driver::None,
             group: None,
             boot_vga: None,
@@ -150,8 +152,7 @@ impl Device {
 
     /// A bridge to another bus: never given to a guest, never in the way.
     pub fn is_bridge(&self) -> bool {
-        matches!(self.subclass(), Some(0x0604 | 0x0607 | 0x0609))
-            || matches!(self.header, Some(1 | 2))
+        matches!(self.subclass(), Some(0x0604 | 0x0607 | 0x0609)) || self.has_bus
     }
 
     /// Whether its class leaves open what kind of bridge it is, if any.

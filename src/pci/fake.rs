@@ -77,6 +77,10 @@ struct State {
     natural: BTreeMap<PciAddress, String>,
     /// Functions on which their natural driver shows the host's screen.
     paints: BTreeSet<PciAddress>,
+    /// Functions behind a bridge, and the bridge.
+    above: BTreeMap<PciAddress, PciAddress>,
+    /// Names of attributes that only root may read, and we are not.
+    denied: Vec<String>,
     chooser: Option<Chooser>,
     writes: Vec<(String, String)>,
 }
@@ -115,7 +119,7 @@ impl FakePci {
     /// Plugs a function in; its natural driver binds it.
     pub fn plug(&self, device: &FakeDevice) -> io::Result<()> {
         let at = device.address;
-        let place = place(at);
+        let place = self.kernel.place(at);
         let file = |name: &str, text: String| self.fake.file(&format!("{place}/{name}"), text);
         file("vendor", format!("0x{:04x}\n", device.id.0))?;
         file("device", format!("0x{:04x}\n", device.id.1))?;
@@ -135,6 +139,28 @@ impl FakePci {
             self.kernel.attach(at, driver)?;
         }
         Ok(())
+    }
+
+    /// The same behind a bridge that is plugged in: sysfs keeps the function in
+    /// the bridge's folder.
+    pub fn plug_behind(&self, bridge: PciAddress, device: &FakeDevice) -> io::Result<()> {
+        self.kernel.lock().above.insert(device.address, bridge);
+        self.plug(device)
+    }
+
+    /// Any other attribute of a function.
+    pub fn attribute(
+        &self,
+        address: PciAddress,
+        name: &str,
+        bytes: impl AsRef<[u8]>,
+    ) -> io::Result<()> {
+        self.fake.file(&format!("{}/{name}", self.kernel.place(address)), bytes)
+    }
+
+    /// From now on we are not root, who alone may read files of this name.
+    pub fn deny(&self, name: &str) {
+        self.kernel.lock().denied.push(name.to_owned());
     }
 
     /// The lab's card at `0000:01:00`, picture and sound in group 11 behind a
@@ -161,7 +187,7 @@ impl FakePci {
     pub fn plug_firmware_screen(&self, card: PciAddress) -> io::Result<()> {
         let iomem = "f0000000-f7ffffff : PCI Bus\n  f0000000-f02fffff : BOOTFB\n";
         self.fake.file("/proc/iomem", iomem)?;
-        self.fake.file(&format!("{}/resource", place(card)), "0xf0000000 0xf7ffffff 0x42208\n")?;
+        self.fake.file(&format!("{}/resource", self.kernel.place(card)), "0xf0000000 0xf7ffffff 0x42208\n")?;
         let device = "/sys/devices/platform/simple-framebuffer.0";
         self.fake.dir(device)?;
         let bus = "/sys/bus/platform";
@@ -177,7 +203,7 @@ impl FakePci {
     pub fn plug_native_screen(&self, card: PciAddress) -> io::Result<()> {
         self.kernel.lock().paints.insert(card);
         if self.driver(card).is_some() {
-            self.fake.link(&format!("{FRAMEBUFFER}/device"), &place(card))?;
+            self.fake.link(&format!("{FRAMEBUFFER}/device"), &self.kernel.place(card))?;
         }
         self.plug_console()
     }
@@ -189,19 +215,20 @@ impl FakePci {
 
     /// An attribute of a function, as it is from now on.
     pub fn set(&self, address: PciAddress, attribute: &str, text: &str) -> io::Result<()> {
-        self.fake.file(&format!("{}/{attribute}", place(address)), text)
+        self.fake.file(&format!("{}/{attribute}", self.kernel.place(address)), text)
     }
 
     /// Pulls a function out.
     pub fn unplug(&self, address: PciAddress) -> io::Result<()> {
         self.kernel.detach(address)?;
-        let group = self.sys().link_name(format!("{}/iommu_group", place(address)));
+        let place = self.kernel.place(address);
+        let group = self.sys().link_name(format!("{place}/iommu_group"));
         if let Ok(group) = group {
             self.fake.remove(&format!("{GROUPS}/{group}/devices/{address}"))?;
         }
         self.kernel.lock().natural.remove(&address);
         self.fake.remove(&folder(address))?;
-        self.fake.remove(&place(address))
+        self.fake.remove(&place)
     }
 
     /// Somebody else gives the function to another driver, or to none.
@@ -216,7 +243,7 @@ impl FakePci {
     /// Somebody else sets the override.
     pub fn set_override(&self, address: PciAddress, driver: Option<&str>) -> io::Result<()> {
         let text = format!("{}\n", driver.unwrap_or("(null)"));
-        self.fake.file(&format!("{}/driver_override", place(address)), text)
+        self.fake.file(&format!("{}/driver_override", self.kernel.place(address)), text)
     }
 
     /// What drives a function now.
@@ -263,10 +290,6 @@ impl FakePci {
     }
 }
 
-fn place(address: PciAddress) -> String {
-    format!("/sys/devices/pci0000:00/{address}")
-}
-
 fn errno(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
 }
@@ -277,12 +300,22 @@ impl Kernel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn place(&self, address: PciAddress) -> String {
+        let state = self.lock();
+        let mut folders = vec![address];
+        while let Some(bridge) = folders.last().and_then(|address| state.above.get(address)) {
+            folders.push(*bridge);
+        }
+        let folders: Vec<_> = folders.iter().rev().map(ToString::to_string).collect();
+        format!("/sys/devices/pci0000:00/{}", folders.join("/"))
+    }
+
     fn driver(&self, address: PciAddress) -> Option<String> {
-        self.fake.host().sys.link_name(format!("{}/driver", place(address))).ok()
+        self.fake.host().sys.link_name(format!("{}/driver", self.place(address))).ok()
     }
 
     fn driver_override(&self, address: PciAddress) -> Option<String> {
-        let path = format!("{}/driver_override", place(address));
+        let path = format!("{}/driver_override", self.place(address));
         parse::driver_override(&self.fake.host().sys.text(path).unwrap_or_default())
     }
 
@@ -294,16 +327,17 @@ impl Kernel {
         self.let_sleep(address, driver, "auto")?;
         let natural = self.lock().natural.get(&address).is_some_and(|natural| natural == driver);
         if natural && self.lock().paints.contains(&address) {
-            self.fake.link(&format!("{FRAMEBUFFER}/device"), &place(address))?;
+            self.fake.link(&format!("{FRAMEBUFFER}/device"), &self.place(address))?;
         }
-        self.fake.link(&format!("{}/driver", place(address)), &format!("{DRIVERS}/{driver}"))?;
-        self.fake.link(&format!("{DRIVERS}/{driver}/{address}"), &place(address))
+        self.fake
+            .link(&format!("{}/driver", self.place(address)), &format!("{DRIVERS}/{driver}"))?;
+        self.fake.link(&format!("{DRIVERS}/{driver}/{address}"), &self.place(address))
     }
 
     /// vfio-pci lets a function sleep as it takes it, and forbids it as it goes
     /// (`pm_runtime_allow`, `pm_runtime_forbid` in `vfio_pci_core.c`).
     fn let_sleep(&self, address: PciAddress, driver: &str, control: &str) -> io::Result<()> {
-        let file = format!("{}/power/control", place(address));
+        let file = format!("{}/power/control", self.place(address));
         if driver == "vfio-pci" && self.exists(&file) {
             return self.fake.file(&file, format!("{control}\n"));
         }
@@ -319,7 +353,7 @@ impl Kernel {
             self.let_sleep(address, &driver, "on")?;
             self.fake.remove(&format!("{DRIVERS}/{driver}/{address}"))?;
         }
-        self.fake.remove(&format!("{}/driver", place(address)))
+        self.fake.remove(&format!("{}/driver", self.place(address)))
     }
 
     /// The driver that would take a function: only the override's when there
@@ -363,7 +397,8 @@ impl Kernel {
             ["", "sys", "bus", "pci", "devices", address, "driver_override"] => {
                 let address = here(address.parse().map_err(|_| errno(libc::ENODEV))?)?;
                 let text = if value.trim().is_empty() { "(null)" } else { value.trim() };
-                self.fake.file(&format!("{}/driver_override", place(address)), format!("{text}\n"))
+                self.fake
+                    .file(&format!("{}/driver_override", self.place(address)), format!("{text}\n"))
             }
             ["", "sys", "bus", "platform", "drivers", driver, "unbind"] => {
                 let bound = format!("/sys/bus/platform/drivers/{driver}/{value}");
@@ -382,7 +417,7 @@ impl Kernel {
                 let bit: u32 = value.trim().parse().map_err(|_| errno(libc::EINVAL))?;
                 let end = 0x80_0000_0000u64 + (1u64 << (bit + 20)) - 1;
                 let text = format!("0x8000000000 {end:#x} 0x14220c\n");
-                self.fake.file(&format!("{}/resource", place(address)), text)
+                self.fake.file(&format!("{}/resource", self.place(address)), text)
             }
             _ if self.exists(path) => self.fake.file(path, value),
             _ => Err(io::ErrorKind::NotFound.into()),
@@ -391,6 +426,12 @@ impl Kernel {
 }
 
 impl WriteHook for Kernel {
+    fn may_read(&self, path: &Path) -> io::Result<()> {
+        let name = path.file_name().unwrap_or_default();
+        let denied = self.lock().denied.iter().any(|denied| name == denied.as_str());
+        if denied { Err(errno(libc::EACCES)) } else { Ok(()) }
+    }
+
     fn write(&self, _sys: &SysRoot, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let (path, value) = (path.to_string_lossy(), String::from_utf8_lossy(bytes));
         let fault = {

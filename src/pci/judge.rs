@@ -10,6 +10,8 @@
 //!   the host may stand on its disks. Alone in its group it is `isolated`, and
 //!   the reason says what its loss would mean.
 
+use std::collections::BTreeSet;
+
 use super::facts::{Device, Driver, Facts, Group};
 use crate::ask::view::Verdict;
 use crate::base::PciAddress;
@@ -21,6 +23,9 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why, with the devices and what could be done.
     pub reason: String,
+    /// The kernel was told to pretend that the hardware isolates: this group
+    /// may be smaller than what the hardware keeps apart.
+    pub by_override: bool,
 }
 
 /// A device that keeps a wanted set of functions from being given away.
@@ -48,12 +53,17 @@ pub const MOVE: &str =
 
 /// The verdict on a group as such, whatever is wanted from it.
 pub fn verdict(facts: &Facts, group: &Group) -> Judgement {
-    let say = |verdict, reason| Judgement { verdict, reason };
+    let say = |verdict, reason| Judgement { verdict, reason, by_override: false };
     let members: Vec<&Device> =
         group.members.iter().filter_map(|address| facts.devices.get(address)).collect();
     let (bridges, functions): (Vec<&Device>, Vec<&Device>) =
         members.into_iter().partition(|device| device.is_bridge());
-    let mut why: Vec<String> = functions.iter().filter_map(|d| stays(d, &functions)).collect();
+    let guests: BTreeSet<PciAddress> = functions
+        .iter()
+        .filter(|device| device.belongs_to_host().is_none())
+        .map(|device| device.address.with_function(0))
+        .collect();
+    let mut why: Vec<String> = functions.iter().filter_map(|d| stays(d, &guests)).collect();
     why.extend(group.others.iter().filter(|other| !other.driver.is_harmless()).map(|other| {
         format!(
             "{} ({}) is no PCI function and cannot be moved",
@@ -85,7 +95,17 @@ pub fn verdict(facts: &Facts, group: &Group) -> Judgement {
             let disks = given.iter().any(|d| d.is_storage() && !d.driver.is_harmless());
             let disks = if disks { "; the host would lose the disks on it" } else { "" };
             let one = given.iter().map(|d| d.address.to_string()).collect::<Vec<_>>().join(", ");
-            say(Verdict::Isolated, format!("{one} can be given to a guest alone{disks}{held}"))
+            let can = format!("{one} can be given to a guest alone{disks}{held}");
+            match &facts.acs_override {
+                None => say(Verdict::Isolated, can),
+                Some(said) => Judgement {
+                    verdict: Verdict::Isolated,
+                    reason: format!(
+                        "isolated by override, not by hardware (`pcie_acs_override={said}`): {can}"
+                    ),
+                    by_override: true,
+                },
+            }
         }
         many => say(
             Verdict::Shared,
@@ -96,8 +116,9 @@ pub fn verdict(facts: &Facts, group: &Group) -> Judgement {
     }
 }
 
-/// Why a function keeps its whole group on the host.
-fn stays(device: &Device, functions: &[&Device]) -> Option<String> {
+/// Why a function keeps its whole group on the host; `guests` are the slots
+/// with something that a guest could have.
+fn stays(device: &Device, guests: &BTreeSet<PciAddress>) -> Option<String> {
     if device.class.is_none() {
         return Some(format!(
             "{}: what it is cannot be read, so it cannot be judged",
@@ -109,12 +130,8 @@ fn stays(device: &Device, functions: &[&Device]) -> Option<String> {
     }
     let part = device.belongs_to_host()?;
     let idle = device.driver.is_harmless() && device.subclass() == Some(0x0600);
-    let elsewhere = functions
-        .iter()
-        .any(|other| other.belongs_to_host().is_none() && !other.address.same_slot(device.address));
-    let beside = functions
-        .iter()
-        .any(|other| other.belongs_to_host().is_none() && other.address.same_slot(device.address));
+    let beside = guests.contains(&device.address.with_function(0));
+    let elsewhere = guests.len() > usize::from(beside);
     if idle && elsewhere && !beside {
         return None;
     }

@@ -29,6 +29,8 @@ pub struct DeviceName {
     pub device: Option<String>,
     /// The board it is on.
     pub subsystem: Option<String>,
+    /// Who made the board.
+    pub maker: Option<String>,
     /// For those without a name: the ids.
     ids: Option<(u16, u16)>,
 }
@@ -47,6 +49,14 @@ impl DeviceName {
     /// The device alone where it is known: for sentences about several.
     pub fn short(&self) -> String {
         self.device.clone().unwrap_or_else(|| self.full())
+    }
+
+    /// The board with its maker; the maker alone where the board has no name.
+    pub fn board(&self) -> Option<String> {
+        match (&self.maker, &self.subsystem) {
+            (Some(maker), Some(board)) => Some(format!("{maker} {board}")),
+            (maker, board) => board.clone().or_else(|| maker.clone()),
+        }
     }
 
     /// With the board, for a card as a whole.
@@ -90,23 +100,36 @@ impl Names {
                     .find(|system| (system.subvendor(), system.subdevice()) == (a, b))
                     .and_then(|system| carried(system.name()))
             });
-            let vendor_name = || {
-                let all: Option<&pci_ids::Vendor> = pci_ids::FromId::from_id(vendor);
-                all.and_then(|vendor| carried(vendor.name()))
+            let vendor_name = |id: u16| {
+                found.vendors.get(&id).cloned().or_else(|| {
+                    let all: Option<&pci_ids::Vendor> = pci_ids::FromId::from_id(id);
+                    all.and_then(|vendor| carried(vendor.name()))
+                })
             };
             let name = DeviceName {
-                vendor: found.vendors.get(&vendor).cloned().or_else(vendor_name),
+                vendor: vendor_name(vendor),
                 device: found
                     .devices
                     .get(&(vendor, device))
                     .cloned()
                     .or_else(|| listed.and_then(|device| carried(device.name()))),
                 subsystem: found.boards.get(&key).cloned().or(board_name),
+                maker: board.and_then(|(maker, _)| vendor_name(maker)),
                 ids: Some((vendor, device)),
             };
             self.known.insert(key, name);
         }
     }
+}
+
+/// A class code in words: `VGA compatible controller`; empty when unknown.
+pub fn class_name(class: u32) -> String {
+    let [_, base, sub, _] = class.to_be_bytes();
+    if let Some(known) = pci_ids::Subclass::from_cid_sid(base, sub) {
+        return clean(known.name().as_bytes());
+    }
+    let known: Option<&pci_ids::Class> = pci_ids::FromId::from_id(base);
+    known.map_or_else(String::new, |class| clean(class.name().as_bytes()))
 }
 
 #[derive(Default)]
@@ -119,7 +142,8 @@ struct Found {
 /// One pass over the list: `vendor  name`, one tab `device  name`, two tabs
 /// `subvendor subdevice  name`. The classes at its end begin with `C`.
 fn find(list: &[u8], wanted: &HashSet<Key>) -> Found {
-    let vendors: HashSet<u16> = wanted.iter().map(|key| key.0).collect();
+    let makers = wanted.iter().filter_map(|key| key.2).map(|(maker, _)| maker);
+    let vendors: HashSet<u16> = wanted.iter().map(|key| key.0).chain(makers).collect();
     let devices: HashSet<(u16, u16)> = wanted.iter().map(|key| (key.0, key.1)).collect();
     let mut found = Found::default();
     let (mut vendor, mut device) = (None, None);
@@ -202,6 +226,7 @@ mod tests {
             "Advanced Micro Devices Rage 128 PF (Rage Fury Pro)"
         );
         assert_eq!(names.get((0x8086, 0x2668, None)).full(), "Intel ICH6 Audio");
+        assert_eq!(names.get(key).board().as_deref(), Some("Advanced Micro Devices Rage Fury Pro"));
     }
 
     #[test]
@@ -216,6 +241,11 @@ mod tests {
         assert_eq!(names.get((0x1002, 0xfffe, None)).full(), "Advanced Micro Devices device fffe");
         assert_eq!(names.get((0xfff3, 1, None)).full(), "unknown device fff3:0001");
         assert_eq!(DeviceName::default().full(), "unreadable device");
+        assert_eq!(class_name(0x03_0000), "VGA compatible controller");
+        assert_eq!(
+            (class_name(0x03_7700).as_str(), class_name(0x77_0000).as_str()),
+            ("Display controller", "")
+        );
     }
 
     proptest! {

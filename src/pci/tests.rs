@@ -1,7 +1,6 @@
 //! The room as a whole, on fake machines.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::fake::{FakeDevice, FakePci};
 use super::{Driver, Facts, Names, read, viability, view};
@@ -178,33 +177,56 @@ fn the_fake_kernel_has_the_kernels_manners() {
     assert!(!facts(&pci).devices.contains_key(&card));
 }
 
-/// The cost may grow with the number of functions, not with its square: eight
-/// times as many may take at most thirty times as long here, where a square
-/// would take sixty-four.
 #[test]
-fn four_thousand_functions_are_read_in_linear_time() {
-    let time = |count: u32| {
-        // Memory where there is some: the tree takes longer to make than to read.
-        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let fake = FakeHost::new(dir.path());
-        for index in 0..count {
-            let (bus, device) = (index >> 5, index & 31);
-            let folder = format!("/sys/bus/pci/devices/0000:{bus:02x}:{device:02x}.0");
-            for (name, text) in [("vendor", "0x8086"), ("device", "0x100e"), ("class", "0x020000")]
-            {
-                fake.file(&format!("{folder}/{name}"), text).unwrap();
-            }
-            let group = format!("/sys/kernel/iommu_groups/{index}");
-            fake.link(&format!("{folder}/iommu_group"), &group).unwrap();
-            fake.dir(&format!("{group}/devices")).unwrap();
-        }
-        let sys = fake.host().sys;
-        let started = Instant::now();
-        let facts = read(&sys, &mut Names::default());
-        let view = view(&facts);
-        assert_eq!(view.groups.len(), count as usize);
-        started.elapsed()
-    };
-    let (small, large) = (time(512), time(4096));
-    assert!(large < small * 30 + Duration::from_millis(50), "{small:?} {large:?}");
+fn one_line_says_what_five_files_say() {
+    let (_dir, pci) = machine();
+    let card = at("01:00.0");
+    plug(&pci, "01:00.0", 0x03_0000, None, 1);
+    pci.attribute(card, "subsystem_vendor", "0x1da2\n").unwrap();
+    pci.attribute(card, "subsystem_device", "0xe353\n").unwrap();
+    let one_by_one = facts(&pci);
+    let line = "pci:v00008086d0000100Esv00001DA2sd0000E353bc03sc00i00\n";
+    pci.attribute(card, "modalias", line).unwrap();
+    for name in ["vendor", "device", "class", "subsystem_vendor", "subsystem_device"] {
+        pci.deny(name);
+    }
+    assert_eq!(facts(&pci), one_by_one);
+    assert_eq!(one_by_one.devices[&card].subsystem, Some((0x1da2, 0xe353)));
+    // A line that is no such line is no reason not to know.
+    pci.attribute(card, "modalias", "rubbish").unwrap();
+    let denied = facts(&pci);
+    assert_eq!(denied.devices[&card].vendor, None);
+    assert!(denied.notes[0].contains("needs root"), "{:?}", denied.notes);
+}
+
+#[test]
+fn an_odd_bridge_is_told_without_waking_it() {
+    let (_dir, pci) = machine();
+    plug(&pci, "00:1e.0", 0x06_8000, None, 1);
+    assert!(!facts(&pci).devices[&at("00:1e.0")].is_bridge());
+    pci.attribute(at("00:1e.0"), "secondary_bus_number", "5\n").unwrap();
+    // To read it would wake the bridge.
+    pci.deny("secondary_bus_number");
+    pci.deny("config");
+    assert!(facts(&pci).devices[&at("00:1e.0")].is_bridge());
+}
+
+#[test]
+fn an_override_is_said_of_every_isolated_group_and_of_no_other() {
+    let (_dir, pci) = machine();
+    pci.plug_lab_card().unwrap();
+    pci.fake.file("/proc/cmdline", "quiet pcie_acs_override=downstream,multifunction\n").unwrap();
+    let all = view(&facts(&pci));
+    assert!(all.notes[0].contains("pcie_acs_override=downstream,multifunction"), "{:?}", all.notes);
+    let by_override: Vec<u32> =
+        all.groups.iter().filter(|group| group.by_override).map(|group| group.id).collect();
+    assert_eq!(by_override, [11]);
+    let card = group(&pci, 11);
+    assert_eq!(card.verdict, Verdict::Isolated);
+    assert!(card.reason.starts_with("isolated by override, not by hardware"), "{}", card.reason);
+    // It is never the way out.
+    plug(&pci, "03:00.0", 0x02_0000, None, 11);
+    assert!(!group(&pci, 11).reason.contains("pcie_acs_override"));
+    pci.fake.file("/proc/cmdline", "quiet\n").unwrap();
+    assert!(!view(&facts(&pci)).groups.iter().any(|group| group.by_override));
 }

@@ -123,8 +123,8 @@ pub fn markdown() -> String {
 mod tests {
     use super::*;
     use crate::ask::view::{
-        GpuView, GpusView, IommuView, PoolView, PoolsView, ScanView, ServiceView, ServicesView,
-        VmState, VmView,
+        CardView, GpuView, GpusView, IommuView, PoolView, PoolsView, ScanView, ServiceView,
+        ServicesView, VmState, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
     use crate::pci::{Change, What};
@@ -161,6 +161,7 @@ mod tests {
                     group: None,
                     bound: true,
                     problems: Vec::new(),
+                    card: CardView::default(),
                 }],
                 notes: Vec::new(),
             }),

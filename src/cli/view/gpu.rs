@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
+use super::device::link;
+use super::iommu::verdict;
 use super::table::{cell, indent, table};
 use super::{Look, paint, printable};
-use crate::ask::view::{GpusView, QuirksView};
-use crate::base::Severity;
+use crate::ask::view::{GpuView, GpusView, QuirksView};
+use crate::base::{Bytes, Severity};
 
 pub fn list(view: &GpusView, look: Look) -> String {
     let notes = view.notes.iter().fold(String::new(), |text, note| text + &printable(note) + "\n");
@@ -14,19 +16,21 @@ pub fn list(view: &GpusView, look: Look) -> String {
         (true, false) => return notes,
         (false, _) => {}
     }
-    let rows = view.gpus.iter().map(|gpu| {
-        [
-            cell(&gpu.name),
-            gpu.address.to_string(),
-            gpu.group.map_or_else(|| "-".to_owned(), |group| group.to_string()),
-            if gpu.bound { "yes" } else { "no" }.to_owned(),
-            cell(gpu.driver.as_deref().unwrap_or("-")),
-            gpu.functions.len().to_string(),
-            cell(&gpu.model),
-        ]
-    });
-    let heads = ["GPU", "ADDRESS", "GROUP", "BOUND", "DRIVER", "FUNCTIONS", "MODEL"];
+    let rows = view.gpus.iter().flat_map(rows);
+    let heads = ["GPU", "ADDRESS", "GROUP", "VERDICT", "BOUND", "DRIVER", "DEVICE"];
     let mut text = table(heads, rows, look) + "\n";
+    for gpu in &view.gpus {
+        if let Some(line) = whole(gpu) {
+            // A string takes what it is given.
+            let _ = writeln!(text, "{}: {}", printable(&gpu.name), printable(&line));
+        }
+    }
+    for gpu in &view.gpus {
+        for warning in &gpu.card.warnings {
+            let name = printable(&gpu.name);
+            let _ = writeln!(text, "note: {name}: {}", printable(warning));
+        }
+    }
     for gpu in &view.gpus {
         for problem in &gpu.problems {
             let (word, name) = (paint::word(Severity::Warning), printable(&gpu.name));
@@ -35,6 +39,51 @@ pub fn list(view: &GpusView, look: Look) -> String {
         }
     }
     text + &notes
+}
+
+/// The card on its first row, its other functions below it.
+fn rows(gpu: &GpuView) -> Vec<[String; 7]> {
+    let group = |group: Option<u32>| group.map_or_else(|| "-".to_owned(), |id| id.to_string());
+    let driver = |driver: &Option<String>| cell(driver.as_deref().unwrap_or("-"));
+    let mark = if gpu.card.boot_vga == Some(true) { " (boot display)" } else { "" };
+    let mut rows = vec![[
+        cell(&gpu.name),
+        gpu.address.to_string(),
+        group(gpu.group),
+        gpu.card.verdict.map_or_else(|| "-".to_owned(), verdict),
+        if gpu.bound { "yes" } else { "no" }.to_owned(),
+        driver(&gpu.driver),
+        cell(&format!("{}{mark}", gpu.model)),
+    ]];
+    rows.extend(gpu.card.parts.iter().skip(1).map(|part| {
+        let what = match part.class_name.as_str() {
+            "" => part.name.clone(),
+            class => format!("{class}: {}", part.name),
+        };
+        let none = String::new;
+        let (at, group) = (part.address.to_string(), group(part.group));
+        [none(), at, group, none(), none(), driver(&part.driver), cell(&what)]
+    }));
+    rows
+}
+
+/// What is true of the card as a whole.
+fn whole(gpu: &GpuView) -> Option<String> {
+    let mut said = Vec::new();
+    match (&gpu.card.link, &gpu.card.max_link) {
+        (Some(now), Some(best)) if now != best => {
+            said.push(format!("link {} (best {})", link(now), link(best)));
+        }
+        (Some(now), _) => said.push(format!("link {}", link(now))),
+        (None, _) => {}
+    }
+    said.extend(gpu.card.vram_bar.map(|size| format!("{} window to its memory", Bytes(size))));
+    match gpu.card.rom {
+        Some(true) => said.push("has a ROM".to_owned()),
+        Some(false) => said.push("shows no ROM of its own".to_owned()),
+        None => {}
+    }
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 pub fn quirks(view: &QuirksView, look: Look) -> String {

@@ -4,6 +4,7 @@
 //! terminal has its control characters removed. Only the words of severities
 //! are coloured.
 
+mod device;
 mod event;
 mod gpu;
 mod iommu;

@@ -10,6 +10,10 @@ const NARROW: u16 = 16;
 
 /// A cell's text: printable, and without tabs, whose width nobody knows.
 pub fn cell(text: &str) -> String {
+    // Nearly all are: there is nothing to remove then.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let text = super::printable(text).replace('\t', " ");
     // The invisible marks are ours.
     text.replace(['\u{2063}', '\u{2064}'], "")
@@ -21,6 +25,65 @@ pub fn table<const N: usize>(
     rows: impl IntoIterator<Item = [String; N]>,
     look: Look,
 ) -> String {
+    let rows: Vec<[String; N]> = rows.into_iter().collect();
+    if let Some(text) = plain(&heads, &rows, look) {
+        return text;
+    }
+    laid_out(heads, rows, look)
+}
+
+/// The same where nothing has to be wrapped and a byte is a column: a table of
+/// thousands of rows is then a matter of milliseconds.
+fn plain<const N: usize>(heads: &[&str; N], rows: &[[String; N]], look: Look) -> Option<String> {
+    // The other way makes no column narrower.
+    let mut widths = [1; N];
+    for (width, head) in widths.iter_mut().zip(heads) {
+        *width = columns(head)?.max(*width);
+    }
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = columns(cell)?.max(*width);
+        }
+    }
+    let whole: usize = widths.iter().map(|width| width + 2).sum();
+    if look.width.is_some_and(|width| whole > usize::from(width)) {
+        return None;
+    }
+    let mut text = String::with_capacity((rows.len() + 1) * whole);
+    if heads.iter().any(|head| !head.is_empty()) {
+        line(&mut text, heads.iter().copied(), &widths);
+    }
+    for row in rows {
+        line(&mut text, row.iter().map(String::as_str), &widths);
+    }
+    text.pop();
+    Some(text)
+}
+
+/// Columns of a cell of printable ASCII; our marks have none.
+fn columns(cell: &str) -> Option<usize> {
+    let mut columns = 0;
+    for c in cell.chars() {
+        match c {
+            ' '..='~' => columns += 1,
+            '\u{2063}' | '\u{2064}' => {}
+            _ => return None,
+        }
+    }
+    Some(columns)
+}
+
+fn line<'a>(text: &mut String, cells: impl Iterator<Item = &'a str>, widths: &[usize]) {
+    for (cell, width) in cells.zip(widths) {
+        text.push_str(cell);
+        let left = width.saturating_sub(columns(cell).unwrap_or_default()) + 2;
+        text.extend(std::iter::repeat_n(' ', left));
+    }
+    text.truncate(text.trim_end_matches(' ').len());
+    text.push('\n');
+}
+
+fn laid_out<const N: usize>(heads: [&str; N], rows: Vec<[String; N]>, look: Look) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(NOTHING);
     if heads.iter().any(|head| !head.is_empty()) {
@@ -50,16 +113,38 @@ pub fn table<const N: usize>(
     table.trim_fmt()
 }
 
-/// Text moved right by `by` spaces, line for line.
+/// Text moved right by `by` spaces, line for line; empty lines stay empty.
 pub fn indent(text: &str, by: usize) -> String {
     let space = " ".repeat(by);
-    text.lines().fold(String::new(), |all, line| all + &space + line + "\n")
+    text.lines().fold(String::new(), |all, line| {
+        all + if line.is_empty() { "" } else { &space } + line + "\n"
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::samples::LOOK;
+
+    proptest::proptest! {
+        #[test]
+        fn the_plain_way_and_the_other_agree(
+            rows in proptest::collection::vec(["[ -~]{0,9}", "[!-~]{1,5}", "[!-~]{0,12}"], 1..8),
+            heads in proptest::bool::ANY,
+            width in proptest::option::of(20_u16..80),
+            mark in 0..8_usize,
+        ) {
+            let mut rows = rows;
+            if let Some(row) = rows.get_mut(mark) {
+                row[1] = super::super::paint::word(crate::base::Severity::Warning);
+            }
+            let heads = if heads { ["ONE", "", "THREE"] } else { [""; 3] };
+            let look = Look { width, ..LOOK };
+            if let Some(text) = plain(&heads, &rows, look) {
+                proptest::prop_assert_eq!(text, laid_out(heads, rows, look));
+            }
+        }
+    }
 
     #[test]
     fn wide_characters_keep_columns_and_long_texts_wrap() {
