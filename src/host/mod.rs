@@ -7,8 +7,9 @@
 //! is no global and no `cfg(test)` swap: a fake machine is an ordinary value
 //! ([`fake`]), and `--sysroot DIR` comes free. Beside it: sockets that others
 //! connect to ([`listen`]), locks against a second process ([`lock`]), the user
-//! database ([`users`]) and commands that carry a connection ([`carry`]). Text and bytes come out of here, never
-//! judgements.
+//! database ([`users`]), commands that carry a connection ([`carry`]), and the
+//! kernel's interfaces to guests and devices ([`kvm`], [`vfio`]). Text and bytes
+//! come out of here, never judgements.
 //!
 //! Read [`sys`] first.
 
@@ -16,6 +17,7 @@ pub mod carry;
 pub mod clock;
 pub mod dial;
 pub mod fake;
+pub mod kvm;
 pub mod listen;
 pub mod lock;
 pub mod process;
@@ -24,6 +26,7 @@ pub mod store;
 pub mod sys;
 pub mod uevent;
 pub mod users;
+pub mod vfio;
 
 use std::path::PathBuf;
 use std::sync::Arc;

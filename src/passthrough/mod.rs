@@ -38,6 +38,7 @@
 //! - [`quirks`]: what is known about which ids, and what of it applies
 //! - [`rom`]: option ROMs: read, walked, judged
 //! - [`list`]: the cards as a person sees them
+//! - [`vfio`]: what VFIO says of groups and devices
 //! - [`error`]: every no, with its next step
 
 mod cards;
@@ -54,6 +55,7 @@ pub mod rom;
 pub mod target;
 #[cfg(test)]
 mod tests;
+pub mod vfio;
 
 pub use error::PassthroughError;
 pub use handle::{Bound, Claim, Dumped, Owner, Passthrough, Released};
