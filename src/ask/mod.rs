@@ -19,6 +19,11 @@ use crate::base::Name;
 pub enum Ask {
     /// Everything at a glance.
     Status,
+    /// Everything that decides whether a VM with a card will work.
+    Doctor {
+        /// Open the devices of free cards, which resets them.
+        probe: bool,
+    },
     /// IOMMU groups with their verdicts.
     IommuList,
     /// The configured graphics cards and what they are bound to.
@@ -102,6 +107,7 @@ impl Ask {
     pub fn right(&self) -> Option<Right> {
         match self {
             Self::Status
+            | Self::Doctor { probe: false }
             | Self::IommuList
             | Self::GpuList
             | Self::GpuQuirks { .. }
@@ -112,9 +118,10 @@ impl Ask {
             | Self::PoolStatus { .. }
             | Self::ServiceList
             | Self::EventQuery { .. } => None,
-            Self::GpuBind { .. } | Self::GpuRelease { .. } | Self::GpuRomDump { .. } => {
-                Some(Right::GpuOperate)
-            }
+            Self::Doctor { probe: true }
+            | Self::GpuBind { .. }
+            | Self::GpuRelease { .. }
+            | Self::GpuRomDump { .. } => Some(Right::GpuOperate),
             Self::VmStart { .. } | Self::VmStop { .. } | Self::VmKill { .. } => {
                 Some(Right::VmOperate)
             }
@@ -147,6 +154,8 @@ impl Right {
 pub enum Reply {
     /// To `Status`.
     Status(view::StatusView),
+    /// To `Doctor`.
+    Doctor(view::DoctorView),
     /// To `IommuList`.
     Iommu(view::IommuView),
     /// To `GpuList`.

@@ -100,6 +100,7 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
 fn ask(command: Command) -> (Ask, Detail) {
     use Detail::{Full, List};
     match command {
+        Command::Doctor { probe } => (Ask::Doctor { probe }, Full),
         Command::Iommu(Iommu::List) => (Ask::IommuList, List),
         Command::Iommu(Iommu::Show { .. }) => (Ask::IommuList, Full),
         Command::Gpu(Gpu::List) => (Ask::GpuList, List),
@@ -155,7 +156,8 @@ fn here(global: &Global) -> Local {
 /// What can be seen without a daemon.
 fn local(ask: &Ask) -> bool {
     match ask {
-        Ask::IommuList
+        Ask::Doctor { .. }
+        | Ask::IommuList
         | Ask::GpuList
         | Ask::GpuQuirks { .. }
         | Ask::GpuRomDump { .. }
@@ -309,6 +311,7 @@ mod tests {
     fn documents_of_every_command() {
         let replies = [
             ("status", Reply::Status(samples::status())),
+            ("doctor", Reply::Doctor(samples::doctor())),
             ("iommu", Reply::Iommu(samples::iommu())),
             ("gpu", Reply::Gpus(samples::gpus())),
             ("quirks", Reply::Quirks(samples::quirks())),
