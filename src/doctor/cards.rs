@@ -47,7 +47,7 @@ fn there(card: &Card) -> Check {
     let slot = card.target.slot;
     let seen = format!("{slot}: {name}, {} functions: {}", drivers.len(), drivers.join(", "));
     if card.target.configured && card.target.identity.is_none() {
-        let id = card.functions.first().and_then(|device| device.identity());
+        let id = card.functions.first().and_then(pci::Device::identity);
         let id = id.map(|(vendor, device)| format!("{vendor:04x}:{device:04x}"));
         // Addresses move when a card is added: said, and fine as it is.
         let hint = id.map_or(String::new(), |id| {

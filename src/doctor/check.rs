@@ -25,7 +25,7 @@ macro_rules! checks {
         /// The kinds of checks, in the order in which they are shown.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Id {
-            $(#[doc = $what] $name,)*
+            $(#[doc = $title] $name,)*
         }
 
         impl Id {

@@ -83,7 +83,7 @@ pub fn read(sys: &SysRoot) -> Facts {
     let mut files = Vec::new();
     let mut default = text("/etc/default/grub");
     let parts = sys.list("/etc/default/grub.d").unwrap_or_default();
-    for part in parts.iter().filter(|name| name.ends_with(".cfg")).take(ENTRIES) {
+    for part in parts.iter().filter(|name| is_a(name, "cfg")).take(ENTRIES) {
         if let (Some(all), Some(more)) =
             (&mut default, text(&format!("/etc/default/grub.d/{part}")))
         {
@@ -104,13 +104,18 @@ pub fn read(sys: &SysRoot) -> Facts {
     for folder in ["/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries"] {
         for name in sys.list(folder).unwrap_or_default().iter().take(ENTRIES) {
             let path = format!("{folder}/{name}");
-            if let Some(text) = path.ends_with(".conf").then(|| text(&path)).flatten() {
+            if let Some(text) = is_a(name, "conf").then(|| text(&path)).flatten() {
                 files.push(asked(&path, Loader::Entry, entry(&text)));
             }
         }
     }
     facts.files = files;
     facts
+}
+
+/// Whether a name ends so.
+fn is_a(name: &str, ending: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, last)| last == ending)
 }
 
 /// The words of a command line; a quoted one may hold spaces.
@@ -214,7 +219,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
         file.loader == Loader::Entry && lacks(file).is_empty() && matter(&file.line) == has
     });
     let differs =
-        |file: &&Asked| !lacks(file).is_empty() && !(file.loader == Loader::Entry && entry_fits);
+        |file: &&Asked| !(lacks(file).is_empty() || (file.loader == Loader::Entry && entry_fits));
     let wrong: Vec<&Asked> = facts.files.iter().filter(differs).collect();
     if wrong.is_empty() {
         let seen = if has.is_empty() { "nothing about passthrough".into() } else { list(&has) };

@@ -69,8 +69,8 @@ pub fn read(host: &Host, scope: &Scope, daemon: bool) -> Facts {
     }
 }
 
-/// `Max locked memory  8388608  8388608  bytes`; whoever has CAP_IPC_LOCK
-/// (bit 14) is not limited (Linux, drivers/vfio/vfio_iommu_type1.c).
+/// `Max locked memory  8388608  8388608  bytes`; whoever has `CAP_IPC_LOCK`
+/// (bit 14) is not limited (Linux, `drivers/vfio/vfio_iommu_type1.c`).
 fn lock(limits: &str, status: &str) -> Lock {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());

@@ -120,13 +120,11 @@ pub async fn examine(host: &Host, question: Question) -> DoctorView {
 
 fn configuration(question: &Question) -> Check {
     let id = Id::Configuration;
-    match &question.wrong {
-        Some(why) => Check::critical(id, why, "hostctl config check"),
-        None => {
-            let Config { gpus, vms, .. } = &question.config;
-            Check::ok(id, format!("{} cards, {} VMs", gpus.len(), vms.len()))
-        }
+    if let Some(why) = &question.wrong {
+        return Check::critical(id, why, "hostctl config check");
     }
+    let Config { gpus, vms, .. } = &question.config;
+    Check::ok(id, format!("{} cards, {} VMs", gpus.len(), vms.len()))
 }
 
 fn notes(scope: &Scope) -> Vec<String> {

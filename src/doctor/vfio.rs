@@ -177,7 +177,7 @@ fn device(card: &Card, function: PciAddress, probed: &Result<Probed, String>) ->
             others.map(|one| format!("{} (group {})", one.function, one.group)).collect()
         }
         Err(why) => {
-            seen += &format!(", no hot reset: {why}");
+            seen = format!("{seen}, no hot reset: {why}");
             if device.reset {
                 return Check::ok(id, seen);
             }

@@ -2,7 +2,7 @@
 //!
 //! - [`pci`]: groups, cards, plans
 //! - [`quirk`]: quirks and ROMs
-//! - [`doctor`]: checks
+//! - [`mod@doctor`]: the doctor's checks
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 
 pub mod doctor;

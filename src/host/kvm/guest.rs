@@ -142,6 +142,7 @@ const SIZE: usize = 0x1_0000;
 /// More exits than two halves and a halt need, signals included.
 const EXITS: usize = 64;
 
+#[derive(Clone, Copy)]
 enum Register {
     Ebx,
     Ecx,
@@ -199,6 +200,7 @@ impl Memory {
         }
     }
 
+    #[allow(clippy::large_stack_arrays, reason = "64 KiB, once; a vector is not page-aligned")]
     fn fill(guest: &Guest) -> Box<Self> {
         const PRESENT_WRITABLE: u64 = 3;
         let mut memory = Box::new(Self([0; SIZE]));
@@ -349,6 +351,7 @@ mod tests {
     use super::*;
 
     /// What the instructions come to, worked out in plain arithmetic.
+    #[allow(clippy::cast_possible_truncation, reason = "halves are meant")]
     fn worked_out(name: &str) -> u64 {
         let halves = |x: u64, y: u64, f: fn(u32, u32) -> u32| {
             let part = |n: u32| u64::from(f((x >> n) as u32, (y >> n) as u32)) << n;
