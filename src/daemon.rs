@@ -64,6 +64,10 @@ struct Shared {
     vms: Arc<BTreeMap<Name, VmHandle>>,
     /// The owner's quirk files.
     quirks: Arc<QuirkFiles>,
+    /// As it was checked at the start, for the doctor.
+    config: Arc<Config>,
+    /// What is wrong with the files of VMs.
+    wrong: Option<String>,
     /// The devices are enumerated again at once.
     devices: Arc<Notify>,
     /// The pools are read again at once.
@@ -154,6 +158,12 @@ fn lock_state(host: &Host) -> anyhow::Result<Result<Lock, String>> {
     }
 }
 
+/// The VMs whose files are wrong, in one sentence.
+fn wrong_vms(wrong: &BTreeMap<Name, String>) -> Option<String> {
+    let names: Vec<&str> = wrong.keys().map(Name::as_str).collect();
+    (!names.is_empty()).then(|| format!("the files of these VMs are wrong: {}", names.join(", ")))
+}
+
 /// Runs on `host` until `stop` resolves; any task that ends early is an error.
 /// `wrong` holds the VMs that the configuration names and cannot describe. Only
 /// on the real machine are the kernel's device events heard and the system bus
@@ -198,6 +208,8 @@ pub async fn run(
     let shared = Shared {
         vms: Arc::new(vms),
         quirks: Arc::new(config.quirks.clone()),
+        config: Arc::new(config.clone()),
+        wrong: wrong_vms(&wrong),
         host: host.clone(),
         facts,
         snapshot: watched,

@@ -12,6 +12,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod host;
 pub mod local;
 pub mod media;

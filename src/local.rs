@@ -1,10 +1,10 @@
 //! The second composition root: what answers without a daemon, by the same
 //! library code. Nothing on the machine is changed, but for a card's ROM,
-//! which is switched on to be read.
+//! which is switched on to be read, and for `doctor --probe`.
 //!
 //! - [`read_config`]: the configuration as far as it is sound, for the daemon
 //! - [`config_check`], [`config_show`], [`config_schema`]: for a person
-//! - [`answer`]: groups, cards and pools, looked at once
+//! - [`answer`]: groups, cards, pools and the doctor's checks, looked at once
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
 
@@ -18,7 +18,7 @@ use crate::config::{Config, Problems};
 use crate::host::sys::SysRoot;
 use crate::host::{Host, Store};
 use crate::passthrough::Passthrough;
-use crate::{pci, zfs};
+use crate::{doctor, pci, zfs};
 
 pub use config::{
     CONFIG, Checked, ReadConfig, config_check, config_schema, config_show, read_config,
@@ -68,6 +68,20 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
             Ok(Reply::Iommu(pci::view(&facts)))
         }
         Ask::IommuShow { group } => pci::in_full(&host.sys, *group),
+        Ask::Doctor { probe } => {
+            if *probe && host.sys.is_real() && !rustix::process::geteuid().is_root() {
+                let hint = "run it as root, or start hostd: systemctl start hostd";
+                return Err(Refusal::new(
+                    Code::Denied,
+                    "opening a card's devices needs root",
+                    hint,
+                ));
+            }
+            let claims = Passthrough::new(host.clone(), config.gpus.clone()).claims();
+            let (daemon, probe) = (false, *probe);
+            let question = doctor::Question { config, claims, wrong, daemon, probe };
+            Ok(Reply::Doctor(doctor::examine(&host, question).await))
+        }
         Ask::GpuQuirks { gpu } => {
             let cards = Passthrough::new(host, config.gpus);
             let gpu = gpu.as_deref().map(|gpu| cards.resolve_gpu(Some(gpu))).transpose()?;

@@ -54,6 +54,11 @@ fn configuration() {
 }
 
 #[test]
+fn doctor() {
+    page("doctor.md", &hostd::doctor::check::page());
+}
+
+#[test]
 fn json() {
     page("json.md", &hostd::cli::reference::page());
 }

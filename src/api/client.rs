@@ -111,6 +111,7 @@ impl Client {
         let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
         match ask {
             Ask::Status => self.method(names::HOST, "Status", &()).await,
+            Ask::Doctor { probe } => self.method(names::HOST, "Doctor", probe).await,
             Ask::IommuList => self.method(names::IOMMU, "List", &()).await,
             Ask::IommuShow { group: Some(group) } => self.method(names::IOMMU, "Show", group).await,
             Ask::IommuShow { group: None } => self.method(names::IOMMU, "Full", &()).await,

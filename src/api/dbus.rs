@@ -25,7 +25,7 @@ fn given(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Overview and version.
+/// Overview, the doctor, and version.
 pub struct Host(pub Door);
 
 #[interface(name = "org.hostd.Host1")]
@@ -37,6 +37,17 @@ impl Host {
         #[zbus(connection)] on: &Connection,
     ) -> Result<String, Refused> {
         self.0.ask(Ask::Status, on, &from).await
+    }
+
+    /// `hostctl doctor`. With `probe` it opens the devices of cards that nobody
+    /// uses, which resets them, and needs `org.hostd.Host1.gpu.operate`.
+    async fn doctor(
+        &self,
+        probe: bool,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::Doctor { probe }, on, &from).await
     }
 
     /// Version of the daemon.

@@ -15,6 +15,7 @@ use crate::ask::{Ask, Code, Refusal, Reply};
 pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error> {
     match reply {
         Reply::Status(view) => text(view, pretty),
+        Reply::Doctor(view) => text(view, pretty),
         Reply::Iommu(view) => text(view, pretty),
         Reply::Gpus(view) => text(view, pretty),
         Reply::Quirks(view) => text(view, pretty),
@@ -44,6 +45,7 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
     }
     match ask {
         Ask::Status => view(document, Reply::Status),
+        Ask::Doctor { .. } => view(document, Reply::Doctor),
         Ask::IommuList | Ask::IommuShow { .. } => view(document, Reply::Iommu),
         Ask::GpuList => view(document, Reply::Gpus),
         Ask::GpuQuirks { .. } => view(document, Reply::Quirks),

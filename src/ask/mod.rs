@@ -19,6 +19,11 @@ use crate::base::Name;
 pub enum Ask {
     /// Everything at a glance.
     Status,
+    /// Everything that decides whether a VM with a card will work.
+    Doctor {
+        /// Open the devices of free cards, which resets them.
+        probe: bool,
+    },
     /// IOMMU groups with their verdicts.
     IommuList,
     /// The same with all that the machine tells; wakes devices that sleep.
@@ -107,6 +112,7 @@ impl Ask {
     pub fn right(&self) -> Option<Right> {
         match self {
             Self::Status
+            | Self::Doctor { probe: false }
             | Self::IommuList
             | Self::IommuShow { .. }
             | Self::GpuList
@@ -118,9 +124,10 @@ impl Ask {
             | Self::PoolStatus { .. }
             | Self::ServiceList
             | Self::EventQuery { .. } => None,
-            Self::GpuBind { .. } | Self::GpuRelease { .. } | Self::GpuRomDump { .. } => {
-                Some(Right::GpuOperate)
-            }
+            Self::Doctor { probe: true }
+            | Self::GpuBind { .. }
+            | Self::GpuRelease { .. }
+            | Self::GpuRomDump { .. } => Some(Right::GpuOperate),
             Self::VmStart { .. } | Self::VmStop { .. } | Self::VmKill { .. } => {
                 Some(Right::VmOperate)
             }
@@ -153,6 +160,8 @@ impl Right {
 pub enum Reply {
     /// To `Status`.
     Status(view::StatusView),
+    /// To `Doctor`.
+    Doctor(view::DoctorView),
     /// To `IommuList` and `IommuShow`.
     Iommu(view::IommuView),
     /// To `GpuList`.

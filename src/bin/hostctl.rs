@@ -1,8 +1,14 @@
 //! hostctl, the command line.
 
 fn main() -> std::process::ExitCode {
-    // What reads a card's ROM is this same binary; it must not start anything.
+    // What reads a card's ROM, and asks KVM and VFIO, is this same binary; it must not start anything.
     if let Some(code) = hostd::passthrough::rom::dump::main(std::env::args_os()) {
+        return code;
+    }
+    if let Some(code) = hostd::host::kvm::main(std::env::args_os()) {
+        return code;
+    }
+    if let Some(code) = hostd::host::vfio::main(std::env::args_os()) {
         return code;
     }
     hostd::cli::main()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use hostd::host::Host;
+use hostd::host::{self, Host};
 use hostd::{daemon, local, passthrough};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -39,6 +39,12 @@ fn main() -> ExitCode {
         return code;
     }
     if let Some(code) = passthrough::rom::dump::main(std::env::args_os()) {
+        return code;
+    }
+    if let Some(code) = host::kvm::main(std::env::args_os()) {
+        return code;
+    }
+    if let Some(code) = host::vfio::main(std::env::args_os()) {
         return code;
     }
     let args = Args::parse();

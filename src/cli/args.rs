@@ -95,6 +95,21 @@ pub enum Command {
     ///
     /// Exit code 1 when anything is not ok.
     Status,
+    /// Check everything that decides whether a VM with a card will work
+    ///
+    /// IOMMU, KVM (tried with a small guest), VFIO, the cards and who uses
+    /// them, memory, the processor, VMs and what has changed since they ran. Each
+    /// check says what was seen and what to type. Works without a daemon; what
+    /// only root or the daemon can see is `unknown` then. Exit code 1 when
+    /// anything is not ok.
+    ///
+    /// With --json: {"checks":[{"id","status","evidence","fix","title",
+    /// "object","theme"}],"notes":[…]}
+    Doctor {
+        /// Open the devices of cards on vfio-pci that no VM has: this resets them
+        #[arg(long)]
+        probe: bool,
+    },
     /// IOMMU groups: what can be given to a VM, and what stands in the way
     #[command(subcommand)]
     Iommu(Iommu),

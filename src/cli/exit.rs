@@ -17,6 +17,7 @@ pub const FAILED: u8 = 5;
 pub fn code(reply: &Reply) -> u8 {
     let findings = match reply {
         Reply::Status(view) => view.health != Severity::Ok,
+        Reply::Doctor(view) => view.checks.iter().any(|check| check.status != Severity::Ok),
         Reply::Iommu(view) => view.groups.is_empty(),
         Reply::Gpus(view) => {
             !view.notes.is_empty() || view.gpus.iter().any(|gpu| !gpu.problems.is_empty())
@@ -76,6 +77,12 @@ mod tests {
     #[test]
     fn findings_are_one_and_nothing_to_see_is_fine() {
         assert_eq!(code(&Reply::Status(samples::status())), FINDINGS);
+        let mut doctor = samples::doctor();
+        assert_eq!(code(&Reply::Doctor(doctor.clone())), FINDINGS);
+        doctor.checks.retain(|check| check.status == Severity::Ok);
+        assert_eq!(code(&Reply::Doctor(doctor.clone())), FINE);
+        doctor.checks[0].status = Severity::Unknown;
+        assert_eq!(code(&Reply::Doctor(doctor)), FINDINGS);
         assert_eq!(code(&Reply::Pools(PoolsView::default())), FINE);
         assert_eq!(code(&Reply::Services(ServicesView::default())), FINE);
         assert_eq!(code(&Reply::Services(samples::services())), FINDINGS);

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::Value as Json;
 
 use crate::ask::view::{
-    DoneView, EventsView, GpusView, IommuView, LogView, PlanView, PoolsView, ServicesView,
-    StatusView, VmsView,
+    DoctorView, DoneView, EventsView, GpusView, IommuView, LogView, PlanView, PoolsView,
+    ServicesView, StatusView, VmsView,
 };
 
 const HEAD: &str = "# JSON documents
@@ -28,6 +28,7 @@ Instead of an answer there may be an error, with the same exit code as without `
 pub fn page() -> String {
     let mut out = HEAD.to_owned();
     document::<StatusView>(&mut out, "`status`");
+    document::<DoctorView>(&mut out, "`doctor`");
     document::<IommuView>(&mut out, "`iommu list`, `iommu list --full`, `iommu show`");
     document::<GpusView>(&mut out, "`gpu list`");
     document::<PlanView>(&mut out, "`gpu plan`");

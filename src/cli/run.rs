@@ -100,6 +100,7 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
 fn ask(command: Command) -> (Ask, Detail) {
     use Detail::{Full, List};
     match command {
+        Command::Doctor { probe } => (Ask::Doctor { probe }, Full),
         Command::Iommu(Iommu::List { full: false }) => (Ask::IommuList, List),
         Command::Iommu(Iommu::List { full: true }) => (Ask::IommuShow { group: None }, Full),
         Command::Iommu(Iommu::Show { group }) => (Ask::IommuShow { group: Some(group) }, Full),
@@ -156,7 +157,8 @@ fn here(global: &Global) -> Local {
 /// What can be seen without a daemon.
 fn local(ask: &Ask) -> bool {
     match ask {
-        Ask::IommuList
+        Ask::Doctor { .. }
+        | Ask::IommuList
         | Ask::IommuShow { .. }
         | Ask::GpuList
         | Ask::GpuQuirks { .. }
@@ -297,6 +299,7 @@ mod tests {
     fn documents_of_every_command() {
         let replies = [
             ("status", Reply::Status(samples::status())),
+            ("doctor", Reply::Doctor(samples::doctor())),
             ("iommu", Reply::Iommu(samples::iommu())),
             ("iommu_show", Reply::Iommu(samples::iommu_full())),
             ("gpu", Reply::Gpus(samples::gpus())),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::ask::view::{
-    AcsView, BarView, CardView, DetailView, DeviceView, DoneView, EventView, EventsView,
-    FindingView, GpuQuirksView, GpuView, GpusView, GroupDetailView, GroupView, HopView, IommuView,
-    LinkView, LogView, PartView, PlanView, PoolView, PoolsView, QuirkView, QuirksView, RegionView,
-    RomBarView, RomImageView, RomView, ScanView, ServiceView, ServicesView, StatusLine, StatusView,
-    VdevView, Verdict, VmState, VmView, VmsView,
+    AcsView, BarView, CardView, CheckView, DetailView, DeviceView, DoctorView, DoneView, EventView,
+    EventsView, FindingView, GpuQuirksView, GpuView, GpusView, GroupDetailView, GroupView, HopView,
+    IommuView, LinkView, LogView, PartView, PlanView, PoolView, PoolsView, QuirkView, QuirksView,
+    RegionView, RomBarView, RomImageView, RomView, ScanView, ServiceView, ServicesView, StatusLine,
+    StatusView, VdevView, Verdict, VmState, VmView, VmsView,
 };
 use crate::base::{Severity, Timestamp};
 use crate::cli::view::Look;
@@ -209,6 +209,44 @@ fn card() -> CardView {
         vram_bar: Some(256 << 20),
         rom: Some(true),
         warnings: vec!["the card is the boot display".into()],
+    }
+}
+
+pub fn doctor() -> DoctorView {
+    let check =
+        |theme: &str, id: &str, object: &str, status, evidence: &str, fix: &str| CheckView {
+            id: id.into(),
+            status,
+            evidence: evidence.into(),
+            fix: fix.into(),
+            title: id.replace('-', " "),
+            object: object.into(),
+            theme: theme.into(),
+        };
+    let kernel = "firmware and kernel";
+    DoctorView {
+        checks: vec![
+            check(kernel, "iommu", "", Severity::Ok, "12 groups", ""),
+            check(
+                kernel,
+                "cmdline",
+                "",
+                Severity::Warning,
+                "/etc/default/grub says `iommu=pt`, and the running kernel has not got it",
+                "update-grub, then restart",
+            ),
+            check(
+                "KVM",
+                "kvm-run",
+                "",
+                Severity::Critical,
+                "it opens, and does not run a guest: the BMI2 guest: it died with \
+                 KVM_EXIT_INTERNAL_ERROR, suberror 1",
+                "look into `dmesg | grep -i kvm`",
+            ),
+            check("cards", "users", "radeon", Severity::Unknown, "needs root", "run it as root"),
+        ],
+        notes: vec!["no card is configured".into()],
     }
 }
 

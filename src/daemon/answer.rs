@@ -10,6 +10,7 @@ use super::scan::Scans;
 use crate::ask::view::{DoneView, PoolsView, VmsView};
 use crate::ask::{Answer, Ask, Asked, Code, Refusal, Reply};
 use crate::base::{Name, Reading};
+use crate::doctor;
 use crate::passthrough::{Bound, Owner, Released};
 use crate::pci;
 use crate::state::status;
@@ -67,6 +68,16 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
     let snapshot = shared.snapshot.borrow().clone();
     match ask {
         Ask::Status => Ok(Reply::Status(status::status(&snapshot))),
+        Ask::Doctor { probe } => {
+            let question = doctor::Question {
+                config: (*shared.config).clone(),
+                claims: shared.passthrough.claims(),
+                wrong: shared.wrong.clone(),
+                daemon: true,
+                probe,
+            };
+            Ok(Reply::Doctor(doctor::examine(&shared.host, question).await))
+        }
         Ask::IommuList => read(&snapshot.iommu, "the IOMMU groups").map(Reply::Iommu),
         Ask::IommuShow { group } => in_full(shared, group).await,
         Ask::GpuList => Ok(Reply::Gpus(shared.passthrough.list().await)),

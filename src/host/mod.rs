@@ -8,7 +8,8 @@
 //! machine is an ordinary value ([`fake`]), and `--sysroot DIR` comes free.
 //! Beside it: sockets that others connect to ([`listen`]), locks against a
 //! second process ([`lock`]), the user database ([`users`]) and commands that
-//! carry a connection ([`carry`]). Text and bytes come out of here, never
+//! carry a connection ([`carry`]), and the ioctls of KVM and VFIO ([`kvm`],
+//! [`vfio`]). Text and bytes come out of here, never
 //! judgements.
 //!
 //! Read [`sys`] first.
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod dial;
 pub mod fake;
 pub mod folder;
+pub mod kvm;
 pub mod listen;
 pub mod lock;
 pub mod process;
@@ -26,6 +28,7 @@ pub mod store;
 pub mod sys;
 pub mod uevent;
 pub mod users;
+pub mod vfio;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -20,7 +20,7 @@ use crate::pci::parse::is_driver_name;
 use crate::pci::read::attribute;
 
 /// The binary we are, even after a package update has replaced the file.
-pub(super) const OURSELVES: &str = "/proc/self/exe";
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
 /// Hidden argument: write standard input to the attribute that follows, and
 /// print what it says afterwards.
 const WRITE: &str = "--sysfs-write";

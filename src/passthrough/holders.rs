@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 
 use crate::base::PciAddress;
 use crate::host::SysRoot;
-use crate::pci::read::folder;
+use crate::host::sys::SysError;
+use crate::pci::read::{driver, folder};
 
 /// More processes than are worth naming.
 const NAMED: usize = 8;
@@ -26,7 +27,7 @@ pub fn of(sys: &SysRoot, functions: &[PciAddress]) -> Vec<String> {
         let names = sys.list(format!("{folder}/vfio-dev")).unwrap_or_default();
         files.extend(names.into_iter().map(|name| format!("/dev/vfio/devices/{name}")));
     }
-    holding(sys, &files)
+    holding(sys, &files).0
 }
 
 /// The processes that use the functions through their own drivers.
@@ -37,6 +38,8 @@ pub struct Users {
     /// They have only the sound card's controls open, as every sound server
     /// has, and let go when they are told that it leaves.
     pub listening: Vec<String>,
+    /// Whether there are processes whose files we may not see.
+    pub hidden: bool,
 }
 
 /// Who uses the functions through the files of their drivers.
@@ -58,40 +61,57 @@ pub fn users(sys: &SysRoot, functions: &[PciAddress]) -> Users {
             }
         }
     }
-    let working = holding(sys, &working);
-    let mut listening = holding(sys, &listening);
+    let (working, some_hidden) = holding(sys, &working);
+    let (mut listening, more_hidden) = holding(sys, &listening);
     listening.retain(|process| !working.contains(process));
-    Users { working, listening }
+    Users { working, listening, hidden: some_hidden || more_hidden }
 }
 
-/// The file of a card that NVIDIA's own driver has. Its number is not in sysfs.
-fn nvidia(sys: &SysRoot, function: PciAddress) -> Option<String> {
-    let known = sys.text(format!("/proc/driver/nvidia/gpus/{function}/information")).ok()?;
-    let minor = known.lines().find_map(|line| line.strip_prefix("Device Minor:"))?;
-    let minor: u16 = minor.trim().parse().ok()?;
-    Some(format!("/dev/nvidia{minor}"))
-}
-
-fn holding(sys: &SysRoot, files: &BTreeSet<String>) -> Vec<String> {
-    if files.is_empty() {
+/// The files of a card that NVIDIA's own driver has. Its number is not in sysfs;
+/// where the driver does not tell it either, each of its files may be meant.
+fn nvidia(sys: &SysRoot, function: PciAddress) -> Vec<String> {
+    if driver(sys, &folder(function)).name() != Some("nvidia") {
         return Vec::new();
     }
-    let pids = sys.list("/proc").unwrap_or_default();
-    let pids = pids.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
-    pids.filter(|pid| holds(sys, pid, files))
-        .take(NAMED)
-        .map(|pid| {
-            let name = sys.text(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let name: String = name.chars().filter(|c| !c.is_control()).take(32).collect();
-            format!("{name} (process {pid})")
-        })
-        .collect()
+    let known = sys.text(format!("/proc/driver/nvidia/gpus/{function}/information"));
+    let known = known.unwrap_or_default();
+    let minor = known.lines().find_map(|line| line.strip_prefix("Device Minor:"));
+    if let Some(minor) = minor.and_then(|minor| minor.trim().parse::<u16>().ok()) {
+        return vec![format!("/dev/nvidia{minor}")];
+    }
+    let all = sys.list("/dev").unwrap_or_default();
+    let own = all.iter().filter(|name| name.starts_with("nvidia"));
+    own.map(|name| format!("/dev/{name}")).collect()
 }
 
-fn holds(sys: &SysRoot, pid: &str, files: &BTreeSet<String>) -> bool {
+/// The processes that have one of these files open, and whether there are some
+/// whose files we may not see.
+fn holding(sys: &SysRoot, files: &BTreeSet<String>) -> (Vec<String>, bool) {
+    let (mut found, mut hidden) = (Vec::new(), false);
+    if files.is_empty() {
+        return (found, hidden);
+    }
+    let pids = sys.list("/proc").unwrap_or_default();
+    for pid in pids.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {
+        match holds(sys, pid, files) {
+            Ok(false) => {}
+            Ok(true) if found.len() < NAMED => {
+                let name = sys.text(format!("/proc/{pid}/comm")).unwrap_or_default();
+                let name: String = name.chars().filter(|c| !c.is_control()).take(32).collect();
+                found.push(format!("{name} (process {pid})"));
+            }
+            Ok(true) => {}
+            // One that has ended meanwhile is fine.
+            Err(error) => hidden |= !error.is_missing(),
+        }
+    }
+    (found, hidden)
+}
+
+fn holds(sys: &SysRoot, pid: &str, files: &BTreeSet<String>) -> Result<bool, SysError> {
     let folder = format!("/proc/{pid}/fd");
-    let open = sys.list(&folder).unwrap_or_default();
-    open.iter().any(|fd| {
+    let open = sys.list(&folder)?;
+    Ok(open.iter().any(|fd| {
         let path = format!("{folder}/{fd}");
         // The last word of the link is cheap; only a match is worth resolving.
         sys.link_name(&path).is_ok_and(|name| {
@@ -100,7 +120,7 @@ fn holds(sys: &SysRoot, pid: &str, files: &BTreeSet<String>) -> bool {
                     && sys.resolve(&path).is_ok_and(|target| target.to_str() == Some(file))
             })
         })
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -136,6 +156,7 @@ mod tests {
         for name in ["controlC1", "pcmC1D3p", "hwC1D0"] {
             fake.dir(&format!("{}/sound/card1/{name}", folder(audio))).unwrap();
         }
+        fake.link(&format!("{}/driver", folder(card)), "/sys/bus/pci/drivers/nvidia").unwrap();
         let known = format!("/proc/driver/nvidia/gpus/{card}/information");
         fake.file(&known, "Model: x\nDevice Minor: \t 3\n").unwrap();
         let processes = [
@@ -153,5 +174,6 @@ mod tests {
         let users = users(&fake.host().sys, &[card, audio]);
         assert_eq!(users.working, ["Xorg (process 10)", "mpv (process 11)", "cuda (process 13)"]);
         assert_eq!(users.listening, ["wireplumber (process 12)"]);
+        assert!(!users.hidden);
     }
 }

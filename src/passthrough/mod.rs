@@ -42,6 +42,7 @@
 //! - [`quirks`]: what is known about which ids, and what of it applies
 //! - [`rom`]: option ROMs: read, walked, judged
 //! - [`list`]: the cards as a person sees them
+//! - [`vfio`]: what VFIO says of groups and devices
 //! - [`error`]: every no, with its next step
 
 pub mod arbiter;
@@ -62,6 +63,7 @@ pub mod step;
 pub mod target;
 #[cfg(test)]
 mod tests;
+pub mod vfio;
 
 pub use error::PassthroughError;
 pub use handle::{Bound, Claim, Dumped, Owner, Passthrough, Released};

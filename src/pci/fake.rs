@@ -187,7 +187,10 @@ impl FakePci {
     pub fn plug_firmware_screen(&self, card: PciAddress) -> io::Result<()> {
         let iomem = "f0000000-f7ffffff : PCI Bus\n  f0000000-f02fffff : BOOTFB\n";
         self.fake.file("/proc/iomem", iomem)?;
-        self.fake.file(&format!("{}/resource", self.kernel.place(card)), "0xf0000000 0xf7ffffff 0x42208\n")?;
+        self.fake.file(
+            &format!("{}/resource", self.kernel.place(card)),
+            "0xf0000000 0xf7ffffff 0x42208\n",
+        )?;
         let device = "/sys/devices/platform/simple-framebuffer.0";
         self.fake.dir(device)?;
         let bus = "/sys/bus/platform";

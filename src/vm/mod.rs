@@ -36,10 +36,12 @@
 //! - [`devices`]: the graphics card, lent and given back
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
+//! - [`last_good`]: on what it last ran
 
 pub mod argv;
 pub mod devices;
 pub mod identity;
+pub mod last_good;
 pub mod lifecycle;
 pub mod logs;
 pub mod paths;

@@ -2,8 +2,10 @@
 //!
 //! - [`pci`]: groups, cards, plans
 //! - [`quirk`]: quirks and ROMs
+//! - [`mod@doctor`]: the doctor's checks
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 
+pub mod doctor;
 pub mod pci;
 pub mod pool;
 pub mod quirk;
@@ -13,6 +15,7 @@ pub mod vm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use doctor::*;
 pub use pci::*;
 pub use pool::*;
 pub use quirk::*;

@@ -5,6 +5,7 @@
 //! are coloured.
 
 mod device;
+mod doctor;
 mod event;
 mod gpu;
 mod iommu;
@@ -54,6 +55,7 @@ pub enum Detail {
 pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
     let text = match (reply, detail) {
         (Reply::Status(view), _) => status::view(view, look),
+        (Reply::Doctor(view), _) => doctor::show(view, look),
         (Reply::Iommu(view), Detail::List) => iommu::list(view, look),
         (Reply::Iommu(view), Detail::Full) => iommu::show(view, look),
         (Reply::Quirks(view), _) => gpu::quirks(view, look),

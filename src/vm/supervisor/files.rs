@@ -63,6 +63,14 @@ impl Supervisor {
         }
     }
 
+    /// Notes, without being waited for, how a start with a card has gone.
+    pub(super) fn keep_in_mind(&self, note: impl FnOnce(&Host, &Name) + Send + 'static) {
+        if self.vm.gpu.is_some() {
+            // It says itself what it could not write.
+            tokio::spawn(self.with_files(note));
+        }
+    }
+
     /// The last lines that QEMU has said, for a message.
     pub(super) async fn last_words(&self) -> String {
         let read = |host: &Host, vm: &Name| host.runtime.tail(paths::name(vm, paths::LOG), 4096);

@@ -24,6 +24,7 @@ use crate::host::{Command, Host};
 use crate::vm::argv::{Start, argv};
 use crate::vm::devices;
 use crate::vm::identity::{self, Identity, Uuid};
+use crate::vm::last_good;
 use crate::vm::lifecycle::Observation;
 use crate::vm::paths;
 use crate::vm::plan::Step;
@@ -279,6 +280,9 @@ impl Launched {
         let outcome = if state == RunState::Running {
             let why = "started on request".to_owned();
             sup.observe(Observation::Runs { why }).await;
+            let devices = sup.record.as_ref().map(|record| record.devices.clone());
+            let (functions, version) = (devices.unwrap_or_default(), qmp.greeting().version);
+            sup.keep_in_mind(move |host, vm| last_good::ran(host, vm, &functions, version));
             let message = format!("`{name}` runs (QEMU's pid is {pid})");
             Ok(DoneView { changed: true, message, warnings: self.warnings })
         } else {

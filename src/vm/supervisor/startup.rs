@@ -8,6 +8,7 @@ use super::phases::{Prepared, Setback, Why};
 use super::{At, Outcome, Supervisor};
 use crate::ask::view::DoneView;
 use crate::ask::{Code, Refusal};
+use crate::vm::last_good;
 use crate::vm::lifecycle::{Action, Observation};
 
 impl Supervisor {
@@ -49,6 +50,10 @@ impl Supervisor {
         };
         self.observe(seen).await;
         self.publish().await;
+        if let Why::Failed(refusal) = &why {
+            let why = refusal.message.clone();
+            self.keep_in_mind(move |host, vm| last_good::failed(host, vm, &why));
+        }
         let refusal = match why {
             Why::Failed(refusal) => refusal,
             Why::Cancelled => {

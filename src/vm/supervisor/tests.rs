@@ -19,6 +19,7 @@ use crate::host::fake::FakeHost;
 use crate::vm::argv::token_id;
 use crate::vm::devices::{FakeDevices, Handing, Lent};
 use crate::vm::identity::Uuid;
+use crate::vm::last_good;
 use crate::vm::paths;
 use crate::vm::record::{GpuNote, Phase, ProcessId};
 use crate::vm::tests::vm;
@@ -125,6 +126,40 @@ async fn starts_with_the_card_and_gives_it_back() {
     assert_eq!(done.message, "`gaming` is off: the guest shut down on request");
     assert_eq!(handle.view().devices, []);
     bench.assert_clean("after stop");
+}
+
+/// Starts the VM, leaves it, and waits until every note is written.
+async fn start_and_leave(bench: &Bench) -> Outcome {
+    let (out, mut changes) = mpsc::channel(64);
+    let devices = bench.devices.clone();
+    let handle = spawn(Deps { host: bench.host.clone(), devices, out }, bench.vm.clone());
+    let outcome = handle.start().await;
+    drop(handle);
+    timeout(SOON, async { while changes.recv().await.is_some() {} }).await.unwrap();
+    outcome
+}
+
+#[tokio::test]
+async fn what_it_ran_on_is_kept_in_mind() {
+    let mut bench = Bench::new();
+    let name = bench.vm.name.clone();
+    let starts = |bench: &Bench| last_good::read(&bench.host, &name).unwrap();
+    bench.fake.file("/proc/sys/kernel/osrelease", "6.12.1\n").unwrap();
+    *bench.qemu.fails.lock().unwrap() = Some("qemu: group 11 is not viable\n");
+    start_and_leave(&bench).await.unwrap_err();
+    let first = starts(&bench).unwrap();
+    assert_eq!(first.good, None);
+    assert!(first.failed.unwrap().why.contains("not viable"));
+    *bench.qemu.fails.lock().unwrap() = None;
+    start_and_leave(&bench).await.unwrap();
+    let second = starts(&bench).unwrap().good.unwrap();
+    assert_eq!(second.setup.kernel.as_deref(), Some("6.12.1"));
+    assert_eq!(second.setup.qemu.as_deref(), Some("10.0.0"));
+    // Only a card makes it worth while.
+    bench.vm.name = "other".parse().unwrap();
+    bench.vm.gpu = None;
+    start_and_leave(&bench).await.unwrap();
+    assert_eq!(last_good::read(&bench.host, &bench.vm.name).unwrap(), None);
 }
 
 #[tokio::test]

@@ -1,0 +1,366 @@
+//! The kernel command line that was meant, in the boot loaders' own files,
+//! against the one that the kernel was started with. People edit the file of
+//! another boot loader than the one that boots, or forget to make its
+//! configuration anew.
+
+use std::collections::BTreeSet;
+
+use super::check::{Check, Id};
+use crate::host::SysRoot;
+
+/// What there is to compare.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// `/proc/cmdline`.
+    pub running: Option<String>,
+    /// What each file asks for.
+    pub files: Vec<Asked>,
+    /// Files that are there and cannot be read.
+    pub unread: Vec<String>,
+}
+
+/// One file of a boot loader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Where.
+    pub path: String,
+    /// Whose.
+    pub loader: Loader,
+    /// The parameters, on one line.
+    pub line: String,
+}
+
+/// How a file comes to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loader {
+    /// Made into grub.cfg by `update-grub`.
+    GrubDefault,
+    /// What GRUB reads.
+    GrubMade,
+    /// Made into boot entries by kernel-install or Proxmox' tool.
+    KernelInstall,
+    /// What systemd-boot reads.
+    Entry,
+}
+
+/// Parameters that decide about passthrough; of the others no mismatch is said.
+const MATTER: [&str; 18] = [
+    "intel_iommu",
+    "amd_iommu",
+    "iommu",
+    "intremap",
+    "vfio-pci.ids",
+    "vfio_iommu_type1.allow_unsafe_interrupts",
+    "pcie_acs_override",
+    "video",
+    "initcall_blacklist",
+    "module_blacklist",
+    "modprobe.blacklist",
+    "rd.driver.pre",
+    "isolcpus",
+    "nohz_full",
+    "rcu_nocbs",
+    "hugepages",
+    "hugepagesz",
+    "default_hugepagesz",
+];
+
+/// More files than any machine boots from.
+const ENTRIES: usize = 64;
+
+/// Reads the files of all boot loaders that there are.
+pub fn read(sys: &SysRoot) -> Facts {
+    let mut facts = Facts { running: sys.text("/proc/cmdline").ok(), ..Facts::default() };
+    let mut text = |path: &str| match sys.text(path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            if !error.is_missing() {
+                facts.unread.push(path.to_owned());
+            }
+            None
+        }
+    };
+    let mut files = Vec::new();
+    let mut default = text("/etc/default/grub");
+    let parts = sys.list("/etc/default/grub.d").unwrap_or_default();
+    for part in parts.iter().filter(|name| is_a(name, "cfg")).take(ENTRIES) {
+        if let (Some(all), Some(more)) =
+            (&mut default, text(&format!("/etc/default/grub.d/{part}")))
+        {
+            *all += "\n";
+            *all += &more;
+        }
+    }
+    let asked = |path: &str, loader, line| Asked { path: path.to_owned(), loader, line };
+    files.extend(
+        default.map(|text| asked("/etc/default/grub", Loader::GrubDefault, grub_default(&text))),
+    );
+    for path in ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"] {
+        let line = text(path).and_then(|text| grub_made(&text));
+        files.extend(line.map(|line| asked(path, Loader::GrubMade, line)));
+    }
+    let line = text("/etc/kernel/cmdline").map(|text| words(&text).join(" "));
+    files.extend(line.map(|line| asked("/etc/kernel/cmdline", Loader::KernelInstall, line)));
+    for folder in ["/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries"] {
+        for name in sys.list(folder).unwrap_or_default().iter().take(ENTRIES) {
+            let path = format!("{folder}/{name}");
+            if let Some(text) = is_a(name, "conf").then(|| text(&path)).flatten() {
+                files.push(asked(&path, Loader::Entry, entry(&text)));
+            }
+        }
+    }
+    facts.files = files;
+    facts
+}
+
+/// Whether a name ends so.
+fn is_a(name: &str, ending: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, last)| last == ending)
+}
+
+/// The words of a command line; a quoted one may hold spaces.
+fn words(line: &str) -> Vec<String> {
+    let (mut all, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for c in line.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            c if c.is_whitespace() && !quoted => {
+                if !word.is_empty() {
+                    all.push(std::mem::take(&mut word));
+                }
+            }
+            c => word.push(c),
+        }
+    }
+    if !word.is_empty() {
+        all.push(word);
+    }
+    all
+}
+
+const LINUX: &str = "GRUB_CMDLINE_LINUX";
+const DEFAULT: &str = "GRUB_CMDLINE_LINUX_DEFAULT";
+
+/// Both variables of `/etc/default/grub`, as its shell would have them at the end.
+fn grub_default(text: &str) -> String {
+    let (mut linux, mut default) = (String::new(), String::new());
+    for line in text.lines() {
+        let line = line.trim().strip_prefix("export ").unwrap_or(line.trim());
+        let Some((name, value)) = line.split_once('=') else { continue };
+        let (name, more) = name.strip_suffix('+').map_or((name, false), |name| (name, true));
+        let own = match name {
+            LINUX => &linux,
+            DEFAULT => &default,
+            _ => continue,
+        };
+        let mut value = unquoted(value);
+        for (variable, is) in [(DEFAULT, &default), (LINUX, &linux)] {
+            value = value.replace(&format!("${{{variable}}}"), is);
+            value = value.replace(&format!("${variable}"), is);
+        }
+        // Text that names itself again and again would grow without end.
+        let value: String = value.chars().take(1 << 16).collect();
+        let value = if more { format!("{own} {value}") } else { value };
+        match name {
+            LINUX => linux = value,
+            _ => default = value,
+        }
+    }
+    words(&format!("{linux} {default}")).join(" ")
+}
+
+/// A shell's value without its quotes and without the comment after it.
+fn unquoted(value: &str) -> String {
+    let value = value.trim();
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+    match quote {
+        Some(quote) => value.split(quote).nth(1).unwrap_or_default().to_owned(),
+        None => value.split_ascii_whitespace().next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// What all `linux` lines of a grub.cfg have, recovery entries aside.
+fn grub_made(text: &str) -> Option<String> {
+    let mut lines = text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        matches!(words.next()?, "linux" | "linuxefi" | "linux16").then(|| line.trim())
+    });
+    lines
+        .find(|line| !line.split_ascii_whitespace().any(|word| word == "single"))
+        .map(str::to_owned)
+}
+
+/// The `options` lines of an entry of systemd-boot.
+fn entry(text: &str) -> String {
+    let options = text.lines().filter_map(|line| line.trim().strip_prefix("options"));
+    let options = options.filter(|rest| rest.starts_with(char::is_whitespace));
+    words(&options.collect::<Vec<_>>().join(" ")).join(" ")
+}
+
+/// The parameters that matter.
+fn matter(line: &str) -> BTreeSet<String> {
+    let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+    words(line).into_iter().filter(|word| MATTER.contains(&name(word).as_str())).collect()
+}
+
+/// The check.
+pub fn judge(facts: &Facts) -> Vec<Check> {
+    let id = Id::Cmdline;
+    let Some(running) = &facts.running else {
+        return vec![Check::unknown(id, "/proc/cmdline cannot be read", "")];
+    };
+    let has = matter(running);
+    let list = |words: &BTreeSet<String>| words.iter().cloned().collect::<Vec<_>>().join(" ");
+    let lacks = |file: &Asked| -> BTreeSet<String> {
+        matter(&file.line).difference(&has).cloned().collect()
+    };
+    // Old entries stay beside the one that was booted.
+    let entry_fits = facts.files.iter().any(|file| {
+        file.loader == Loader::Entry && lacks(file).is_empty() && matter(&file.line) == has
+    });
+    let differs =
+        |file: &&Asked| !(lacks(file).is_empty() || (file.loader == Loader::Entry && entry_fits));
+    let wrong: Vec<&Asked> = facts.files.iter().filter(differs).collect();
+    if wrong.is_empty() {
+        let seen = if has.is_empty() { "nothing about passthrough".into() } else { list(&has) };
+        let unread = match facts.unread.as_slice() {
+            [] => String::new(),
+            unread => format!(" (not readable: {})", unread.join(", ")),
+        };
+        return vec![Check::ok(id, format!("running with: {seen}{unread}"))];
+    }
+    let made = facts.files.iter().find(|file| file.loader == Loader::GrubMade);
+    let other = facts.files.iter().find(|file| lacks(file).is_empty() && !has.is_empty());
+    wrong
+        .into_iter()
+        .map(|file| {
+            let missing = lacks(file);
+            let seen = format!(
+                "{} says `{}`, and the running kernel has not got it",
+                file.path,
+                list(&missing)
+            );
+            let seen = match other {
+                Some(other) if other.loader != file.loader => {
+                    format!("{seen}; it seems to have been started from {}", other.path)
+                }
+                _ => seen,
+            };
+            let in_made = made.is_some_and(|made| missing.is_subset(&matter(&made.line)));
+            Check::warning(id, seen, fix(file.loader, in_made))
+        })
+        .collect()
+}
+
+fn fix(loader: Loader, in_made: bool) -> &'static str {
+    match loader {
+        Loader::GrubDefault if !in_made => {
+            "update-grub, then restart (grub2-mkconfig -o /boot/grub2/grub.cfg where there is no \
+             update-grub); if it stays so, another loader boots: `bootctl status`, `efibootmgr -v`"
+        }
+        Loader::GrubDefault | Loader::GrubMade => {
+            "restart; if it stays so, another boot loader boots this machine: `bootctl status`, \
+             `efibootmgr -v`"
+        }
+        Loader::KernelInstall => {
+            "proxmox-boot-tool refresh (Proxmox) or kernel-install add-all, then restart; if it \
+             stays so, GRUB boots this machine: write it to /etc/default/grub and run update-grub"
+        }
+        Loader::Entry => {
+            "restart, and choose this entry; `bootctl list` shows which is the default"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Severity;
+    use crate::host::fake::FakeHost;
+    use proptest::prelude::*;
+
+    fn machine(running: &str, files: &[(&str, &str)]) -> Vec<Check> {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeHost::new(dir.path());
+        fake.file("/proc/cmdline", format!("{running}\n")).unwrap();
+        for (path, text) in files {
+            fake.file(path, text).unwrap();
+        }
+        judge(&read(&fake.host().sys))
+    }
+
+    const GRUB: &str = "GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT=\"quiet intel_iommu=on\" # x\n\
+                        GRUB_CMDLINE_LINUX='iommu=pt'\n";
+
+    #[test]
+    fn what_was_asked_for_is_there() {
+        let checks =
+            machine("root=/dev/sda1 quiet intel_iommu=on iommu=pt", &[("/etc/default/grub", GRUB)]);
+        assert_eq!(checks.len(), 1);
+        assert_eq!(checks[0].status, Severity::Ok);
+        assert_eq!(checks[0].evidence, "running with: intel_iommu=on iommu=pt");
+        assert_eq!(machine("quiet", &[])[0].status, Severity::Ok);
+    }
+
+    #[test]
+    fn the_file_was_edited_and_not_taken_over() {
+        let checks = machine(
+            "quiet",
+            &[
+                ("/etc/default/grub", GRUB),
+                ("/boot/grub/grub.cfg", "menuentry x {\n\tlinux /vmlinuz root=x quiet\n}\n"),
+            ],
+        );
+        assert_eq!((checks.len(), checks[0].status), (1, Severity::Warning));
+        assert!(checks[0].evidence.starts_with("/etc/default/grub says `intel_iommu=on iommu=pt`"));
+        assert!(checks[0].fix.starts_with("update-grub"), "{:?}", checks[0]);
+    }
+
+    #[test]
+    fn the_file_of_another_loader_was_edited() {
+        let checks = machine(
+            "root=ZFS=rpool quiet amd_iommu=on",
+            &[
+                ("/etc/default/grub", "GRUB_CMDLINE_LINUX_DEFAULT=\"iommu=pt video=efifb:off\"\n"),
+                ("/etc/kernel/cmdline", "root=ZFS=rpool quiet amd_iommu=on\n"),
+            ],
+        );
+        assert_eq!((checks.len(), checks[0].status), (1, Severity::Warning));
+        let seen = "it seems to have been started from /etc/kernel/cmdline";
+        assert!(checks[0].evidence.contains(seen), "{:?}", checks[0]);
+    }
+
+    #[test]
+    fn old_entries_beside_the_booted_one_are_fine() {
+        let new = ("/boot/efi/loader/entries/new.conf", "title x\noptions quiet intel_iommu=on\n");
+        let old = ("/boot/efi/loader/entries/old.conf", "options quiet isolcpus=2-7\n");
+        assert_eq!(machine("quiet intel_iommu=on", &[new, old])[0].status, Severity::Ok);
+        let checks = machine("quiet", &[new]);
+        assert!(checks[0].fix.contains("choose this entry"), "{checks:?}");
+    }
+
+    #[test]
+    fn a_shell_file_is_read_as_its_shell_would() {
+        let text = "GRUB_CMDLINE_LINUX_DEFAULT=quiet\n\
+                    GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT iommu=pt\"\n\
+                    GRUB_CMDLINE_LINUX_DEFAULT+=\" video=efifb:off\"\n\
+                    # GRUB_CMDLINE_LINUX=\"never\"\n";
+        assert_eq!(grub_default(text), "quiet iommu=pt video=efifb:off");
+        let made = "linux /vmlinuz single\n linux /vmlinuz quiet iommu=pt\n";
+        assert_eq!(grub_made(made).as_deref(), Some("linux /vmlinuz quiet iommu=pt"));
+        assert_eq!(words("a=\"b c\"  d"), ["a=b c", "d"]);
+    }
+
+    #[test]
+    fn one_that_names_itself_does_not_grow_without_end() {
+        let line = "GRUB_CMDLINE_LINUX=\"x$GRUB_CMDLINE_LINUX$GRUB_CMDLINE_LINUX\"\n";
+        assert!(grub_default(&line.repeat(60)).len() <= 1 << 17);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "(GRUB_CMDLINE_LINUX=|linux |options |['\"$+=]|\\PC|\n){0,40}") {
+            let _ = (grub_default(&text), grub_made(&text), entry(&text), words(&text));
+        }
+    }
+}
