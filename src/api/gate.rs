@@ -166,6 +166,7 @@ fn verb(right: Right) -> &'static str {
     match right {
         Right::GpuOperate => "bind or release graphics cards",
         Right::VmOperate => "start or stop VMs",
+        Right::BootSetup => "change what the machine does at boot",
     }
 }
 

@@ -52,6 +52,22 @@ pub enum Ask {
         /// Configured name or address; the only one when absent.
         gpu: Option<String>,
     },
+    /// What `BootSetup` or `BootRemove` would do.
+    BootPlan {
+        /// Configured names or addresses; all configured ones when empty.
+        gpus: Vec<String>,
+        /// Plan the removal instead.
+        remove: bool,
+    },
+    /// Set cards up to be on vfio-pci from the next boot on.
+    BootSetup {
+        /// Configured names or addresses; all configured ones when empty.
+        gpus: Vec<String>,
+    },
+    /// Take the boot setup away.
+    BootRemove,
+    /// Whether the boot setup is there and works.
+    BootStatus,
     /// All VMs.
     VmList,
     /// One VM.
@@ -106,6 +122,8 @@ impl Ask {
             | Self::GpuList
             | Self::GpuQuirks { .. }
             | Self::GpuPlan { .. }
+            | Self::BootPlan { .. }
+            | Self::BootStatus
             | Self::VmList
             | Self::VmStatus { .. }
             | Self::VmLog { .. }
@@ -115,6 +133,7 @@ impl Ask {
             Self::GpuBind { .. } | Self::GpuRelease { .. } | Self::GpuRomDump { .. } => {
                 Some(Right::GpuOperate)
             }
+            Self::BootSetup { .. } | Self::BootRemove => Some(Right::BootSetup),
             Self::VmStart { .. } | Self::VmStop { .. } | Self::VmKill { .. } => {
                 Some(Right::VmOperate)
             }
@@ -129,6 +148,8 @@ pub enum Right {
     GpuOperate,
     /// Start and stop VMs.
     VmOperate,
+    /// Change what the machine does at boot.
+    BootSetup,
 }
 
 impl Right {
@@ -137,6 +158,7 @@ impl Right {
         match self {
             Self::GpuOperate => "org.hostd.Host1.gpu.operate",
             Self::VmOperate => "org.hostd.Host1.vm.operate",
+            Self::BootSetup => "org.hostd.Host1.boot.setup",
         }
     }
 }
@@ -159,6 +181,10 @@ pub enum Reply {
     RomDump(view::RomDumpView),
     /// To `GpuPlan`.
     Plan(view::PlanView),
+    /// To `BootPlan`.
+    BootPlan(view::BootPlanView),
+    /// To `BootStatus`.
+    BootStatus(view::BootStatusView),
     /// To `VmList`, and to `VmStatus` with one entry.
     Vms(view::VmsView),
     /// To `VmLog`.

@@ -4,6 +4,7 @@ use super::helper::{AttributeError, with_sources};
 use super::journal::JournalError;
 use super::perform::StepFault;
 use super::plan::Step;
+use super::safe;
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, PciAddress};
 use crate::host::sys::SysError;
@@ -74,6 +75,12 @@ pub enum PassthroughError {
         gpu: String,
         /// Each device in the way.
         blockers: Vec<Blocker>,
+    },
+    /// The owner has asked the kernel's command line for it.
+    #[error("{gpu}: nothing is bound: {}", safe::WHY)]
+    SafeMode {
+        /// Which card.
+        gpu: String,
     },
     /// A VM has it.
     #[error("{gpu} belongs to the VM {vm}")]
@@ -223,6 +230,7 @@ impl PassthroughError {
                 "Nothing was touched. Either deal with each of these, or {MOVE}; `hostctl iommu \
                  list` shows the group"
             ),
+            Self::SafeMode { .. } => safe::FIX.to_owned(),
             Self::Owned { vm, .. } => format!("Stop it first: `hostctl vm stop {vm}`"),
             Self::InUse { .. } => "End it first; nothing was touched".to_owned(),
             Self::Wedged { .. } => RESTART.to_owned(),
@@ -256,6 +264,7 @@ impl PassthroughError {
             | Self::NotDisplay { .. }
             | Self::NoIommu { .. }
             | Self::Blocked { .. }
+            | Self::SafeMode { .. }
             | Self::Owned { .. }
             | Self::InUse { .. }
             | Self::Wedged { .. } => Code::Refused,

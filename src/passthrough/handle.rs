@@ -8,7 +8,7 @@ use super::helper::with_sources;
 use super::journal::{Record, boot_id};
 use super::plan::Step;
 use super::target::{self, Target};
-use super::{holders, list, perform, quirks, rom};
+use super::{holders, list, perform, quirks, rom, safe};
 use crate::ask::view::{GpusView, PlanView, QuirksView, RomDumpView, RomView};
 use crate::base::{Name, PciAddress};
 use crate::config::{Gpu, GpuRef, QuirkFiles};
@@ -244,6 +244,9 @@ impl Passthrough {
     /// Puts all functions of a card on vfio-pci for an owner.
     pub async fn bind(&self, gpu: &GpuRef, owner: Owner) -> Result<Bound, PassthroughError> {
         let target = target::target(&self.inner.gpus, gpu)?;
+        if safe::is_safe_mode(&self.inner.cards.host.sys) {
+            return Err(PassthroughError::SafeMode { gpu: target.name });
+        }
         let _turn = self.inner.turn.lock().await;
         self.inner.cards.bind(&target, &owner).await
     }

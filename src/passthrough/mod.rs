@@ -38,8 +38,11 @@
 //! - [`quirks`]: what is known about which ids, and what of it applies
 //! - [`rom`]: option ROMs: read, walked, judged
 //! - [`list`]: the cards as a person sees them
+//! - [`boot`]: cards on vfio-pci from the first moment of a boot
+//! - [`safe`]: `hostd.safe` on the kernel's command line
 //! - [`error`]: every no, with its next step
 
+pub mod boot;
 mod cards;
 pub mod error;
 pub mod handle;
@@ -51,10 +54,12 @@ pub mod perform;
 pub mod plan;
 pub mod quirks;
 pub mod rom;
+pub mod safe;
 pub mod target;
 #[cfg(test)]
 mod tests;
 
+pub use boot::Boot;
 pub use error::PassthroughError;
 pub use handle::{Bound, Claim, Dumped, Owner, Passthrough, Released};
 pub use plan::Step;

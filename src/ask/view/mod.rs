@@ -1,9 +1,11 @@
 //! What replies carry, and what `--json` prints: one struct a document.
 //!
+//! - [`boot`]: what is set up for the next boot
 //! - [`pci`]: groups, cards, plans
 //! - [`quirk`]: quirks and ROMs
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 
+pub mod boot;
 pub mod pci;
 pub mod pool;
 pub mod quirk;
@@ -13,6 +15,7 @@ pub mod vm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use boot::*;
 pub use pci::*;
 pub use pool::*;
 pub use quirk::*;
