@@ -239,6 +239,12 @@ impl Gate for PeerGate {
         Box::pin(async move {
             let hint = format!("run it with sudo, or `usermod -aG {} USER` as root", names::GROUP);
             let (uid, verb, group) = (caller.uid, verb(right), names::GROUP);
+            // Polkit does not give it to the group without a password either,
+            // and here nobody can be asked for one.
+            if right == Right::BootSetup && self.peer.uid != 0 {
+                let message = format!("uid {uid} may not {verb}: over the private socket only root may");
+                return Err(Refusal::new(Code::Denied, message, "run it with sudo"));
+            }
             match self.acts().await {
                 Ok(true) => Ok(()),
                 Ok(false) => {

@@ -163,10 +163,14 @@ fn kernel_install(sys: &SysRoot) -> Vec<Vec<String>> {
 /// The words the kernel needs and was not given by somebody else; `ours` are
 /// those that hostd has added before.
 pub fn needed(sys: &SysRoot, cmdline: &str, groups: bool, ours: &[String]) -> Vec<String> {
+    let tables = sys.list("/sys/firmware/acpi/tables").unwrap_or_default();
+    let has = |table: &str| tables.iter().any(|name| name == table);
     let (maker, _) = cpu(&sys.text("/proc/cpuinfo").unwrap_or_default());
+    // Firmware knows best; VT-d may also be off in it.
+    let vt_d = has("DMAR") || (maker == Maker::Intel && !has("IVRS"));
     let mut needed = Vec::new();
     // Many kernels turn VT-d on by themselves; AMD's does where firmware offers it.
-    if maker == Maker::Intel && !groups {
+    if vt_d && !groups {
         needed.push("intel_iommu=on".to_owned());
     }
     needed.push("iommu=pt".to_owned());
@@ -295,6 +299,8 @@ mod tests {
         assert_eq!(needed(&sys, "quiet", false, &none), ["intel_iommu=on"]);
         fake.file("/proc/cpuinfo", "vendor_id\t: AuthenticAMD\n").unwrap();
         assert_eq!(needed(&sys, "quiet", false, &none), none);
+        fake.file("/sys/firmware/acpi/tables/DMAR", "").unwrap();
+        assert_eq!(needed(&sys, "quiet", false, &none), ["intel_iommu=on"]);
     }
 
     proptest! {
