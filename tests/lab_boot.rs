@@ -5,6 +5,7 @@
 
 mod lab_common;
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -41,22 +42,22 @@ fn bound_at_boot_and_back() {
         .payload(binary("hostctl"), "hostctl")
         .payload(unit, "hostd.service");
     let mut lab = Lab::boot(spec).expect("the lab boots");
-    let mut before = String::new();
-    let cases: [(&str, &mut dyn FnMut(&mut Lab) -> Result<()>); 5] = [
-        ("the host's drivers have the card", &mut |lab| {
+    let before = RefCell::new(String::new());
+    let cases: [(&str, &Case); 5] = [
+        ("the host's drivers have the card", &|lab| {
             configure(lab, HOST, GAMING)?;
             lab.run_ok_for(INSTALL, Duration::from_secs(180))?;
             on_the_host(lab)?;
-            before = lab.run_ok(FILES)?;
+            *before.borrow_mut() = lab.run_ok(FILES)?;
             Ok(())
         }),
-        ("boot setup, through the daemon", &mut setup),
-        ("after a reboot no driver of the host has had it", &mut bound),
-        ("hostd.safe gives it to the host", &mut safe),
-        ("boot remove leaves nothing", &mut |lab| {
+        ("boot setup, through the daemon", &setup),
+        ("after a reboot no driver of the host has had it", &bound),
+        ("hostd.safe gives it to the host", &safe),
+        ("boot remove leaves nothing", &|lab| {
             remove(lab)?;
             let after = lab.run_ok(FILES)?;
-            ensure!(after == before, "{}", difference(&before, &after));
+            ensure!(after == *before.borrow(), "{}", difference(&before.borrow(), &after));
             Ok(())
         }),
     ];
@@ -75,6 +76,9 @@ fn difference(before: &str, after: &str) -> String {
     let new = after.lines().filter(|line| !before.lines().any(|other| other == *line));
     gone.map(|line| format!("- {line}\n")).chain(new.map(|line| format!("+ {line}\n"))).collect()
 }
+
+/// One step of the story; each needs the one before.
+type Case<'a> = dyn Fn(&mut Lab) -> Result<()> + 'a;
 
 const PICTURE: &str = "0000:01:00.0";
 const SOUND: &str = "0000:01:00.1";

@@ -242,7 +242,8 @@ impl Gate for PeerGate {
             // Polkit does not give it to the group without a password either,
             // and here nobody can be asked for one.
             if right == Right::BootSetup && self.peer.uid != 0 {
-                let message = format!("uid {uid} may not {verb}: over the private socket only root may");
+                let message =
+                    format!("uid {uid} may not {verb}: over the private socket only root may");
                 return Err(Refusal::new(Code::Denied, message, "run it with sudo"));
             }
             match self.acts().await {

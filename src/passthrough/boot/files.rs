@@ -1,6 +1,8 @@
 //! Files of our own: cards and tools in, texts out. Pure; the texts that stay
 //! the same are in the folder `udev/` of the repository.
 
+use std::fmt::Write;
+
 use crate::base::PciAddress;
 
 /// Sorts before `80-drivers.rules`, which loads the host's drivers.
@@ -101,7 +103,8 @@ fn filled(template: &str) -> String {
 fn rule(cards: &[Card]) -> String {
     let mut lines = String::new();
     for card in cards {
-        lines += &format!("\n# {}\n", card.name);
+        // A string takes what it is given.
+        let _ = write!(lines, "\n# {}\n", card.name);
         let Some(first) = card.functions.first() else { continue };
         for function in &card.functions {
             let Function { address, id: (vendor, device), .. } = function;
@@ -118,7 +121,8 @@ fn rule(cards: &[Card]) -> String {
             } else {
                 format!("{}, ", at(&first.address, first.id))
             };
-            lines += &format!(
+            let _ = write!(
+                lines,
                 "{whole}{}, TEST!=\"[pci/{address}]driver\", \
                  ATTR{{[pci/{address}]driver_override}}=\"vfio-pci\"\n\
                  {whole}KERNEL==\"{address}\", ATTR{{vendor}}==\"0x{vendor:04x}\", \
@@ -137,8 +141,10 @@ fn modprobe(cards: &[Card], disable_vga: bool) -> String {
     let mut modules: Vec<&String> = functions.flat_map(|function| &function.modules).collect();
     modules.sort();
     modules.dedup();
-    let mut lines: String =
-        modules.iter().map(|module| format!("softdep {module} pre: vfio-pci\n")).collect();
+    let mut lines = String::new();
+    for module in modules {
+        let _ = writeln!(lines, "softdep {module} pre: vfio-pci");
+    }
     if disable_vga {
         lines += "\n# Every guest with a card boots by UEFI: the card's old VGA ports are not needed,\n\
                   # and the host's VGA arbiter can forget them (Linux, vfio_pci.c).\n\

@@ -196,7 +196,9 @@ pub fn modules(sys: &SysRoot, address: PciAddress) -> Vec<String> {
     }
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     found.retain(|name| !name.is_empty() && name.bytes().all(plain) && !name.starts_with("vfio"));
-    found.iter_mut().for_each(|name| *name = name.replace('-', "_"));
+    for name in &mut found {
+        *name = name.replace('-', "_");
+    }
     found.sort();
     found.dedup();
     found

@@ -22,12 +22,14 @@
 //! - [`files`]: the texts of our own files
 //! - [`words`]: words in files of others
 //! - [`machine`]: boot loader, builders, what the kernel needs
+//! - `draft`: reads all that and works out the rest
 //! - [`mod@plan`]: what has to change
 //! - [`perform`]: changes it, or takes it back
 //! - [`status`]: whether it works, after the reboot
 //! - [`journal`]: the record
 //! - [`error`]: every no
 
+mod draft;
 pub mod error;
 pub mod files;
 pub mod journal;
@@ -41,21 +43,18 @@ pub mod words;
 
 use std::sync::Arc;
 
+use self::draft::Draft;
 use self::error::BootError;
-use self::files::{Card, Function, OWN};
+use self::files::Card;
 use self::journal::{Journal, OwnFile, SetCard, Setup};
-use self::plan::{Change, Changes, Texts, Wanted};
-use super::error::PassthroughError;
+use self::plan::Change;
 use super::helper::with_sources;
 use super::journal::boot_id;
-use super::safe;
-use super::target::{self, Target};
 use crate::ask::view::{
     BootAction, BootFileView, BootFunctionView, BootGpuView, BootPlanView, BootStatusView, DoneView,
 };
 use crate::config::{Firmware, Gpu, Vm};
 use crate::host::Host;
-use crate::pci::{Driver, Facts, Names, viability};
 
 /// The boot-time setup of this host; cheap to clone.
 #[derive(Clone)]
@@ -71,17 +70,6 @@ struct Inner {
     /// False for another machine's files: commands would change this one.
     commands: bool,
     turn: tokio::sync::Mutex<()>,
-}
-
-/// All that a setup or a removal would do.
-struct Draft {
-    before: Option<Setup>,
-    cards: Vec<Card>,
-    words: Vec<String>,
-    changes: Changes,
-    commands: Vec<Vec<String>>,
-    wanted: Wanted,
-    warnings: Vec<String>,
 }
 
 /// What is meant: cards, or nothing at all.
@@ -181,6 +169,7 @@ impl Boot {
             Ok(Some(_)) if inner.commands => status::kernel_log(&inner.host).await,
             _ => Err("it is not asked for another machine's files".to_owned()),
         };
+        let log = log.as_deref().map_err(String::as_str);
         status::status(&inner.host.sys, setup, log)
     }
 
@@ -246,13 +235,10 @@ impl Boot {
             warnings
                 .extend(commands.iter().map(|words| format!("still to be run: {}", line(words))));
         }
-        match after {
-            Some(after) => save(Some(&Setup { folders: record.folders, ..after }))?,
-            None => {
-                perform::remove_folders(&this.host.sys, &record.folders);
-                save(None)?;
-            }
+        if after.is_none() {
+            perform::remove_folders(&this.host.sys, &record.folders);
         }
+        save(after.map(|after| Setup { folders: record.folders, ..after }).as_ref())?;
         Ok((true, warnings))
     }
 
@@ -266,160 +252,6 @@ impl Boot {
             }
         }
         left
-    }
-}
-
-impl Inner {
-    fn draft(&self, names: Option<&[String]>, before: Option<Setup>) -> Result<Draft, BootError> {
-        let sys = &self.host.sys;
-        let cmdline = sys.text("/proc/cmdline").map_err(BootError::Read)?;
-        let loader = machine::loader(sys, &cmdline);
-        let builders = machine::builders(sys);
-        let mut warnings = Vec::new();
-        let (mut cards, mut words, mut wanted) = (Vec::new(), Vec::new(), Wanted::default());
-        if let Some(names) = names {
-            let facts = crate::pci::read(sys, &mut Names::default());
-            cards = self.cards(&facts, names, &mut warnings)?;
-            let ours = before.as_ref().map_or(&[][..], |setup| &setup.words);
-            words = machine::needed(sys, &cmdline, !facts.groups.is_empty(), ours);
-            warnings.extend(no_iommu(&facts));
-            let in_folder = if loader.grub == Some(true) { words.as_slice() } else { &[] };
-            wanted.files = files::files(&cards, builders, self.disable_vga, in_folder);
-            if loader.grub == Some(false) {
-                wanted.grub.clone_from(&words);
-            }
-            if loader.kernel_cmdline {
-                wanted.cmdline.clone_from(&words);
-            }
-            if let Some(how) = loader.by_hand.as_ref().filter(|_| !words.is_empty()) {
-                let how = how.replace("WORDS", &words.join(" "));
-                warnings.push(format!("to be done by hand, {}: {how}", loader.evidence));
-            }
-            warnings.extend(no_builder(builders));
-            if safe::asks(&cmdline) {
-                warnings.push(format!("{}: as long as it is there, nothing is bound", safe::WHY));
-            }
-        }
-        let now = self.texts()?;
-        let changes = plan::changes(&wanted, &now, before.as_ref())
-            .map_err(|plan::Foreign(path)| BootError::Foreign { path })?;
-        warnings.extend(changes.warnings.iter().cloned());
-        // What was interrupted may not have come to its commands.
-        let unfinished = before.as_ref().is_some_and(|setup| !setup.complete);
-        let (initramfs, entries) =
-            (changes.initramfs() || unfinished, changes.loader() || unfinished);
-        let mut commands = Vec::new();
-        if initramfs {
-            commands.extend(machine::initramfs_commands(builders));
-        }
-        let is_proxmox =
-            |words: &&Vec<String>| words.first().is_some_and(|w| w == "proxmox-boot-tool");
-        commands.extend(
-            // Proxmox copies the initramfs to where the firmware finds it.
-            loader.commands.iter().filter(|w| entries || (initramfs && is_proxmox(w))).cloned(),
-        );
-        if !commands.is_empty() && entries && !loader.evidence.is_empty() {
-            tracing::debug!("boot loader: {}", loader.evidence);
-        }
-        Ok(Draft { before, cards, words, changes, commands, wanted, warnings })
-    }
-
-    /// The cards that are meant, each with the right one plugged in.
-    fn cards(
-        &self,
-        facts: &Facts,
-        names: &[String],
-        warnings: &mut Vec<String>,
-    ) -> Result<Vec<Card>, BootError> {
-        let mut targets: Vec<Target> = Vec::new();
-        for name in names {
-            let asked = target::resolve(&self.gpus, Some(name))?;
-            targets.push(target::target(&self.gpus, &asked)?);
-        }
-        if names.is_empty() {
-            targets = self.gpus.iter().map(Target::configured).collect();
-        }
-        if targets.is_empty() {
-            return Err(PassthroughError::WhichGpu { known: Vec::new() }.into());
-        }
-        targets.sort_by_key(|target| target.slot);
-        targets.dedup_by_key(|target| target.slot);
-        targets.iter().map(|target| self.card(facts, target, warnings)).collect()
-    }
-
-    fn card(
-        &self,
-        facts: &Facts,
-        target: &Target,
-        warnings: &mut Vec<String>,
-    ) -> Result<Card, BootError> {
-        let all = target::identify(facts, target)?;
-        let devices: Vec<_> = all.iter().filter(|device| !device.is_bridge()).collect();
-        let picture = all.iter().any(|device| device.is_display());
-        if let Some(first) = all.first()
-            && (devices.is_empty() || !(target.configured || picture))
-        {
-            let (slot, name) = (first.address, first.name.full());
-            return Err(PassthroughError::NotDisplay { slot, name }.into());
-        }
-        let sys = &self.host.sys;
-        let mut functions = Vec::new();
-        for device in devices {
-            let unread = || BootError::Identity {
-                gpu: target.name.clone(),
-                function: device.address.to_string(),
-            };
-            let modules = machine::modules(sys, device.address);
-            if let Driver::Named(driver) = &device.driver
-                && sys.link_name(format!("/sys/bus/pci/drivers/{driver}/module")).is_err()
-                && !driver.contains("vfio")
-                && sys.is_real()
-            {
-                warnings.push(format!(
-                    "{}: {driver} is part of this kernel and takes it before any rule is read",
-                    device.address
-                ));
-            }
-            let id = device.identity().ok_or_else(unread)?;
-            functions.push(Function { address: device.address, id, modules });
-        }
-        let addresses: Vec<_> = functions.iter().map(|function| function.address).collect();
-        let groups: std::collections::BTreeSet<u32> =
-            all.iter().filter_map(|device| device.group).collect();
-        for blocker in groups
-            .iter()
-            .filter_map(|group| viability(facts, facts.groups.get(group)?, &addresses).err())
-            .flatten()
-        {
-            warnings.push(format!(
-                "{}: its IOMMU group cannot be given away yet: {blocker}",
-                target.name
-            ));
-        }
-        warnings.extend(target::warnings(facts, &addresses).into_iter().map(|warning| {
-            format!("{warning}. `{}` on the kernel command line gives it back", safe::WORD)
-        }));
-        Ok(Card { name: target.name.clone(), functions })
-    }
-
-    /// Every file that may be touched, as it is.
-    fn texts(&self) -> Result<Texts, BootError> {
-        let sys = &self.host.sys;
-        let mut texts = Texts::new();
-        for path in OWN.into_iter().chain([words::GRUB_FILE, words::CMDLINE_FILE]) {
-            let read = sys.bytes(path, 1 << 20).and_then(|bytes| {
-                let why = |error: std::string::FromUtf8Error| error.utf8_error().to_string();
-                let text = String::from_utf8(bytes);
-                let bad = |why| crate::host::sys::SysError::Invalid { path: path.into(), why };
-                Ok((text.map_err(|error| bad(why(error)))?, sys.stamp(path)?.0))
-            });
-            match read {
-                Ok(one) => drop(texts.insert(path.to_owned(), one)),
-                Err(error) if error.is_missing() => {}
-                Err(error) => return Err(BootError::Read(error)),
-            }
-        }
-        Ok(texts)
     }
 }
 
@@ -443,26 +275,6 @@ fn under_way(before: Option<&Setup>, after: Option<&Setup>) -> Setup {
     }
     record.complete = false;
     record
-}
-
-fn no_iommu(facts: &Facts) -> Option<String> {
-    let absence = facts.absence.as_ref()?;
-    Some(format!("until there is an IOMMU the card has no driver at all; now: {absence}"))
-}
-
-fn no_builder(builders: files::Builders) -> Option<String> {
-    let rule = files::RULE;
-    if builders.initramfs_tools || builders.dracut {
-        None
-    } else if builders.mkinitcpio {
-        Some(format!(
-            "to be done by hand: in /etc/mkinitcpio.conf add `vfio_pci vfio vfio_iommu_type1` to \
-             MODULES and {rule} to FILES, then run `mkinitcpio -P`"
-        ))
-    } else {
-        let what = "no builder of an initramfs was found; drivers in one come before the rule";
-        Some(what.to_owned())
-    }
 }
 
 /// A command as a shell takes it.

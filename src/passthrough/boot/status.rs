@@ -44,7 +44,7 @@ const AGAIN: &str = "run `hostctl boot setup` again";
 pub fn status(
     sys: &SysRoot,
     setup: Result<Option<Setup>, JournalError>,
-    log: Result<String, String>,
+    log: Result<&str, &str>,
 ) -> BootStatusView {
     let mut view =
         BootStatusView { safe_mode: safe::is_safe_mode(sys), ..BootStatusView::default() };
@@ -88,7 +88,7 @@ pub fn status(
     }
     for (address, ..) in setup.cards.iter().flat_map(|card| &card.functions) {
         view.checks.push(driven(sys, *address));
-        view.checks.push(first_driver(*address, log.as_deref().map_err(String::as_str)));
+        view.checks.push(first_driver(*address, log));
     }
     view
 }

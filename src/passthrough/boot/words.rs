@@ -35,7 +35,7 @@ pub fn grub_remove(text: &str, ours: &[String]) -> Result<String, String> {
         let theirs: Vec<&str> =
             words(inside).filter(|word| !ours.iter().any(|our| our == word)).collect();
         if !theirs.is_empty() {
-            out += &format!("{LINE}{}\"\n", theirs.join(" "));
+            out.extend([LINE, &theirs.join(" "), "\"\n"]);
             left.extend(theirs);
         }
         lines.next();
@@ -64,8 +64,9 @@ pub fn cmdline_add(text: &str, add: &[String]) -> Option<String> {
     if text[line.clone()].matches('"').count() % 2 == 1 {
         return None;
     }
-    let more: String = add.iter().map(|word| format!(" {word}")).collect();
-    Some(format!("{}{more}{}", &text[..line.end], &text[line.end..]))
+    let more = add.join(" ");
+    let space = if more.is_empty() { "" } else { " " };
+    Some(format!("{}{space}{more}{}", &text[..line.end], &text[line.end..]))
 }
 
 /// The same without our words, each taken out once, the last one first.
