@@ -170,6 +170,15 @@ fn verb(right: Right) -> &'static str {
     }
 }
 
+/// What the group `hostd` does not get: polkit asks its members for a password
+/// too, and over the private socket nobody can be asked for one.
+fn is_roots(right: Right) -> bool {
+    match right {
+        Right::BootSetup => true,
+        Right::GpuOperate | Right::VmOperate => false,
+    }
+}
+
 /// The other end of a private connection, as the kernel knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -239,9 +248,7 @@ impl Gate for PeerGate {
         Box::pin(async move {
             let hint = format!("run it with sudo, or `usermod -aG {} USER` as root", names::GROUP);
             let (uid, verb, group) = (caller.uid, verb(right), names::GROUP);
-            // Polkit does not give it to the group without a password either,
-            // and here nobody can be asked for one.
-            if right == Right::BootSetup && self.peer.uid != 0 {
+            if is_roots(right) && uid != 0 {
                 let message =
                     format!("uid {uid} may not {verb}: over the private socket only root may");
                 return Err(Refusal::new(Code::Denied, message, "run it with sudo"));

@@ -34,7 +34,9 @@ pub(super) async fn answer(
             let _lock = alone(&host)?;
             Ok(Reply::Done(boot.remove().await?))
         }
-        _ => Ok(Reply::BootStatus(boot.status().await)),
+        Ask::BootStatus => Ok(Reply::BootStatus(boot.status().await)),
+        // The caller sends no others.
+        other => Err(Refusal::new(Code::NoDaemon, format!("not about the boot: {other:?}"), "")),
     }
 }
 

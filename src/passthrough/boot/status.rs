@@ -83,7 +83,8 @@ pub fn status(
     view.checks.push(cmdline(sys, &setup));
     if view.safe_mode {
         let what = format!("{}: nothing was bound at boot", safe::WHY);
-        view.checks.push(check(Severity::Warning, "safe", "boot", what, safe::FIX));
+        let advice = "take it out of the boot loader's entry and reboot";
+        view.checks.push(check(Severity::Warning, "safe", "boot", what, advice));
         return view;
     }
     for (address, ..) in setup.cards.iter().flat_map(|card| &card.functions) {
