@@ -13,13 +13,29 @@ use crate::host::{Command, Host, SysRoot};
 use crate::pci::read::{attribute, driver, folder};
 use crate::pci::{Driver, parse};
 
-/// The kernel's log of this boot, or why it cannot be read.
+/// The kernel's log of this boot, or why it cannot be read. The kernel forgets
+/// the beginning of a long one; systemd's journal keeps it.
 pub async fn kernel_log(host: &Host) -> Result<String, String> {
-    let none: [&str; 0] = [];
-    let command = Command::new("dmesg", none);
+    let own = said(host, Command::new("dmesg", [] as [&str; 0])).await;
+    if own.as_deref().is_ok_and(begins) {
+        return own;
+    }
+    let args = ["--dmesg", "--boot", "--no-pager", "--quiet", "--output=cat"];
+    match said(host, Command::new("journalctl", args)).await {
+        Ok(kept) if begins(&kept) => Ok(kept),
+        Ok(_) | Err(_) => own,
+    }
+}
+
+async fn said(host: &Host, command: Command) -> Result<String, String> {
     let ran = host.runner.run(command.clone()).await.and_then(|output| output.success(&command));
     ran.map(|text| String::from_utf8_lossy(&text).into_owned())
         .map_err(|error| with_sources(&error))
+}
+
+/// Whether a log goes back to the kernel's first words.
+fn begins(log: &str) -> bool {
+    log.lines().take(20).any(|line| line.contains("Linux version "))
 }
 
 fn check(
@@ -250,7 +266,7 @@ fn first_driver(address: PciAddress, log: Result<&str, &str>) -> FindingView {
                       builds it anew";
         return one(Severity::Warning, format!("{driver} had it first"), advice);
     }
-    if !log.lines().take(20).any(|line| line.contains("Linux version ")) {
+    if !begins(log) {
         let what = "the kernel's log has lost its beginning".to_owned();
         return one(Severity::Unknown, what, "look right after a boot");
     }

@@ -451,6 +451,12 @@ async fn the_status_says_what_has_not_worked() {
     assert!(said(&worst, "driver: is on snd_hda_intel"), "{worst:?}");
     assert!(said(&worst, "kernel-log: snd_hda_intel had it first"), "{worst:?}");
 
+    // The kernel has forgotten its first words, and the journal has not.
+    rig.pci.fake.runner.says("dmesg", "[ 9.0] late words\n");
+    assert!(said(&rig.worst().await, "kernel-log: the kernel's log has lost its beginning"));
+    rig.pci.fake.runner.says("journalctl --dmesg --boot", LOG);
+    assert!(!said(&rig.worst().await, "kernel-log"));
+
     rig.file("/proc/cmdline", "quiet iommu=pt hostd.safe\n");
     let view = rig.boot.status().await;
     assert!(view.safe_mode);
