@@ -32,7 +32,7 @@ use crate::base::{Name, Severity};
 use crate::config::{Config, QuirkFiles};
 use crate::host::Host;
 use crate::host::lock::{Lock, LockError};
-use crate::passthrough::Passthrough;
+use crate::passthrough::{Boot, Passthrough, safe};
 use crate::riemann::index::{self, Index};
 use crate::state::{Fact, Snapshot};
 use crate::vm::supervisor::{self, VmHandle};
@@ -61,6 +61,7 @@ struct Shared {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     index: Index,
     passthrough: Passthrough,
+    boot: Boot,
     vms: Arc<BTreeMap<Name, VmHandle>>,
     /// The owner's quirk files.
     quirks: Arc<QuirkFiles>,
@@ -215,6 +216,7 @@ pub async fn run(
         snapshot: watched,
         index: index.clone(),
         passthrough: passthrough.clone(),
+        boot: Boot::new(host.clone(), config.gpus.clone(), &config.vms),
         devices: Arc::new(Notify::new()),
         pools: Arc::new(Notify::new()),
     };
@@ -242,6 +244,10 @@ pub async fn run(
     if let Err(why) = &state_lock {
         let why = format!("{why}; nothing is kept, and another hostd would not be noticed");
         shared.unavailable("the state folder", Some(why)).await;
+    }
+    if safe::is_safe_mode(&host.sys) {
+        let why = format!("off, {}; no card is given to a VM", safe::WHY);
+        shared.unavailable("binding", Some(why)).await;
     }
     serve::events(&mut tasks, &shared, &config.events, &shutdown).await;
 

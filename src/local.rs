@@ -1,13 +1,16 @@
 //! The second composition root: what answers without a daemon, by the same
 //! library code. Nothing on the machine is changed, but for a card's ROM,
-//! which is switched on to be read, and for `doctor --probe`.
+//! which is switched on to be read, for `doctor --probe`, and for the boot setup,
+//! which root may change without a daemon.
 //!
 //! - [`read_config`]: the configuration as far as it is sound, for the daemon
 //! - [`config_check`], [`config_show`], [`config_schema`]: for a person
 //! - [`answer`]: groups, cards, pools and the doctor's checks, looked at once
+//! - `boot`: the boot setup
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
 
+mod boot;
 mod config;
 mod rom;
 
@@ -95,6 +98,9 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
             let cards = Passthrough::new(host, config.gpus);
             let gpu = cards.resolve_gpu(Some(gpu))?;
             Ok(Reply::RomDump(cards.rom_dump(&gpu, *strip).await?.into()))
+        }
+        Ask::BootPlan { .. } | Ask::BootSetup { .. } | Ask::BootRemove | Ask::BootStatus => {
+            boot::answer(host, &config, wrong, ask).await
         }
         Ask::GpuList => {
             let mut view = Passthrough::new(host, config.gpus).list().await;

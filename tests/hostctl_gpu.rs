@@ -1,5 +1,5 @@
-//! `hostctl iommu`, `gpu list`, `gpu quirks` and `gpu rom` as a person runs them
-//! without a daemon,
+//! `hostctl iommu`, `gpu list`, `gpu quirks`, `gpu rom` and `boot` as a person runs
+//! them without a daemon,
 //! on a fake machine below a folder.
 #![allow(clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -213,4 +213,48 @@ fn groups_and_cards_are_shown_without_a_daemon() {
     assert_eq!(card["functions"], serde_json::json!(["0000:01:00.0", "0000:01:00.1"]));
     assert_eq!(card["parts"][1]["driver"], "snd_hda_intel");
     assert_eq!((&card["verdict"], &card["bound"]), (&Value::from("isolated"), &Value::from(false)));
+}
+
+/// Another machine's files, changed and changed back; its commands are named.
+#[test]
+fn a_boot_setup_below_a_folder() {
+    let machine = Machine::new();
+    for (path, text) in [
+        ("root/proc/cmdline", "BOOT_IMAGE=/vmlinuz quiet\n"),
+        ("root/etc/default/grub", "GRUB_DEFAULT=0\n"),
+        ("root/usr/sbin/update-grub", ""),
+        ("root/usr/sbin/update-initramfs", ""),
+        ("root/usr/share/initramfs-tools/hook-functions", ""),
+    ] {
+        machine.file(path, text);
+    }
+    let rule = machine.dir.path().join("root/etc/udev/rules.d/70-hostd-passthrough.rules");
+    let (code, plan, _) = machine.run(&["boot", "plan"]);
+    assert_eq!(code, 0, "{plan}");
+    assert!(plan.starts_with("gaming: 0000:01:00.0 (1002:5046), 0000:01:00.1"), "{plan}");
+    assert!(plan.contains("+++ /etc/udev/rules.d/70-hostd-passthrough.rules"), "{plan}");
+    assert!(plan.contains("+GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX iommu=pt\""), "{plan}");
+    assert!(plan.contains("and then:\n  update-initramfs -u -k all\n  update-grub\n"), "{plan}");
+    assert!(!rule.exists());
+
+    let (code, done) = machine.document(&["boot", "setup", "gaming"]);
+    assert_eq!((code, &done["changed"]), (0, &true.into()), "{done}");
+    assert!(done["warnings"].to_string().contains("still to be run: update-grub"), "{done}");
+    assert!(fs::read_to_string(&rule).expect("made").contains("KERNEL==\"0000:01:00.1\""));
+    let (code, done) = machine.document(&["boot", "setup"]);
+    assert_eq!((code, &done["changed"]), (0, &false.into()), "{done}");
+    let (code, status) = machine.document(&["boot", "status"]);
+    assert_eq!((code, &status["set_up"]), (1, &true.into()), "{status}");
+    assert_eq!(status["gpus"][0]["functions"][1]["id"], "8086:2668");
+
+    let (code, patch, _) = machine.run(&["boot", "plan", "--remove"]);
+    assert!(code == 0 && patch.contains("-GRUB_CMDLINE_LINUX="), "{patch}");
+    assert_eq!(machine.run(&["boot", "remove"]).0, 0);
+    assert!(!rule.exists());
+    let grub = machine.dir.path().join("root/etc/default/grub");
+    assert_eq!(fs::read_to_string(grub).expect("there"), "GRUB_DEFAULT=0\n");
+    let (code, status, _) = machine.run(&["boot", "status"]);
+    assert_eq!((code, status.as_str()), (0, "nothing is set up\n"));
+    let (code, error) = machine.document(&["boot", "plan", "other"]);
+    assert_eq!((code, &error["error"]["code"]), (5, &"not-found".into()), "{error}");
 }

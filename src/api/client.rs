@@ -125,6 +125,12 @@ impl Client {
             }
             Ask::GpuBind { gpu } => self.method(names::GPU, "Bind", &or_empty(gpu)).await,
             Ask::GpuRelease { gpu } => self.method(names::GPU, "Release", &or_empty(gpu)).await,
+            Ask::BootPlan { gpus, remove } => {
+                self.method(names::BOOT, "Plan", &(gpus.as_slice(), remove)).await
+            }
+            Ask::BootSetup { gpus } => self.method(names::BOOT, "Setup", &gpus.as_slice()).await,
+            Ask::BootRemove => self.method(names::BOOT, "Remove", &()).await,
+            Ask::BootStatus => self.method(names::BOOT, "Status", &()).await,
             Ask::VmList => self.method(names::VM, "List", &()).await,
             Ask::VmStatus { name } => self.method(names::VM, "Status", &name.as_str()).await,
             Ask::VmStart { name } => self.method(names::VM, "Start", &name.as_str()).await,

@@ -160,6 +160,52 @@ impl Gpu {
     }
 }
 
+/// What is set up for the next boot. `gpus` are configured names or addresses;
+/// none of them is all configured ones.
+pub struct Boot(pub Door);
+
+#[interface(name = "org.hostd.Host1.Boot")]
+impl Boot {
+    /// `hostctl boot plan`: what `Setup`, or `Remove`, would do.
+    async fn plan(
+        &self,
+        gpus: Vec<String>,
+        remove: bool,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::BootPlan { gpus, remove }, on, &from).await
+    }
+
+    /// `hostctl boot setup`. Needs `org.hostd.Host1.boot.setup`; takes minutes.
+    async fn setup(
+        &self,
+        gpus: Vec<String>,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::BootSetup { gpus }, on, &from).await
+    }
+
+    /// `hostctl boot remove`. Needs `org.hostd.Host1.boot.setup`; takes minutes.
+    async fn remove(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::BootRemove, on, &from).await
+    }
+
+    /// `hostctl boot status`.
+    async fn status(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::BootStatus, on, &from).await
+    }
+}
+
 /// VMs.
 pub struct Vm(pub Door);
 
@@ -293,6 +339,7 @@ pub fn publish<'a>(builder: Builder<'a>, door: &Door) -> Builder<'a> {
         .serve_at(names::OBJECT, Host(door.clone()))
         .serve_at(names::OBJECT, Iommu(door.clone()))
         .serve_at(names::OBJECT, Gpu(door.clone()))
+        .serve_at(names::OBJECT, Boot(door.clone()))
         .serve_at(names::OBJECT, Vm(door.clone()))
         .serve_at(names::OBJECT, Pool(door.clone()))
         .serve_at(names::OBJECT, Service(door.clone()))

@@ -10,6 +10,8 @@ pub const HOST: &str = "org.hostd.Host1";
 pub const IOMMU: &str = "org.hostd.Host1.Iommu";
 /// Graphics cards.
 pub const GPU: &str = "org.hostd.Host1.Gpu";
+/// What is set up for the next boot.
+pub const BOOT: &str = "org.hostd.Host1.Boot";
 /// VMs.
 pub const VM: &str = "org.hostd.Host1.Vm";
 /// Pools.

@@ -22,6 +22,8 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::Rom(view) => text(view, pretty),
         Reply::RomDump(view) => text(view, pretty),
         Reply::Plan(view) => text(view, pretty),
+        Reply::BootPlan(view) => text(view, pretty),
+        Reply::BootStatus(view) => text(view, pretty),
         Reply::Vms(view) => text(view, pretty),
         Reply::Log(view) => text(view, pretty),
         Reply::Pools(view) => text(view, pretty),
@@ -51,6 +53,8 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::GpuQuirks { .. } => view(document, Reply::Quirks),
         Ask::GpuRomDump { .. } => view(document, Reply::RomDump),
         Ask::GpuPlan { .. } => view(document, Reply::Plan),
+        Ask::BootPlan { .. } => view(document, Reply::BootPlan),
+        Ask::BootStatus => view(document, Reply::BootStatus),
         Ask::VmList | Ask::VmStatus { .. } => view(document, Reply::Vms),
         Ask::VmLog { .. } => view(document, Reply::Log),
         Ask::PoolStatus { .. } => view(document, Reply::Pools),
@@ -58,6 +62,8 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::EventQuery { .. } => view(document, Reply::Events),
         Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }
+        | Ask::BootSetup { .. }
+        | Ask::BootRemove
         | Ask::VmStart { .. }
         | Ask::VmStop { .. }
         | Ask::VmKill { .. } => view(document, Reply::Done),

@@ -62,6 +62,22 @@ pub enum Ask {
         /// Configured name or address; the only one when absent.
         gpu: Option<String>,
     },
+    /// What `BootSetup` or `BootRemove` would do.
+    BootPlan {
+        /// Configured names or addresses; all configured ones when empty.
+        gpus: Vec<String>,
+        /// Plan the removal instead.
+        remove: bool,
+    },
+    /// Set cards up to be on vfio-pci from the next boot on.
+    BootSetup {
+        /// Configured names or addresses; all configured ones when empty.
+        gpus: Vec<String>,
+    },
+    /// Take the boot setup away.
+    BootRemove,
+    /// Whether the boot setup is there and works.
+    BootStatus,
     /// All VMs.
     VmList,
     /// One VM.
@@ -118,6 +134,8 @@ impl Ask {
             | Self::GpuList
             | Self::GpuQuirks { .. }
             | Self::GpuPlan { .. }
+            | Self::BootPlan { .. }
+            | Self::BootStatus
             | Self::VmList
             | Self::VmStatus { .. }
             | Self::VmLog { .. }
@@ -128,6 +146,7 @@ impl Ask {
             | Self::GpuBind { .. }
             | Self::GpuRelease { .. }
             | Self::GpuRomDump { .. } => Some(Right::GpuOperate),
+            Self::BootSetup { .. } | Self::BootRemove => Some(Right::BootSetup),
             Self::VmStart { .. } | Self::VmStop { .. } | Self::VmKill { .. } => {
                 Some(Right::VmOperate)
             }
@@ -142,6 +161,8 @@ pub enum Right {
     GpuOperate,
     /// Start and stop VMs.
     VmOperate,
+    /// Change what the machine does at boot.
+    BootSetup,
 }
 
 impl Right {
@@ -150,6 +171,7 @@ impl Right {
         match self {
             Self::GpuOperate => "org.hostd.Host1.gpu.operate",
             Self::VmOperate => "org.hostd.Host1.vm.operate",
+            Self::BootSetup => "org.hostd.Host1.boot.setup",
         }
     }
 }
@@ -174,6 +196,10 @@ pub enum Reply {
     RomDump(view::RomDumpView),
     /// To `GpuPlan`.
     Plan(view::PlanView),
+    /// To `BootPlan`.
+    BootPlan(view::BootPlanView),
+    /// To `BootStatus`.
+    BootStatus(view::BootStatusView),
     /// To `VmList`, and to `VmStatus` with one entry.
     Vms(view::VmsView),
     /// To `VmLog`.

@@ -116,6 +116,9 @@ pub enum Command {
     /// Graphics cards: give them to vfio-pci and back
     #[command(subcommand)]
     Gpu(Gpu),
+    /// Cards on vfio-pci from the first moment of a boot
+    #[command(subcommand)]
+    Boot(Boot),
     /// VMs: start, stop, look
     #[command(subcommand)]
     Vm(Vm),
@@ -251,6 +254,45 @@ pub enum Rom {
         #[arg(long)]
         strip: bool,
     },
+}
+
+/// `hostctl boot`.
+#[derive(Debug, Subcommand)]
+pub enum Boot {
+    /// What `setup`, or `remove`, would change, as a diff; nothing is touched
+    ///
+    /// For example: hostctl boot plan gaming
+    ///
+    /// Works without a daemon; as root it knows what was set up before.
+    Plan {
+        /// Names or addresses; all configured cards when left out
+        gpus: Vec<String>,
+        /// Plan the removal instead
+        #[arg(long, conflicts_with = "gpus")]
+        remove: bool,
+    },
+    /// Set cards up to be on vfio-pci from the next boot on
+    ///
+    /// A udev rule, options for modules, the initramfs and the kernel's command
+    /// line, all undone if a step fails. Cards that are not named are taken
+    /// out. The initramfs is built anew, which may take minutes. Without a
+    /// daemon this needs root.
+    ///
+    /// When a card without its driver freezes the machine: add `hostd.safe` to
+    /// the kernel's command line in the boot loader (in GRUB's menu: `e`), and
+    /// nothing is bound.
+    Setup {
+        /// Names or addresses; all configured cards when left out
+        gpus: Vec<String>,
+    },
+    /// Take the boot setup away: the host's drivers have the cards again
+    Remove,
+    /// Whether the boot setup is there, and has worked since the reboot
+    ///
+    /// Works without a daemon; the record and the kernel's log need root. Exit
+    /// code 1 when something is missing, was changed, has not worked or cannot
+    /// be read.
+    Status,
 }
 
 /// `hostctl vm`.

@@ -30,7 +30,12 @@ pub fn code(reply: &Reply) -> u8 {
         Reply::Quirks(view) => !view.notes.is_empty(),
         Reply::Rom(view) => !view.usable || !view.findings.is_empty(),
         Reply::RomDump(view) => !view.rom.usable || !view.rom.findings.is_empty(),
-        Reply::Plan(_) | Reply::Log(_) | Reply::Events(_) | Reply::Done(_) => false,
+        Reply::BootStatus(view) => {
+            view.safe_mode || view.checks.iter().any(|check| check.severity != Severity::Ok)
+        }
+        Reply::BootPlan(_) | Reply::Plan(_) | Reply::Log(_) | Reply::Events(_) | Reply::Done(_) => {
+            false
+        }
     };
     if findings { FINDINGS } else { FINE }
 }
@@ -57,7 +62,7 @@ fn broken(vm: &VmView) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ask::view::{GpusView, IommuView, PoolsView, ServicesView, VmsView};
+    use crate::ask::view::{BootStatusView, GpusView, IommuView, PoolsView, ServicesView, VmsView};
     use crate::cli::samples;
 
     #[test]
@@ -90,6 +95,8 @@ mod tests {
         assert_eq!(code(&Reply::Iommu(samples::iommu())), FINE);
         assert_eq!(isolated(&Reply::Iommu(samples::iommu())), FINDINGS);
         assert_eq!(code(&Reply::Gpus(GpusView::default())), FINE);
+        assert_eq!(code(&Reply::BootStatus(samples::boot_status())), FINDINGS);
+        assert_eq!(code(&Reply::BootStatus(BootStatusView::default())), FINE);
         assert_eq!(code(&Reply::Vms(VmsView::default())), FINE);
         assert_eq!(code(&Reply::Vms(samples::vms())), FINDINGS);
     }

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::Value as Json;
 
 use crate::ask::view::{
-    DoctorView, DoneView, EventsView, GpusView, IommuView, LogView, PlanView, PoolsView,
-    ServicesView, StatusView, VmsView,
+    BootPlanView, BootStatusView, DoctorView, DoneView, EventsView, GpusView, IommuView, LogView,
+    PlanView, PoolsView, ServicesView, StatusView, VmsView,
 };
 
 const HEAD: &str = "# JSON documents
@@ -32,12 +32,17 @@ pub fn page() -> String {
     document::<IommuView>(&mut out, "`iommu list`, `iommu list --full`, `iommu show`");
     document::<GpusView>(&mut out, "`gpu list`");
     document::<PlanView>(&mut out, "`gpu plan`");
+    document::<BootPlanView>(&mut out, "`boot plan`");
+    document::<BootStatusView>(&mut out, "`boot status`");
     document::<VmsView>(&mut out, "`vm list`, `vm status`");
     document::<LogView>(&mut out, "`vm log`");
     document::<PoolsView>(&mut out, "`pool list`, `pool status`");
     document::<ServicesView>(&mut out, "`service list`");
     document::<EventsView>(&mut out, "`event query`");
-    document::<DoneView>(&mut out, "What acts: `gpu bind`, `gpu release`, `vm start`, `vm stop`");
+    document::<DoneView>(
+        &mut out,
+        "What acts: `gpu bind`, `gpu release`, `boot setup`, `boot remove`, `vm start`, `vm stop`",
+    );
     out
 }
 

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use super::args::{
-    Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Rom, SchemaOf, Service, Vm,
+    Boot, Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Rom, SchemaOf, Service, Vm,
 };
 use super::exit;
 use super::out::{self, Out, WriteError};
@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::view::{self, Detail};
 use crate::api::carry;
 use crate::api::client::{self, Bus, Client, SOCKET, Where};
-use crate::ask::{Answer, Ask, Code, Refusal, Reply};
+use crate::ask::{Answer, Ask, Code, Refusal, Reply, Right};
 use crate::base::Name;
 use crate::local::{self, Checked, Local};
 
@@ -109,6 +109,10 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Gpu(Gpu::Plan { gpu, release }) => (Ask::GpuPlan { gpu, release }, Full),
         Command::Gpu(Gpu::Bind { gpu }) => (Ask::GpuBind { gpu }, Full),
         Command::Gpu(Gpu::Release { gpu }) => (Ask::GpuRelease { gpu }, Full),
+        Command::Boot(Boot::Plan { gpus, remove }) => (Ask::BootPlan { gpus, remove }, Full),
+        Command::Boot(Boot::Setup { gpus }) => (Ask::BootSetup { gpus }, Full),
+        Command::Boot(Boot::Remove) => (Ask::BootRemove, Full),
+        Command::Boot(Boot::Status) => (Ask::BootStatus, Full),
         Command::Vm(Vm::List) => (Ask::VmList, List),
         Command::Vm(Vm::Start { name }) => (Ask::VmStart { name }, Full),
         Command::Vm(Vm::Stop { name, force }) => (Ask::VmStop { name, force }, Full),
@@ -137,11 +141,14 @@ async fn answer(out: Out, global: &Global, ask: &Ask) -> Answer {
     let client = match Client::connect(&place(global)).await {
         Ok(client) => client,
         Err(nobody) if nobody.code == Code::NoDaemon && global.host.is_none() && local(ask) => {
-            out.note(&format!("{}; this is read directly", nobody.message));
+            let how = if ask.right() == Some(Right::BootSetup) { "done" } else { "read" };
+            out.note(&format!("{}; this is {how} directly", nobody.message));
+            slow(out, ask);
             return local::answer(&here(global), ask).await;
         }
         Err(refusal) => return Err(refusal),
     };
+    slow(out, ask);
     match (moves(ask), out.progress()) {
         (Some(vm), Some(live)) => watched(&client, ask, vm, live).await,
         _ => client.ask(ask).await,
@@ -163,6 +170,10 @@ fn local(ask: &Ask) -> bool {
         | Ask::GpuList
         | Ask::GpuQuirks { .. }
         | Ask::GpuRomDump { .. }
+        | Ask::BootPlan { .. }
+        | Ask::BootSetup { .. }
+        | Ask::BootRemove
+        | Ask::BootStatus
         | Ask::PoolStatus { .. } => true,
         Ask::Status
         | Ask::GpuPlan { .. }
@@ -176,6 +187,13 @@ fn local(ask: &Ask) -> bool {
         | Ask::VmLog { .. }
         | Ask::ServiceList
         | Ask::EventQuery { .. } => false,
+    }
+}
+
+/// Says what takes long.
+fn slow(out: Out, ask: &Ask) {
+    if ask.right() == Some(Right::BootSetup) {
+        out.note("the initramfs may be built anew, which takes up to some minutes");
     }
 }
 
@@ -306,6 +324,8 @@ mod tests {
             ("quirks", Reply::Quirks(samples::quirks())),
             ("rom", Reply::Rom(samples::rom())),
             ("plan", Reply::Plan(samples::plan())),
+            ("boot_plan", Reply::BootPlan(samples::boot_plan())),
+            ("boot_status", Reply::BootStatus(samples::boot_status())),
             ("vm", Reply::Vms(samples::vms())),
             ("log", Reply::Log(samples::log())),
             ("pool", Reply::Pools(samples::pools())),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::ask::view::{
-    AcsView, BarView, CardView, CheckView, DetailView, DeviceView, DoctorView, DoneView, EventView,
+    AcsView, BarView, BootAction, BootFileView, BootFunctionView, BootGpuView, BootPlanView,
+    BootStatusView, CardView, CheckView, DetailView, DeviceView, DoctorView, DoneView, EventView,
     EventsView, FindingView, GpuQuirksView, GpuView, GpusView, GroupDetailView, GroupView, HopView,
     IommuView, LinkView, LogView, PartView, PlanView, PoolView, PoolsView, QuirkView, QuirksView,
     RegionView, RomBarView, RomImageView, RomView, ScanView, ServiceView, ServicesView, StatusLine,
@@ -337,6 +338,58 @@ pub fn plan() -> PlanView {
             "unbind 0000:01:00.0 from amdgpu".into(),
         ],
         warnings: vec!["the console on this card goes dark".into()],
+    }
+}
+
+fn boot_gpus() -> Vec<BootGpuView> {
+    let function = |address: &str, id: &str| BootFunctionView {
+        address: address.parse().unwrap(),
+        id: id.into(),
+    };
+    vec![BootGpuView {
+        name: "radeon".into(),
+        functions: vec![function("01:00.0", "1002:67df"), function("01:00.1", "1002:aaf0")],
+    }]
+}
+
+pub fn boot_plan() -> BootPlanView {
+    BootPlanView {
+        gpus: boot_gpus(),
+        words: vec!["iommu=pt".into()],
+        files: vec![BootFileView {
+            path: "/etc/kernel/cmdline".into(),
+            action: BootAction::Change,
+            diff: "--- /etc/kernel/cmdline\n+++ /etc/kernel/cmdline\n@@ -1 +1 @@\n-root=x ro\n+root=x \
+                   ro iommu=pt\n"
+                .into(),
+        }],
+        commands: vec!["update-initramfs -u -k all".into()],
+        warnings: vec!["the host's own screen goes dark".into()],
+    }
+}
+
+pub fn boot_status() -> BootStatusView {
+    let check = |severity, code: &str, object: &str, message: &str, advice: &str| FindingView {
+        severity,
+        code: code.into(),
+        object: object.into(),
+        message: message.into(),
+        advice: advice.into(),
+    };
+    BootStatusView {
+        set_up: true,
+        safe_mode: false,
+        gpus: boot_gpus(),
+        checks: vec![
+            check(Severity::Ok, "card", "radeon", "is where it was", ""),
+            check(
+                Severity::Warning,
+                "kernel-log",
+                "0000:01:00.1",
+                "snd_hda_intel had it first",
+                "is that driver in the initramfs, and the rule not?",
+            ),
+        ],
     }
 }
 

@@ -106,6 +106,12 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
             shared.devices.notify_one();
             released.map(self::released).map(Reply::Done).map_err(Refusal::from)
         }
+        Ask::BootPlan { gpus, remove } => {
+            Ok(Reply::BootPlan(shared.boot.plan(&gpus, remove).await?))
+        }
+        Ask::BootSetup { gpus } => Ok(Reply::Done(shared.boot.setup(&gpus).await?)),
+        Ask::BootRemove => Ok(Reply::Done(shared.boot.remove().await?)),
+        Ask::BootStatus => Ok(Reply::BootStatus(shared.boot.status().await)),
         Ask::VmList => {
             Ok(Reply::Vms(VmsView { vms: shared.vms.values().map(VmHandle::view).collect() }))
         }

@@ -11,6 +11,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::base::Timestamp;
+
 /// The largest file that [`SysRoot::text`] reads. Attributes of sysfs are at
 /// most a page; the largest text read whole is a pool's JSON capture.
 pub const TEXT_LIMIT: u64 = 16 << 20;
@@ -100,6 +102,12 @@ pub trait WriteHook: Send + Sync {
 
     /// Called before reading: what the kernel keeps from those who are not root.
     fn may_read(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Called before an ordinary file is replaced or removed; an error is
+    /// what the disk says instead.
+    fn replacing(&self, _path: &Path) -> io::Result<()> {
         Ok(())
     }
 }
@@ -316,6 +324,83 @@ impl SysRoot {
         };
         written.map_err(|error| SysError::from_io(path, error))
     }
+
+    /// Permission bits and time of the last change, links followed.
+    pub fn stamp(&self, path: impl AsRef<Path>) -> Result<(u32, Timestamp), SysError> {
+        use std::os::unix::fs::MetadataExt;
+        let path = path.as_ref();
+        let meta = fs::metadata(self.path(path)).map_err(|error| SysError::from_io(path, error))?;
+        let changed = meta.modified().map_err(|error| SysError::from_io(path, error))?;
+        Ok((meta.mode() & 0o7777, changed.into()))
+    }
+
+    /// Replaces an ordinary file of the machine, as `/etc` has them: after a
+    /// crash it holds the old text or the new one. Its folder must exist. The
+    /// mode is set whatever the umask says.
+    pub fn replace(&self, path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        let path = path.as_ref();
+        let place = self.path(path);
+        // Beside it, and hidden: folders of hooks and rules take any name.
+        let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let temporary = place.with_file_name(format!(".{name}.hostd-new"));
+        let write = || {
+            self.hook.as_ref().map_or(Ok(()), |hook| hook.replacing(path))?;
+            let mut how = fs::OpenOptions::new();
+            how.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            let mut file = how.open(&temporary)?;
+            file.write_all(bytes)?;
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            file.sync_all()?;
+            fs::rename(&temporary, &place)?;
+            sync_folder(&place)
+        };
+        write().map_err(|error| {
+            // Useless now; that it may stay is not the error to report.
+            let _ = fs::remove_file(&temporary);
+            SysError::from_io(path, error)
+        })
+    }
+
+    /// Removes an ordinary file of the machine, durably; that it is not there is fine.
+    pub fn delete(&self, path: impl AsRef<Path>) -> Result<(), SysError> {
+        let path = path.as_ref();
+        let place = self.path(path);
+        let remove = || {
+            self.hook.as_ref().map_or(Ok(()), |hook| hook.replacing(path))?;
+            fs::remove_file(&place)?;
+            sync_folder(&place)
+        };
+        match remove() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|error| SysError::from_io(path, error)),
+        }
+    }
+
+    /// Makes a folder for everybody to read; false when it was there.
+    pub fn make_folder(&self, path: impl AsRef<Path>) -> Result<bool, SysError> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = path.as_ref();
+        let place = self.path(path);
+        if matches!(self.kind(path), Ok(Kind::Folder)) {
+            return Ok(false);
+        }
+        fs::DirBuilder::new()
+            .create(&place)
+            .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
+            .map(|()| true)
+            .map_err(|error| SysError::from_io(path, error))
+    }
+
+    /// Removes a folder if it is empty; true when it is gone.
+    pub fn remove_folder(&self, path: impl AsRef<Path>) -> bool {
+        fs::remove_dir(self.path(path)).is_ok()
+    }
+}
+
+/// A name in a folder survives a power loss once the folder is on disk.
+fn sync_folder(place: &Path) -> io::Result<()> {
+    fs::File::open(place.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 #[cfg(test)]
@@ -365,6 +450,29 @@ mod tests {
         let writer = std::thread::spawn(move || fs::write(pipe, "said"));
         assert_eq!(sys.stream("/pipe", 9).unwrap(), b"said");
         writer.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_file_is_replaced_with_its_mode_and_removed_without_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = SysRoot::new(dir.path());
+        assert!(sys.replace("/etc/hook", b"one", 0o755).unwrap_err().is_missing());
+        assert!(sys.make_folder("/etc").unwrap() && !sys.make_folder("/etc").unwrap());
+        sys.replace("/etc/hook", b"one", 0o644).unwrap();
+        sys.replace("/etc/hook", b"two", 0o755).unwrap();
+        assert_eq!(
+            (sys.text("/etc/hook").unwrap().as_str(), sys.stamp("/etc/hook").unwrap().0),
+            ("two", 0o755)
+        );
+        assert_eq!(sys.list("/etc").unwrap(), ["hook"]);
+        fs::create_dir(dir.path().join("etc/folder")).unwrap();
+        fs::write(dir.path().join("etc/folder/inside"), "").unwrap();
+        sys.replace("/etc/folder", b"x", 0o644).unwrap_err();
+        assert_eq!(sys.list("/etc").unwrap(), ["folder", "hook"]);
+        assert!(!sys.remove_folder("/etc/folder"));
+        sys.delete("/etc/hook").unwrap();
+        sys.delete("/etc/hook").unwrap();
+        assert!(!sys.exists("/etc/hook"));
     }
 
     #[test]

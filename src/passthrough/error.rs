@@ -3,6 +3,7 @@
 use super::helper::{AttributeError, with_sources};
 use super::journal::JournalError;
 use super::perform::StepFault;
+use super::safe;
 use super::settings::{Attribute, BarError};
 use super::step::Step;
 use crate::ask::{Code, Refusal};
@@ -107,6 +108,12 @@ pub enum PassthroughError {
         gpu: String,
         /// Each device in the way.
         blockers: Vec<Blocker>,
+    },
+    /// The owner has asked the kernel's command line for it.
+    #[error("{gpu}: nothing is bound: {}", safe::WHY)]
+    SafeMode {
+        /// Which card.
+        gpu: String,
     },
     /// A VM has it.
     #[error("{gpu} belongs to the VM {vm}")]
@@ -258,6 +265,7 @@ impl PassthroughError {
                 "Nothing was touched. Either deal with each of these, or {MOVE}; `hostctl iommu \
                  list` shows the group"
             ),
+            Self::SafeMode { .. } => safe::FIX.to_owned(),
             Self::Owned { vm, .. } => format!("Stop it first: `hostctl vm stop {vm}`"),
             Self::InUse { .. } => "End it first; nothing was touched. Where it is the desktop's, \
                                    `stop-display-manager: true` under `gpus` does it at each bind"
@@ -310,6 +318,7 @@ impl PassthroughError {
             | Self::NotDisplay { .. }
             | Self::NoIommu { .. }
             | Self::Blocked { .. }
+            | Self::SafeMode { .. }
             | Self::Owned { .. }
             | Self::InUse { .. }
             | Self::Wedged { .. } => Code::Refused,

@@ -8,7 +8,7 @@ use super::helper::with_sources;
 use super::journal::{Record, boot_id};
 use super::plan::{self, Step};
 use super::target::{self, Target};
-use super::{holders, list, perform, quirks, rom};
+use super::{holders, list, perform, quirks, rom, safe};
 use crate::ask::view::{GpusView, PlanView, QuirksView, RomDumpView, RomView};
 use crate::base::{Name, PciAddress};
 use crate::config::{Gpu, GpuOptions, GpuRef, QuirkFiles};
@@ -283,8 +283,11 @@ impl Passthrough {
         options: &GpuOptions,
     ) -> Result<Bound, PassthroughError> {
         let _turn = self.inner.turn.lock().await;
-        let cards = &self.inner.cards;
-        let (target, moved) = cards.locate(target::target(&self.inner.gpus, gpu)?).await;
+        let (cards, target) = (&self.inner.cards, target::target(&self.inner.gpus, gpu)?);
+        if safe::is_safe_mode(&cards.host.sys) {
+            return Err(PassthroughError::SafeMode { gpu: target.name });
+        }
+        let (target, moved) = cards.locate(target).await;
         let mut bound = cards.bind(&target, &owner, options).await?;
         bound.warnings.extend(moved);
         Ok(bound)

@@ -43,9 +43,12 @@
 //! - [`rom`]: option ROMs: read, walked, judged
 //! - [`list`]: the cards as a person sees them
 //! - [`vfio`]: what VFIO says of groups and devices
+//! - [`boot`]: cards on vfio-pci from the first moment of a boot
+//! - [`safe`]: `hostd.safe` on the kernel's command line
 //! - [`error`]: every no, with its next step
 
 pub mod arbiter;
+pub mod boot;
 mod cards;
 pub mod error;
 pub mod handle;
@@ -57,6 +60,7 @@ pub mod perform;
 pub mod plan;
 pub mod quirks;
 pub mod rom;
+pub mod safe;
 pub mod screen;
 pub mod settings;
 pub mod step;
@@ -65,6 +69,7 @@ pub mod target;
 mod tests;
 pub mod vfio;
 
+pub use boot::Boot;
 pub use error::PassthroughError;
 pub use handle::{Bound, Claim, Dumped, Owner, Passthrough, Released};
 pub use step::Step;

@@ -1,10 +1,12 @@
 //! What replies carry, and what `--json` prints: one struct a document.
 //!
+//! - [`boot`]: what is set up for the next boot
 //! - [`pci`]: groups, cards, plans
 //! - [`quirk`]: quirks and ROMs
 //! - [`mod@doctor`]: the doctor's checks
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 
+pub mod boot;
 pub mod doctor;
 pub mod pci;
 pub mod pool;
@@ -15,6 +17,7 @@ pub mod vm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use boot::*;
 pub use doctor::*;
 pub use pci::*;
 pub use pool::*;

@@ -4,6 +4,7 @@
 //! terminal has its control characters removed. Only the words of severities
 //! are coloured.
 
+mod boot;
 mod device;
 mod doctor;
 mod event;
@@ -62,6 +63,8 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::Rom(view), _) => rom::show(view, look),
         (Reply::RomDump(view), _) => rom::show(&view.rom, look),
         (Reply::Gpus(view), _) => gpu::list(view, look),
+        (Reply::BootPlan(view), _) => boot::plan(view),
+        (Reply::BootStatus(view), _) => boot::status(view, look),
         (Reply::Vms(view), Detail::List) => vm::list(view, look),
         (Reply::Vms(view), Detail::Full) => vm::show(view, look),
         (Reply::Log(view), _) => printable(&view.text),

@@ -153,3 +153,22 @@ async fn without_a_journal_nothing_is_touched() {
     assert!(rig.pci.writes().is_empty());
     assert!(!rig.gpu().await.problems.is_empty());
 }
+
+#[tokio::test]
+async fn hostd_safe_keeps_every_card_on_the_host() {
+    let rig = Rig::new();
+    rig.pci.fake.file("/proc/cmdline", "root=/dev/sda1 quiet hostd.safe\n").unwrap();
+    let error = refused(&rig).await;
+    assert_eq!(
+        error.to_string(),
+        "gaming: nothing is bound: hostd.safe is on the kernel command line"
+    );
+    let refusal = Refusal::from(&error);
+    assert_eq!(refusal.code, Code::Refused);
+    assert!(refusal.hint.contains("reboot"), "{}", refusal.hint);
+    rig.pci.fake.file("/proc/cmdline", "quiet hostd.safe=0\n").unwrap();
+    assert!(rig.bind(Owner::Person).await.unwrap().changed);
+    // What is bound can always be given back.
+    rig.pci.fake.file("/proc/cmdline", "quiet hostd.safe\n").unwrap();
+    assert!(rig.release(Owner::Person).await.unwrap().changed);
+}

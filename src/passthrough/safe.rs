@@ -1,0 +1,81 @@
+//! `hostd.safe` on the kernel's command line: the owner's way back in when a
+//! card that leaves the host freezes it. Nothing is bound, at boot or later.
+//!
+//! The udev rule of [`boot`](super::boot) reads the same word, so both must
+//! read it alike: the last one counts, and `0`, `no`, `off`, `false` mean no
+//! (udev's `IMPORT{cmdline}`, systemd's `src/basic/proc-cmdline.c`).
+
+use crate::host::SysRoot;
+
+/// The word.
+pub const WORD: &str = "hostd.safe";
+
+/// Why nothing is bound, for messages.
+pub const WHY: &str = "hostd.safe is on the kernel command line";
+
+/// What to do about it.
+pub const FIX: &str = "Take it out of the boot loader's entry and reboot; `cat /proc/cmdline` shows \
+                       what the kernel was started with";
+
+/// Whether this kernel was started with it.
+pub fn is_safe_mode(sys: &SysRoot) -> bool {
+    // Where there is no /proc there is no word either: binding fails there by itself.
+    asks(&sys.text("/proc/cmdline").unwrap_or_default())
+}
+
+/// Whether a command line has the word, and not with a no behind it.
+pub fn asks(cmdline: &str) -> bool {
+    let values = words(cmdline).filter_map(|word| {
+        let rest = word.trim_matches('"').strip_prefix(WORD)?;
+        if rest.is_empty() { Some("1") } else { rest.strip_prefix('=') }
+    });
+    values
+        .last()
+        .is_some_and(|value| !matches!(value.trim_matches('"'), "0" | "no" | "off" | "false"))
+}
+
+/// The words of a command line; double quotes keep spaces together.
+pub fn words(cmdline: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    cmdline
+        .split(move |c: char| {
+            quoted ^= c == '"';
+            c.is_ascii_whitespace() && !quoted
+        })
+        .filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_counts_and_a_no_is_a_no() {
+        for yes in [
+            "hostd.safe",
+            "quiet hostd.safe=1 x",
+            "hostd.safe=off hostd.safe",
+            "\"hostd.safe\"",
+            "hostd.safe=",
+        ] {
+            assert!(asks(yes), "{yes}");
+        }
+        for no in [
+            "",
+            "quiet",
+            "hostd.safe=0",
+            "hostd.safer",
+            "xhostd.safe",
+            "hostd.safe hostd.safe=no",
+            "a=\"b hostd.safe\"",
+        ] {
+            assert!(!asks(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn quotes_keep_a_word_together() {
+        let all: Vec<_> = words(" a  b=\"c d\" e\n").collect();
+        assert_eq!(all, ["a", "b=\"c d\"", "e"]);
+    }
+}
