@@ -130,6 +130,7 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::GpuPlan { .. }
         | Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }
+        | Ask::GpuReset { .. }
         | Ask::VmList
         | Ask::VmStatus { .. }
         | Ask::VmStart { .. }

@@ -124,6 +124,7 @@ impl Client {
                 self.method(names::GPU, "Plan", &(or_empty(gpu), release)).await
             }
             Ask::GpuBind { gpu } => self.method(names::GPU, "Bind", &or_empty(gpu)).await,
+            Ask::GpuReset { gpu } => self.method(names::GPU, "Reset", &or_empty(gpu)).await,
             Ask::GpuRelease { gpu } => self.method(names::GPU, "Release", &or_empty(gpu)).await,
             Ask::BootPlan { gpus, remove } => {
                 self.method(names::BOOT, "Plan", &(gpus.as_slice(), remove)).await

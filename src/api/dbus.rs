@@ -149,6 +149,16 @@ impl Gpu {
         self.0.ask(Ask::GpuBind { gpu: given(gpu) }, on, &from).await
     }
 
+    /// `hostctl gpu reset`. Needs `org.hostd.Host1.gpu.operate`.
+    async fn reset(
+        &self,
+        gpu: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::GpuReset { gpu: given(gpu) }, on, &from).await
+    }
+
     /// `hostctl gpu release`. Needs `org.hostd.Host1.gpu.operate`.
     async fn release(
         &self,

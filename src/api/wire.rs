@@ -62,6 +62,7 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::EventQuery { .. } => view(document, Reply::Events),
         Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }
+        | Ask::GpuReset { .. }
         | Ask::BootSetup { .. }
         | Ask::BootRemove
         | Ask::VmStart { .. }

@@ -57,6 +57,11 @@ pub enum Ask {
         /// Configured name or address; the only one when absent.
         gpu: Option<String>,
     },
+    /// Reset a bound card that nobody uses, all functions at once.
+    GpuReset {
+        /// Configured name or address; the only one when absent.
+        gpu: Option<String>,
+    },
     /// Give a card back to the drivers it had.
     GpuRelease {
         /// Configured name or address; the only one when absent.
@@ -145,6 +150,7 @@ impl Ask {
             Self::Doctor { probe: true }
             | Self::GpuBind { .. }
             | Self::GpuRelease { .. }
+            | Self::GpuReset { .. }
             | Self::GpuRomDump { .. } => Some(Right::GpuOperate),
             Self::BootSetup { .. } | Self::BootRemove => Some(Right::BootSetup),
             Self::VmStart { .. } | Self::VmStop { .. } | Self::VmKill { .. } => {

@@ -208,6 +208,14 @@ pub enum Gpu {
         /// Name or address; the only card when left out
         gpu: Option<String>,
     },
+    /// Reset a bound card that no VM uses, with all its functions at once
+    ///
+    /// For a card that a guest has left in a bad state. It is looked at
+    /// afterwards: one that does not answer needs the power switched off.
+    Reset {
+        /// Name or address; the only card when left out
+        gpu: Option<String>,
+    },
     /// Give a card back to the drivers it had
     Release {
         /// Name or address; the only card when left out

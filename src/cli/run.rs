@@ -109,6 +109,7 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Gpu(Gpu::Plan { gpu, release }) => (Ask::GpuPlan { gpu, release }, Full),
         Command::Gpu(Gpu::Bind { gpu }) => (Ask::GpuBind { gpu }, Full),
         Command::Gpu(Gpu::Release { gpu }) => (Ask::GpuRelease { gpu }, Full),
+        Command::Gpu(Gpu::Reset { gpu }) => (Ask::GpuReset { gpu }, Full),
         Command::Boot(Boot::Plan { gpus, remove }) => (Ask::BootPlan { gpus, remove }, Full),
         Command::Boot(Boot::Setup { gpus }) => (Ask::BootSetup { gpus }, Full),
         Command::Boot(Boot::Remove) => (Ask::BootRemove, Full),
@@ -179,6 +180,7 @@ fn local(ask: &Ask) -> bool {
         | Ask::GpuPlan { .. }
         | Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }
+        | Ask::GpuReset { .. }
         | Ask::VmList
         | Ask::VmStatus { .. }
         | Ask::VmStart { .. }

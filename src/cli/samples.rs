@@ -209,6 +209,7 @@ fn card() -> CardView {
         max_link: Some(LinkView { speed: "8.0 GT/s".into(), width: 16 }),
         vram_bar: Some(256 << 20),
         rom: Some(true),
+        vga_arbiter: Some("decodes io+mem, owns none, locks none".into()),
         warnings: vec!["the card is the boot display".into()],
     }
 }

@@ -69,6 +69,8 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
     match ask {
         Ask::Status => Ok(Reply::Status(status::status(&snapshot))),
         Ask::Doctor { probe } => {
+            // Nobody may bind a card while its devices are open.
+            let _still = if probe { Some(shared.passthrough.still().await) } else { None };
             let question = doctor::Question {
                 config: (*shared.config).clone(),
                 claims: shared.passthrough.claims(),
@@ -99,6 +101,14 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
             let bound = shared.passthrough.bind(&gpu, Owner::Person).await;
             shared.devices.notify_one();
             bound.map(self::bound).map(Reply::Done).map_err(Refusal::from)
+        }
+        Ask::GpuReset { gpu } => {
+            let gpu = shared.passthrough.resolve_gpu(gpu.as_deref())?;
+            let reset = shared.passthrough.reset(&gpu).await?;
+            let functions = reset.functions.iter().map(ToString::to_string);
+            let functions = functions.collect::<Vec<_>>().join(", ");
+            let message = format!("{} is reset ({functions}) and answers", reset.gpu);
+            Ok(Reply::Done(DoneView { changed: true, message, warnings: reset.warnings }))
         }
         Ask::GpuRelease { gpu } => {
             let gpu = shared.passthrough.resolve_gpu(gpu.as_deref())?;

@@ -135,6 +135,9 @@ checks! {
     Firmware => "vm-firmware", "VM's firmware", VMS,
         "The UEFI images are UEFI images.",
         "`_FVH` at byte 40 (UEFI Platform Initialization, volume 3)";
+    Rom => "vm-rom", "VM's ROM file", VMS,
+        "The ROM that a VM's file names for its card is one that a guest may be given.",
+        "every image walked: signature, PCIR, ids, lengths, checksum, EFI part";
     LastGood => "last-good", "last good start", VMS,
         "What has changed since the VM with a card last ran. Warning only when it does not start any more.",
         "the note that hostd writes when the guest runs";

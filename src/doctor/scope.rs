@@ -54,7 +54,9 @@ impl Card {
 impl Scope {
     /// From the configuration, what is plugged in, and who has which card.
     pub fn new(config: &Config, facts: &Facts, claims: &[Claim]) -> Self {
-        let mut targets: Vec<Target> = config.gpus.iter().map(Target::configured).collect();
+        let configured = config.gpus.iter().map(Target::configured);
+        let mut targets: Vec<Target> =
+            configured.map(|target| target::follow(facts, target).0).collect();
         let named = config.vms.iter().filter_map(|vm| vm.gpu.as_ref());
         for card in named.filter_map(|gpu| target::target(&config.gpus, gpu).ok()) {
             if !targets.iter().any(|known| known.slot == card.slot) {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::check::{Check, Id};
 use super::scope::Scope;
+use crate::ask::view::RomView;
 use crate::base::{Name, Timestamp, span};
 use crate::config::{Firmware, Vm};
 use crate::host::{Command, Host};
+use crate::passthrough::rom;
 use crate::vm::last_good::{self, Setup, Starts};
 use crate::vm::paths::Paths;
 use crate::vm::preflight::{self, Problem};
@@ -28,6 +30,8 @@ pub struct Facts {
     pub not_firmware: Vec<String>,
     /// Whether it has UEFI firmware whose images could be read.
     pub firmware: bool,
+    /// The ROM that its file names: its path, and what is wrong with it.
+    pub rom: Option<(String, Result<RomView, String>)>,
     /// How its starts have gone; only of VMs with a card.
     pub starts: Option<Result<Option<Starts>, String>>,
     /// On what it would start now.
@@ -39,9 +43,18 @@ pub async fn read(host: &Host, scope: &Scope) -> Vec<Facts> {
     let mut all = Vec::new();
     for vm in &scope.vms {
         let functions = scope.card_of(vm).map(super::scope::Card::addresses).unwrap_or_default();
+        let card = scope.card_of(vm).and_then(|card| card.functions.first().map(|f| (card, f)));
+        let card = card.map(|(card, first)| rom::Card {
+            name: card.name().to_owned(),
+            id: first.identity(),
+            boot_vga: first.boot_vga,
+        });
         let (machine, own) = (host.clone(), vm.clone());
-        let look = tokio::task::spawn_blocking(move || files(&machine, &own));
+        let look = tokio::task::spawn_blocking(move || {
+            (files(&machine, &own), rom_file(&machine, &own, card))
+        });
         let looked = tokio::time::timeout(FILES, look).await.ok().and_then(Result::ok);
+        let (looked, rom) = looked.unzip();
         let (problems, firmware) = looked.unzip();
         let (not_firmware, images) = firmware.unwrap_or_default();
         let starts = vm
@@ -53,7 +66,8 @@ pub async fn read(host: &Host, scope: &Scope) -> Vec<Facts> {
             now.qemu = qemu_version(host, vm).await;
         }
         let name = vm.name.clone();
-        all.push(Facts { name, problems, not_firmware, firmware: images, starts, now });
+        let rom = rom.flatten();
+        all.push(Facts { name, problems, not_firmware, firmware: images, rom, starts, now });
     }
     all
 }
@@ -73,6 +87,19 @@ fn files(host: &Host, vm: &Vm) -> Looked {
         }
     }
     (problems, (wrong, true))
+}
+
+/// The ROM that a VM's file names for its card.
+fn rom_file(
+    host: &Host,
+    vm: &Vm,
+    card: Option<rom::Card>,
+) -> Option<(String, Result<RomView, String>)> {
+    let path = vm.gpu_options.rom.as_ref()?;
+    let name = path.display().to_string();
+    let read = host.sys.bytes(path, rom::parse::MAX as u64).map_err(|error| error.to_string());
+    let seen = read.map(|bytes| rom::view(&name, &bytes, card.as_ref()));
+    Some((name, seen))
 }
 
 /// The signature of a firmware volume, byte 40 of its header.
@@ -131,11 +158,28 @@ pub fn judge(facts: &[Facts], scope: &Scope, now: Timestamp) -> Vec<Check> {
                 add(Check::ok(Id::Firmware, "code and variables are UEFI images"));
             }
         }
+        if let Some((file, seen)) = &facts.rom {
+            add(rom_check(file, seen));
+        }
         if let Some(starts) = &facts.starts {
             add(history(starts, &facts.now, now));
         }
     }
     checks
+}
+
+fn rom_check(file: &str, seen: &Result<RomView, String>) -> Check {
+    let fix = format!("hostctl gpu rom check {file}");
+    let view = match seen {
+        Err(why) => return Check::critical(Id::Rom, why, "correct `rom:` in the VM's file"),
+        Ok(view) => view,
+    };
+    let said: Vec<&str> = view.findings.iter().map(|found| found.message.as_str()).collect();
+    match (view.usable, said.as_slice()) {
+        (true, []) => Check::ok(Id::Rom, format!("{file}: {} images, all good", view.images.len())),
+        (true, said) => Check::warning(Id::Rom, format!("{file}: {}", said.join("; ")), fix),
+        (false, said) => Check::critical(Id::Rom, format!("{file}: {}", said.join("; ")), fix),
+    }
 }
 
 fn history(starts: &Result<Option<Starts>, String>, setup: &Setup, now: Timestamp) -> Check {
@@ -188,6 +232,7 @@ mod tests {
             problems: Some(Vec::new()),
             not_firmware: Vec::new(),
             firmware: true,
+            rom: None,
             starts: Some(Ok(None)),
             now: setup("6.12.3"),
         }
@@ -206,6 +251,18 @@ mod tests {
         let all = checks(facts());
         assert_eq!(all.len(), 3);
         assert!(all.iter().all(|check| check.status == Severity::Ok && check.object == "win"));
+    }
+
+    #[test]
+    fn a_rom_that_no_guest_may_have_is_critical() {
+        let with = |seen| {
+            let found = checks(Facts { rom: Some(("/x.rom".into(), seen)), ..facts() });
+            status(&found, Id::Rom)
+        };
+        let good = RomView { usable: true, ..RomView::default() };
+        assert_eq!(with(Ok(good)), Severity::Ok);
+        assert_eq!(with(Ok(rom::view("/x.rom", b"no ROM", None))), Severity::Critical);
+        assert_eq!(with(Err("it does not exist".into())), Severity::Critical);
     }
 
     #[test]

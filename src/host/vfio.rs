@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,10 @@ use crate::base::PciAddress;
 pub const LOOK: &str = "--vfio-look";
 /// Hidden argument of both binaries: open the device of the group and address that follow.
 pub const PROBE: &str = "--vfio-probe";
+
+/// Hidden argument of both binaries: reset the device of the group and address
+/// that follow, with all that hangs on its bus.
+pub const RESET: &str = "--vfio-reset";
 
 /// The container's file.
 pub const CONTAINER: &str = "/dev/vfio/vfio";
@@ -143,15 +148,43 @@ pub fn look(groups: &[u32]) -> Seen {
     Seen { container, groups: groups.iter().take(GROUPS).map(one).collect() }
 }
 
-/// Opens a device, which resets it, and asks it everything.
-pub fn probe(group: u32, function: PciAddress) -> io::Result<Probed> {
-    let mut how = OpenOptions::new();
-    how.read(true).write(true);
-    let container = how.open(CONTAINER)?;
-    let group = how.open(format!("/dev/vfio/{group}"))?;
+/// A file of VFIO, for both directions.
+fn file(path: &str) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// A device with its group, in a container.
+fn device(group: u32, function: PciAddress) -> io::Result<(File, File, OwnedFd)> {
+    let (container, group) = (file(CONTAINER)?, file(&format!("/dev/vfio/{group}"))?);
     sys::set_container(&group, &container)?;
     sys::set_iommu(&container, vfio::VFIO_TYPE1v2_IOMMU)?;
     let device = sys::device(&group, &function.to_string())?;
+    Ok((container, group, device))
+}
+
+/// Resets a device with all that hangs on its bus: the one reset that a card
+/// with several functions takes as a whole. Every group on the bus has to be
+/// free, and its devices on vfio-pci; else the kernel refuses.
+pub fn reset(number: u32, function: PciAddress) -> io::Result<Vec<Dependent>> {
+    let (container, group, device) = device(number, function)?;
+    let set = hot_reset(|buffer| sys::hot_reset_info(&device, buffer))?;
+    let mut others: Vec<u32> = set.iter().map(|one| one.group).collect();
+    others.sort_unstable();
+    others.dedup();
+    let mut groups = vec![group];
+    for other in others.into_iter().filter(|other| *other != number) {
+        let group = file(&format!("/dev/vfio/{other}"))?;
+        sys::set_container(&group, &container)?;
+        groups.push(group);
+    }
+    sys::hot_reset(&device, &groups)?;
+    Ok(set)
+}
+
+/// Opens a device, which resets it, and asks it everything.
+pub fn probe(group: u32, function: PciAddress) -> io::Result<Probed> {
+    // They stay open as long as the device is asked.
+    let (_container, _group, device) = device(group, function)?;
     let info = sys::device_info(&device)?;
     let mut regions = Vec::new();
     for index in 0..info.num_regions.min(PARTS) {
@@ -224,9 +257,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
             let groups: Result<Vec<u32>, _> = groups.iter().map(|group| group.parse()).collect();
             groups.map_err(|error| error.to_string()).map(|groups| json(&look(&groups)))
         }
-        [PROBE, group, function] => match (group.parse(), function.parse()) {
+        [verb @ (PROBE | RESET), group, function] => match (group.parse(), function.parse()) {
             (Ok(group), Ok(function)) => {
-                probe(group, function).map_err(|error| error.to_string()).map(|seen| json(&seen))
+                let said = if verb == PROBE {
+                    probe(group, function).map(|seen| json(&seen))
+                } else {
+                    reset(group, function).map(|set| json(&set))
+                };
+                said.map_err(|error| error.to_string())
             }
             _ => Err("a group and an address are wanted".to_owned()),
         },
@@ -302,6 +340,7 @@ mod tests {
         let seen = look(&[u32::MAX]);
         assert_eq!(seen.groups[&u32::MAX], Opening::Missing);
         assert!(probe(u32::MAX, "ffff:ff:1f.7".parse().unwrap()).is_err());
+        assert!(reset(u32::MAX, "ffff:ff:1f.7".parse().unwrap()).is_err());
         let text = json(&seen);
         assert_eq!(serde_json::from_str::<Seen>(&text).unwrap(), seen);
     }

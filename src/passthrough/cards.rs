@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::PassthroughError;
-use super::handle::{Bound, Owner, Released};
+use super::handle::{Bound, Owner, Released, Reset};
 use super::helper::{AttributeError, with_sources};
 use super::journal::{Journal, Phase, Record, boot_id};
 use super::perform::{self, Restored, StepFault, drivers, look, restore};
 use super::plan::{self, From, Step, There, VFIO};
 use super::settings::{self, Needs};
 use super::target::{self, Leaving, Target};
-use super::{holders, list, rom, screen};
+use super::vfio::VfioError;
+use super::{holders, list, rom, screen, vfio};
 use crate::ask::view::FindingView;
 use crate::base::{Name, PciAddress, Severity};
 use crate::config::{GpuOptions, QuirkFiles};
@@ -340,16 +341,24 @@ impl Cards {
         }
         // On record before anything is touched.
         self.journal.save(&record).await.map_err(journal)?;
+        let mut warnings = there.warnings;
         if changed {
             self.put(&record, true);
             self.walk(target, &mut record, &there.steps).await?;
+            match self.tried(&record).await {
+                Ok(said) => warnings.extend(said),
+                Err(why) => {
+                    let left = self.restore(&target.name, &mut record).await?.left;
+                    return Err(PassthroughError::NotThere { gpu: gpu(), why, left });
+                }
+            }
         }
         Ok(Bound {
             gpu: gpu(),
             functions: leaving.card,
             group,
             changed,
-            warnings: there.warnings,
+            warnings,
             rom_off: needs.rom_off,
             x_vga: needs.x_vga,
         })
@@ -395,6 +404,61 @@ impl Cards {
         }
         (record.phase, record.step) = (Phase::Bound, None);
         self.journal.save(record).await.map_err(|error| with_sources(&error))
+    }
+
+    /// Opens the bound card as a guest will, which resets it, and looks at it
+    /// again; what a reset takes along that is not the card's is a warning.
+    async fn tried(&self, record: &Record) -> Result<Vec<String>, String> {
+        let Some(first) = record.functions.first() else { return Ok(Vec::new()) };
+        let said = match vfio::hot_reset_set(&self.host, record.group, first.address).await {
+            Err(VfioError::Elsewhere) => Vec::new(),
+            Err(VfioError::Failed(why)) => {
+                vec![format!("VFIO does not say what a reset takes along: {why}")]
+            }
+            Ok(set) => {
+                let ours = |at: &PciAddress| record.functions.iter().any(|f| f.address == *at);
+                let others = set.into_iter().map(|one| one.function).filter(|at| !ours(at));
+                others
+                    .map(|at| {
+                        let driver = read::driver(&self.host.sys, &read::folder(at)).in_words();
+                        format!(
+                            "a reset of its bus would take {at} ({driver}) along, so QEMU cannot \
+                             reset the card as a whole"
+                        )
+                    })
+                    .collect()
+            }
+        };
+        self.alive(record)?;
+        Ok(said)
+    }
+
+    /// Whether all functions of a record answer.
+    fn alive(&self, record: &Record) -> Result<(), String> {
+        for function in &record.functions {
+            perform::answers(&self.host, function.address).map_err(|dead| dead.to_string())?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn reset(&self, target: &Target) -> Result<Reset, PassthroughError> {
+        let gpu = || target.name.clone();
+        let record = self.settled(&target.name, target.slot).await?;
+        let record = record.filter(|record| record.phase == Phase::Bound);
+        let Some(record) = record else { return Err(PassthroughError::NotBound { gpu: gpu() }) };
+        let functions: Vec<PciAddress> = record.functions.iter().map(|f| f.address).collect();
+        if let Some(vm) = record.vm.as_ref().filter(|vm| self.is_firm(target, vm)) {
+            return Err(PassthroughError::Owned { gpu: gpu(), vm: vm.clone() });
+        }
+        let holders = holders::of(&self.host.sys, &functions);
+        if !holders.is_empty() {
+            return Err(PassthroughError::InUse { gpu: gpu(), holders });
+        }
+        let done = vfio::hot_reset(&self.host, record.group, target.slot).await;
+        let set = done.map_err(|source| PassthroughError::Reset { gpu: gpu(), source })?;
+        self.alive(&record).map_err(|why| PassthroughError::Dead { gpu: gpu(), why })?;
+        let functions = set.into_iter().map(|one| one.function).collect();
+        Ok(Reset { gpu: gpu(), functions, warnings: perform::narrowed(&self.host, &record) })
     }
 
     pub(super) async fn release(

@@ -6,6 +6,7 @@ use super::perform::StepFault;
 use super::safe;
 use super::settings::{Attribute, BarError};
 use super::step::Step;
+use super::vfio::VfioError;
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, PciAddress};
 use crate::host::sys::SysError;
@@ -169,6 +170,28 @@ pub enum PassthroughError {
         /// What is not as it was.
         left: Vec<String>,
     },
+    /// It is not on vfio-pci by hostd.
+    #[error("{gpu} is not bound: a card that a driver of the host has is not reset")]
+    NotBound {
+        /// Which card.
+        gpu: String,
+    },
+    /// The reset was refused, or did not come back.
+    #[error("{gpu}: it was not reset")]
+    Reset {
+        /// Which card.
+        gpu: String,
+        /// Why.
+        source: VfioError,
+    },
+    /// It was reset and does not answer.
+    #[error("{gpu}: {why}")]
+    Dead {
+        /// Which card.
+        gpu: String,
+        /// Which function, and what to do.
+        why: String,
+    },
     /// The record cannot be read or written.
     #[error("cannot go on with {gpu}")]
     Journal {
@@ -288,6 +311,11 @@ impl PassthroughError {
             }
             Self::Step { left, .. } | Self::NotThere { left, .. } => undone(left, RELEASE),
             Self::Incomplete { .. } => RELEASE.to_owned(),
+            Self::NotBound { .. } => "`hostctl gpu bind` first".to_owned(),
+            Self::Reset { .. } => "`hostctl doctor --probe` shows what hangs on its bus; each of \
+                                   these has to be on vfio-pci and free"
+                .to_owned(),
+            Self::Dead { .. } => "Nothing else brings it back".to_owned(),
             Self::NoRom { .. } => "Give the guest a ROM file of this card's maker".to_owned(),
             Self::Rom { source: AttributeError::Hung(_), .. } => {
                 "The card hangs: power-cycle the machine before it is used again".to_owned()
@@ -321,8 +349,11 @@ impl PassthroughError {
             | Self::SafeMode { .. }
             | Self::Owned { .. }
             | Self::InUse { .. }
+            | Self::NotBound { .. }
             | Self::Wedged { .. } => Code::Refused,
             Self::Step { .. }
+            | Self::Reset { .. }
+            | Self::Dead { .. }
             | Self::NotThere { .. }
             | Self::Incomplete { .. }
             | Self::Journal { .. }

@@ -58,6 +58,17 @@ pub struct Released {
     pub warnings: Vec<String>,
 }
 
+/// A card that was reset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reset {
+    /// Configured name; the address where there is none.
+    pub gpu: String,
+    /// All that was reset with it.
+    pub functions: Vec<PciAddress>,
+    /// What to know.
+    pub warnings: Vec<String>,
+}
+
 /// A ROM that was read out of a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dumped {
@@ -261,6 +272,9 @@ impl Passthrough {
         let options = GpuOptions::default();
         let planned = inner.cards.plan_there(&target, record.as_ref(), &options).await?;
         let mut warnings: Vec<String> = moved.into_iter().collect();
+        if safe::is_safe_mode(&inner.cards.host.sys) {
+            warnings.push(format!("it would be refused now: {}", safe::WHY));
+        }
         if !planned.users.is_empty() && !planned.there.steps.is_empty() {
             let users = planned.users.join(", ");
             warnings.push(format!("it would be refused now: in use by {users}"));
@@ -291,6 +305,19 @@ impl Passthrough {
         let mut bound = cards.bind(&target, &owner, options).await?;
         bound.warnings.extend(moved);
         Ok(bound)
+    }
+
+    /// Resets a bound card that nobody has open, all functions at once.
+    pub async fn reset(&self, gpu: &GpuRef) -> Result<Reset, PassthroughError> {
+        let _turn = self.inner.turn.lock().await;
+        let cards = &self.inner.cards;
+        let (target, _) = cards.locate(target::target(&self.inner.gpus, gpu)?).await;
+        cards.reset(&target).await
+    }
+
+    /// Keeps every card as it is as long as the answer is held.
+    pub async fn still(&self) -> impl Drop + '_ {
+        self.inner.turn.lock().await
     }
 
     /// Gives a card back to the drivers it had, if nobody else wants it bound.

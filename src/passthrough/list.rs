@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::arbiter;
 use super::helper::with_sources;
 use super::journal::{Journal, Phase, Record, boot_id};
 use super::plan::VFIO;
@@ -23,7 +24,9 @@ use crate::pci::{Device, Facts};
 /// Configured cards, then other display devices, then slots that only a
 /// record knows. `busy`: a card is being changed at this moment.
 pub fn view(host: &Host, journal: &Journal, facts: &Facts, gpus: &[Gpu], busy: bool) -> GpusView {
-    let mut targets: Vec<Target> = gpus.iter().map(Target::configured).collect();
+    let configured = gpus.iter().map(Target::configured);
+    let mut targets: Vec<Target> =
+        configured.map(|target| target::follow(facts, target).0).collect();
     let recorded = journal.slots();
     let displays = facts.devices.values().filter(|device| device.is_display());
     let others: BTreeSet<PciAddress> = displays
@@ -147,6 +150,7 @@ fn whole(host: &Host, facts: &Facts, shown: &[&Device]) -> CardView {
         max_link: max_link.map(link_view),
         vram_bar: memory.map(|bar| bar.resource.size).max(),
         rom,
+        vga_arbiter: arbiter::of(&host.sys, display.address).map(|legacy| legacy.to_string()),
         warnings,
     }
 }

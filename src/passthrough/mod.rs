@@ -71,5 +71,5 @@ pub mod vfio;
 
 pub use boot::Boot;
 pub use error::PassthroughError;
-pub use handle::{Bound, Claim, Dumped, Owner, Passthrough, Released};
+pub use handle::{Bound, Claim, Dumped, Owner, Passthrough, Released, Reset};
 pub use step::Step;

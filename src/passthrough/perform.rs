@@ -232,7 +232,7 @@ async fn change(host: &Host, step: &Step) -> Result<(), StepFault> {
 
 /// Whether a function still answers: reads of one that does not are all ones.
 /// Where config space cannot be read nothing is known, and nothing is said.
-fn answers(host: &Host, function: PciAddress) -> Result<(), StepFault> {
+pub fn answers(host: &Host, function: PciAddress) -> Result<(), StepFault> {
     let head = host.sys.head(format!("{}/config", folder(function)), 4).unwrap_or_default();
     if head == [0xff; 4] { Err(StepFault::Dead(function)) } else { Ok(()) }
 }
@@ -339,7 +339,7 @@ pub async fn shown_now(host: &Host, record: &Record) -> ShownNow {
 }
 
 /// Links that have come back with fewer lanes than they had.
-fn narrowed(host: &Host, record: &Record) -> Vec<String> {
+pub fn narrowed(host: &Host, record: &Record) -> Vec<String> {
     let functions = record.functions.iter();
     functions
         .filter_map(|saved| {

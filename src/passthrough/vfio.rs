@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::helper::{OURSELVES, with_sources};
 use crate::base::PciAddress;
-use crate::host::vfio::{Dependent, LOOK, PROBE, Probed, Seen};
+use crate::host::vfio::{Dependent, LOOK, PROBE, Probed, RESET, Seen};
 use crate::host::{Command, Host};
 
 /// Looking opens two kinds of files; nothing is reset.
@@ -48,6 +48,15 @@ pub async fn hot_reset_set(
     function: PciAddress,
 ) -> Result<Vec<Dependent>, VfioError> {
     probe(host, group, function).await?.hot_reset.map_err(VfioError::Failed)
+}
+
+/// Resets a device and all that hangs on its bus with it; which those were.
+pub async fn hot_reset(
+    host: &Host,
+    group: u32,
+    function: PciAddress,
+) -> Result<Vec<Dependent>, VfioError> {
+    ask(host, [RESET.to_owned(), group.to_string(), function.to_string()], PROBING).await
 }
 
 async fn ask<T: DeserializeOwned>(

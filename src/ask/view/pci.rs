@@ -262,6 +262,9 @@ pub struct CardView {
     pub vram_bar: Option<u64>,
     /// Whether it has a ROM of its own; null when unknown.
     pub rom: Option<bool>,
+    /// What the kernel's VGA arbiter says: which legacy addresses it decodes,
+    /// owns, and somebody has locked; null when it is no VGA card, or only root is told.
+    pub vga_arbiter: Option<String>,
     /// What to know before giving it away.
     pub warnings: Vec<String>,
 }

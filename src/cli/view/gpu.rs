@@ -83,6 +83,7 @@ fn whole(gpu: &GpuView) -> Option<String> {
         Some(false) => said.push("shows no ROM of its own".to_owned()),
         None => {}
     }
+    said.extend(gpu.card.vga_arbiter.as_ref().map(|legacy| format!("legacy VGA: {legacy}")));
     (!said.is_empty()).then(|| said.join(", "))
 }
 

@@ -29,6 +29,7 @@ nix::ioctl_readwrite_bad!(device_get_info, number(7), vfio_device_info);
 nix::ioctl_readwrite_bad!(device_get_region_info, number(8), vfio_region_info);
 nix::ioctl_readwrite_bad!(device_get_irq_info, number(9), vfio_irq_info);
 nix::ioctl_readwrite_bad!(device_get_pci_hot_reset_info, number(12), u32);
+nix::ioctl_write_ptr_bad!(device_pci_hot_reset, number(13), u32);
 
 /// The size of a structure, as it says itself.
 fn size<T>() -> u32 {
@@ -121,5 +122,20 @@ pub(super) fn hot_reset_info(device: &OwnedFd, buffer: &mut [u32]) -> io::Result
     // SAFETY: the kernel writes at most as many bytes as the first word says,
     // which is the length of the buffer.
     unsafe { device_get_pci_hot_reset_info(device.as_raw_fd(), buffer.as_mut_ptr()) }?;
+    Ok(())
+}
+
+/// Resets the device with all that hangs on its bus. `groups` are the open
+/// groups of all of them: the proof that nobody else has one.
+pub(super) fn hot_reset(device: &OwnedFd, groups: &[File]) -> io::Result<()> {
+    // `struct vfio_pci_hot_reset`: its size, flags, how many, and the files.
+    let count = u32::try_from(groups.len()).map_err(io::Error::other)?;
+    let told = (3 + count).checked_mul(4).ok_or(io::ErrorKind::InvalidInput)?;
+    let mut buffer = vec![told, 0, count];
+    for group in groups {
+        buffer.push(u32::try_from(group.as_raw_fd()).map_err(io::Error::other)?);
+    }
+    // SAFETY: the buffer is as long as its first word says, and lives through the call.
+    unsafe { device_pci_hot_reset(device.as_raw_fd(), buffer.as_ptr()) }?;
     Ok(())
 }

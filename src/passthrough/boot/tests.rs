@@ -398,10 +398,12 @@ async fn the_wrong_card_or_somebody_elses_file_is_refused() {
         let refusal = no(rig.boot.setup(&[name.to_owned()]).await.unwrap_err());
         assert_eq!(refusal.code, code, "{name}: {}", refusal.message);
     }
-    rig.file("/sys/bus/pci/devices/0000:01:00.0/device", "0x9999\n");
+    let modalias = "/sys/bus/pci/devices/0000:01:00.0/modalias";
+    let right = rig.text(modalias);
+    rig.file(modalias, &right.replace("d00005046", "d00009999"));
     let refusal = no(rig.boot.setup(&[]).await.unwrap_err());
     assert!(refusal.message.contains("not 1002:5046 as configured"), "{}", refusal.message);
-    rig.file("/sys/bus/pci/devices/0000:01:00.0/device", "0x5046\n");
+    rig.file(modalias, &right);
     assert_eq!(rig.etc(), before);
 
     rig.file(RULE, "# the owner's\n");
