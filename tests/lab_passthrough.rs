@@ -48,6 +48,8 @@ fn passthrough_on(iommu: Iommu) {
         &lab,
         &[
             ("both card classes, bound and released twice", both_classes),
+            ("a card that somebody draws on is refused by name", in_use),
+            ("a bound card is reset whole and answers the doctor", reset_and_probe),
             ("of two twins the one in the slot is taken", twins),
             ("a driver_override that somebody left comes back", somebodys_override),
             ("a group of several devices leaves as a whole", whole_group),
@@ -71,12 +73,11 @@ fn passthrough_on_amd() {
     passthrough_on(Iommu::Amd);
 }
 
-/// Drivers and overrides of all functions.
+/// Drivers, overrides and power of all functions, without a process for each.
 fn everything(lab: &Lab) -> Result<String> {
     lab.run_ok(
-        "cd /sys/bus/pci/devices; for f in *; do echo $f $(cat $f/driver_override) \
-         $(basename $(readlink $f/driver || echo none)) $(cat $f/power/control) \
-         $(cat $f/d3cold_allowed); done",
+        "cd /sys/bus/pci/devices; grep -s . */driver_override */power/control */d3cold_allowed; \
+         readlink */driver | cat; ls -d */driver",
     )
 }
 
@@ -103,6 +104,52 @@ fn both_classes(lab: &Lab) -> Result<()> {
             ensure!(everything(lab)? == home, "{home}\nis now\n{}", everything(lab)?);
         }
     }
+    Ok(())
+}
+
+fn in_use(lab: &Lab) -> Result<()> {
+    let found = lab.run_ok(&format!("ls /sys/bus/pci/devices/{CARD}/drm | grep card"))?;
+    let file = format!("/dev/dri/{}", found.trim());
+    // udev does not run in this tier.
+    lab.run_ok(&format!(
+        "[ -e {file} ] || (mkdir -p /dev/dri; mknod {file} c $(tr : ' ' \
+         < /sys/bus/pci/devices/{CARD}/drm/{}/dev))",
+        found.trim()
+    ))?;
+    lab.run_ok(&format!("setsid sleep 300 3<{file} >/dev/null 2>&1 & echo $! >/tmp/draws"))?;
+    let pid = lab.run_ok("cat /tmp/draws")?;
+    let home = everything(lab)?;
+    let out = hostctl(lab, "gpu bind card")?;
+    let named = format!("in use by sleep (process {})", pid.trim());
+    ensure!(out.status == 5 && out.stderr.contains(&named), "{out:?}");
+    ensure!(everything(lab)? == home);
+    lab.run_ok("kill $(cat /tmp/draws)")?;
+    Ok(())
+}
+
+fn reset_and_probe(lab: &Lab) -> Result<()> {
+    ensure!(hostctl(lab, "gpu reset card")?.status == 5, "a card of the host is not reset");
+    ensure!(hostctl(lab, "gpu bind card")?.ok());
+    let out = hostctl(lab, "gpu reset card")?;
+    ensure!(out.ok() && out.stdout.contains("0000:01:00.1) and answers"), "{out:?}");
+    let view = json(lab, "doctor --probe")?;
+    let checks = view["checks"].as_array().context("checks")?;
+    let of = |id: &str| {
+        let mut all = checks.iter().filter(|check| check["id"] == id && check["object"] == "card");
+        all.next().with_context(|| format!("no {id}: {view:#}"))
+    };
+    for id in ["card", "card-group", "vfio-group", "vfio-device"] {
+        ensure!(of(id)?["status"] == "ok", "{:#}", of(id)?);
+    }
+    let opened = |check: &&serde_json::Value| {
+        let said = check["evidence"].as_str().unwrap_or_default();
+        check["id"] == "vfio-device" && said.starts_with("0000:01:00.1 opens")
+    };
+    ensure!(checks.iter().any(|check| opened(&check)), "{view:#}");
+    let kvm = checks.iter().find(|check| check["id"] == "kvm-device");
+    ensure!(kvm.is_some_and(|check| check["status"] != "ok"), "the lab has no KVM: {view:#}");
+    ensure!(hostctl(lab, "doctor")?.status == 1, "findings");
+    ensure!(hostctl(lab, "gpu release card")?.ok());
     Ok(())
 }
 
@@ -196,9 +243,7 @@ fn behind_our_back(lab: &Lab) -> Result<()> {
 /// undone, or on record.
 fn killed_on_the_way(lab: &Lab) -> Result<()> {
     let home = everything(lab)?;
-    for (act, pauses) in
-        [("bind", ["0.05", "0.12", "0.2", "0.3"]), ("release", ["0.05", "0.12", "0.2", "0.3"])]
-    {
+    for (act, pauses) in [("bind", ["0.1", "0.3", "0.6"]), ("release", ["0.1", "0.3", "0.6"])] {
         for pause in pauses {
             if act == "release" {
                 ensure!(hostctl(lab, "gpu bind card")?.ok());
@@ -209,8 +254,8 @@ fn killed_on_the_way(lab: &Lab) -> Result<()> {
             ))?;
             launch(lab)?;
             let gpus = json(lab, "gpu list")?;
-            let card = gpus["gpus"][0].clone();
-            ensure!(card["name"] == "card", "{gpus}");
+            let all = gpus["gpus"].as_array().context("cards")?;
+            let card = all.iter().find(|gpu| gpu["name"] == "card").context("the card")?;
             let left = card["problems"].as_array().is_some_and(|all| !all.is_empty());
             let bound = driver(lab, CARD)? == "vfio-pci" && driver(lab, AUDIO)? == "vfio-pci";
             let at_home = everything(lab)? == home;
