@@ -188,8 +188,8 @@ fn whole_group(lab: &Lab) -> Result<()> {
     };
     let (network, usb) = (of("8086:100e")?, of("1b36:000d")?);
     let bus = network.get(..8).context("a bus")?;
-    let vga = found.lines().filter(|line| line.starts_with(bus) && line.contains(" 0300:"));
-    let vga = vga.filter_map(|line| line.split(' ').next()).next().context("no VGA there")?;
+    let mut there = found.lines().filter(|l| l.starts_with(bus) && l.contains(" 0300:"));
+    let vga = there.find_map(|line| line.split(' ').next()).context("no VGA there")?;
     let home = everything(lab)?;
     let out = hostctl(lab, &format!("gpu bind {vga}"))?;
     ensure!(out.status == 5, "{out:?}");

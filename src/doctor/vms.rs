@@ -51,7 +51,7 @@ pub async fn read(host: &Host, scope: &Scope) -> Vec<Facts> {
         });
         let (machine, own) = (host.clone(), vm.clone());
         let look = tokio::task::spawn_blocking(move || {
-            (files(&machine, &own), rom_file(&machine, &own, card))
+            (files(&machine, &own), rom_file(&machine, &own, card.as_ref()))
         });
         let looked = tokio::time::timeout(FILES, look).await.ok().and_then(Result::ok);
         let (looked, rom) = looked.unzip();
@@ -93,12 +93,12 @@ fn files(host: &Host, vm: &Vm) -> Looked {
 fn rom_file(
     host: &Host,
     vm: &Vm,
-    card: Option<rom::Card>,
+    card: Option<&rom::Card>,
 ) -> Option<(String, Result<RomView, String>)> {
     let path = vm.gpu_options.rom.as_ref()?;
     let name = path.display().to_string();
     let read = host.sys.bytes(path, rom::parse::MAX as u64).map_err(|error| error.to_string());
-    let seen = read.map(|bytes| rom::view(&name, &bytes, card.as_ref()));
+    let seen = read.map(|bytes| rom::view(&name, &bytes, card));
     Some((name, seen))
 }
 

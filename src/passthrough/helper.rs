@@ -150,8 +150,8 @@ fn is_ours(path: &str) -> bool {
             "devices",
             device,
             "driver_override" | "reset_method" | "d3cold_allowed",
-        ] => is_device(device),
-        ["bus", "pci", "devices", device, "power", "control"] => is_device(device),
+        ]
+        | ["bus", "pci", "devices", device, "power", "control"] => is_device(device),
         ["bus", "pci", "devices", device, file] => {
             let number = file.strip_prefix("resource").and_then(|f| f.strip_suffix("_resize"));
             is_device(device) && matches!(number, Some("0" | "1" | "2" | "3" | "4" | "5"))

@@ -94,13 +94,12 @@ fn holding(sys: &SysRoot, files: &BTreeSet<String>) -> (Vec<String>, bool) {
     let pids = sys.list("/proc").unwrap_or_default();
     for pid in pids.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {
         match holds(sys, pid, files) {
-            Ok(false) => {}
             Ok(true) if found.len() < NAMED => {
                 let name = sys.text(format!("/proc/{pid}/comm")).unwrap_or_default();
                 let name: String = name.chars().filter(|c| !c.is_control()).take(32).collect();
                 found.push(format!("{name} (process {pid})"));
             }
-            Ok(true) => {}
+            Ok(true | false) => {}
             // One that has ended meanwhile is fine.
             Err(error) => hidden |= !error.is_missing(),
         }

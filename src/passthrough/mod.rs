@@ -30,6 +30,7 @@
 //! - [`handle`]: [`Passthrough`], what others call; read this first
 //! - `cards`: what the handle does, one card at a time
 //! - [`target`]: which card is meant, and whether it is the right one
+//! - `planned`: what a bind is planned from
 //! - [`plan`]: steps there and back, pure
 //! - [`step`]: what a step is
 //! - [`settings`]: what a function is set to for a guest: power, resets, BARs
@@ -58,6 +59,7 @@ pub mod journal;
 pub mod list;
 pub mod perform;
 pub mod plan;
+mod planned;
 pub mod quirks;
 pub mod rom;
 pub mod safe;

@@ -179,7 +179,7 @@ async fn change(host: &Host, step: &Step) -> Result<(), StepFault> {
         Step::Console { console, on } => {
             let path = format!("/sys/class/vtconsole/vtcon{console}/bind");
             helper::write(host, &path, if *on { "1" } else { "0" }).await?;
-            let now = screen::consoles(&host.sys).iter().any(|now| *now == (*console, *on));
+            let now = screen::consoles(&host.sys).contains(&(*console, *on));
             expect(now, || format!("vtcon{console} stays where it is"))
         }
         Step::Framebuffer(framebuffer) => {

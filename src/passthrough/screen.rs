@@ -66,7 +66,7 @@ pub fn of(sys: &SysRoot, functions: &[PciAddress]) -> Screen {
     let mut others = 0;
     for name in sys.list(GRAPHICS).unwrap_or_default() {
         // `fbcon` is there too.
-        if !name.strip_prefix("fb").is_some_and(|n| n.parse::<u8>().is_ok()) {
+        if !is_framebuffer(&name) {
             continue;
         }
         let device = format!("{GRAPHICS}/{name}/device");
@@ -104,7 +104,11 @@ pub fn consoles(sys: &SysRoot) -> Vec<(u8, bool)> {
 /// Whether there is a framebuffer that a console could be on.
 pub fn any_framebuffer(sys: &SysRoot) -> bool {
     let names = sys.list(GRAPHICS).unwrap_or_default();
-    names.iter().any(|name| name.strip_prefix("fb").is_some_and(|n| n.parse::<u8>().is_ok()))
+    names.iter().any(|name| is_framebuffer(name))
+}
+
+fn is_framebuffer(name: &str) -> bool {
+    name.strip_prefix("fb").is_some_and(|number| number.parse::<u8>().is_ok())
 }
 
 /// Whether the firmware's framebuffer still has its driver.

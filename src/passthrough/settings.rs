@@ -97,7 +97,7 @@ pub fn now(sys: &SysRoot, function: PciAddress, which: Attribute) -> Option<Stri
             // A method is a word: what else stands there is not ours to write back.
             let words: Vec<&str> = said.split_whitespace().take(16).collect();
             let plain = |w: &&str| w.len() <= 32 && w.bytes().all(|b| b.is_ascii_graphic());
-            words.iter().all(|w| plain(&w)).then(|| words.join(" "))
+            words.iter().all(plain).then(|| words.join(" "))
         }
     }
 }
@@ -199,16 +199,17 @@ impl Needs {
                 }
             }
             Action::Reset(Reset::NoPm) => keep(&|method| method != "pm"),
-            // The kernel does it by itself, as does QEMU.
-            Action::Reset(Reset::DisableFirst) => {}
             Action::Reset(Reset::ByQemu) => keep(&|method| method != "bus"),
             Action::ResetDelay(time) => {
                 self.delays.push((function, u64::try_from(time.as_millis()).unwrap_or(0)));
             }
             Action::RomOff => self.rom_off.push(function),
             Action::XVga => self.x_vga = true,
-            // Always so; and the guest driver's version is the VM file's business.
-            Action::KeepInD0 | Action::WithCard | Action::HideHypervisorBelow(_) => {}
+            // Always so; done by the kernel and by QEMU; the VM file's business.
+            Action::KeepInD0
+            | Action::WithCard
+            | Action::Reset(Reset::DisableFirst)
+            | Action::HideHypervisorBelow(_) => {}
         }
     }
 }

@@ -81,9 +81,9 @@ impl Rig {
             ("resource0_resize", "0000000000003f00\n"),
             ("boot_vga", "1\n"),
         ] {
-            rig.pci.set(card, attribute, text).unwrap();
+            rig.pci.attribute(card, attribute, text).unwrap();
         }
-        rig.pci.set(card.with_function(1), "power/control", "on\n").unwrap();
+        rig.pci.attribute(card.with_function(1), "power/control", "on\n").unwrap();
         rig.pci.plug_native_screen(card).unwrap();
         rig.gpu.stop_display_manager = true;
         rig.options.resizable_bar = ResizableBar::Max;

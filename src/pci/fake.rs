@@ -16,7 +16,7 @@ use crate::host::sys::WriteHook;
 use crate::host::{Host, SysRoot};
 
 const DRIVERS: &str = "/sys/bus/pci/drivers";
-const FRAMEBUFFER: &str = "/sys/class/graphics/fb0";
+pub(super) const FRAMEBUFFER: &str = "/sys/class/graphics/fb0";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// One function to be plugged in.
@@ -64,10 +64,10 @@ pub struct Crash;
 pub struct FakePci {
     /// The machine below.
     pub fake: Arc<FakeHost>,
-    kernel: Arc<Kernel>,
+    pub(super) kernel: Arc<Kernel>,
 }
 
-struct Kernel {
+pub(super) struct Kernel {
     fake: Arc<FakeHost>,
     state: Mutex<State>,
 }
@@ -183,44 +183,6 @@ impl FakePci {
         self.plug(&function(at("01:00.1")?, (0x8086, 0x2668), 0x04_0300, "snd_hda_intel", None))
     }
 
-    /// The firmware's framebuffer is on a function, and a virtual console on it.
-    pub fn plug_firmware_screen(&self, card: PciAddress) -> io::Result<()> {
-        let iomem = "f0000000-f7ffffff : PCI Bus\n  f0000000-f02fffff : BOOTFB\n";
-        self.fake.file("/proc/iomem", iomem)?;
-        self.fake.file(
-            &format!("{}/resource", self.kernel.place(card)),
-            "0xf0000000 0xf7ffffff 0x42208\n",
-        )?;
-        let device = "/sys/devices/platform/simple-framebuffer.0";
-        self.fake.dir(device)?;
-        let bus = "/sys/bus/platform";
-        self.fake.link(&format!("{bus}/devices/simple-framebuffer.0"), device)?;
-        let driver = "drivers/simple-framebuffer/simple-framebuffer.0";
-        self.fake.link(&format!("{bus}/{driver}"), device)?;
-        self.fake.link(&format!("{FRAMEBUFFER}/device"), device)?;
-        self.plug_console()
-    }
-
-    /// A function's natural driver shows the host's screen on it, now if it is
-    /// bound.
-    pub fn plug_native_screen(&self, card: PciAddress) -> io::Result<()> {
-        self.kernel.lock().paints.insert(card);
-        if self.driver(card).is_some() {
-            self.fake.link(&format!("{FRAMEBUFFER}/device"), &self.kernel.place(card))?;
-        }
-        self.plug_console()
-    }
-
-    fn plug_console(&self) -> io::Result<()> {
-        self.fake.file("/sys/class/vtconsole/vtcon1/name", "(M) frame buffer device\n")?;
-        self.fake.file("/sys/class/vtconsole/vtcon1/bind", "1\n")
-    }
-
-    /// An attribute of a function, as it is from now on.
-    pub fn set(&self, address: PciAddress, attribute: &str, text: &str) -> io::Result<()> {
-        self.fake.file(&format!("{}/{attribute}", self.kernel.place(address)), text)
-    }
-
     /// Pulls a function out.
     pub fn unplug(&self, address: PciAddress) -> io::Result<()> {
         self.kernel.detach(address)?;
@@ -303,7 +265,12 @@ impl Kernel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(&self, address: PciAddress) -> String {
+    /// The function's natural driver shows the host's screen on it.
+    pub(super) fn paints_on(&self, card: PciAddress) {
+        self.lock().paints.insert(card);
+    }
+
+    pub(super) fn place(&self, address: PciAddress) -> String {
         let state = self.lock();
         let mut folders = vec![address];
         while let Some(bridge) = folders.last().and_then(|address| state.above.get(address)) {

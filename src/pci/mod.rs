@@ -33,6 +33,7 @@ pub mod detail;
 pub mod facts;
 pub mod fake;
 pub mod fake_config;
+mod fake_screen;
 pub mod judge;
 pub mod names;
 pub mod parse;

@@ -4,9 +4,11 @@
 use super::*;
 use crate::pci::fake::Fault;
 
+type Build = fn() -> Rig;
+
 /// Machines with little and with all to do, and how many writes a bind, and
 /// the release after it, take on each.
-const RIGS: [(fn() -> Rig, usize, usize); 2] = [(Rig::new, 6, 6), (Rig::full, 12, 11)];
+const RIGS: [(Build, usize, usize); 2] = [(Rig::new, 6, 6), (Rig::full, 12, 11)];
 
 #[tokio::test]
 async fn the_writes_are_counted_right() {

@@ -55,8 +55,8 @@ async fn of_two_that_fit_none_is_taken() {
     let error = rig.bind(vm("gaming")).await.unwrap_err();
     assert!(matches!(error, PassthroughError::Identity { moved: None, .. }), "{error}");
     // The board tells them apart.
-    rig.pci.set(at("03:00.0"), "subsystem_vendor", "0x1043\n").unwrap();
-    rig.pci.set(at("03:00.0"), "subsystem_device", "0x04e2\n").unwrap();
+    rig.pci.attribute(at("03:00.0"), "subsystem_vendor", "0x1043\n").unwrap();
+    rig.pci.attribute(at("03:00.0"), "subsystem_device", "0x04e2\n").unwrap();
     rig.gpu.subsystem = Some((0x1043, 0x04e2));
     rig.pass = rig.handle();
     assert_eq!(rig.bind(vm("gaming")).await.unwrap().functions, [at("03:00.0")]);

@@ -64,7 +64,7 @@ async fn no_room_for_a_bar_says_what_to_turn_on() {
 async fn what_somebody_else_has_set_is_left_to_them() {
     let rig = Rig::full();
     rig.bind(vm("gaming")).await.unwrap();
-    rig.pci.set(at("01:00.0"), "reset_method", "pm\n").unwrap();
+    rig.pci.attribute(at("01:00.0"), "reset_method", "pm\n").unwrap();
     let released = rig.release(vm("gaming")).await.unwrap();
     let said = "reset_method of 0000:01:00.0 is `pm`, set by somebody else";
     assert_eq!(released.warnings, [said]);
@@ -74,7 +74,7 @@ async fn what_somebody_else_has_set_is_left_to_them() {
 #[tokio::test]
 async fn a_card_that_does_not_come_back_is_not_given_to_a_driver() {
     let rig = Rig::new();
-    rig.pci.set(at("01:00.0"), "config", "\u{2}\u{10}FP").unwrap();
+    rig.pci.attribute(at("01:00.0"), "config", "\u{2}\u{10}FP").unwrap();
     rig.bind(vm("gaming")).await.unwrap();
     let config = crate::pci::read::folder(at("01:00.0")) + "/config";
     rig.pci.fake.file(&config, [0xff; 64]).unwrap();
@@ -91,9 +91,9 @@ async fn a_card_that_does_not_come_back_is_not_given_to_a_driver() {
 #[tokio::test]
 async fn a_link_that_came_back_narrower_is_said() {
     let rig = Rig::new();
-    rig.pci.set(at("01:00.0"), "current_link_width", "16\n").unwrap();
+    rig.pci.attribute(at("01:00.0"), "current_link_width", "16\n").unwrap();
     rig.bind(vm("gaming")).await.unwrap();
-    rig.pci.set(at("01:00.0"), "current_link_width", "1\n").unwrap();
+    rig.pci.attribute(at("01:00.0"), "current_link_width", "1\n").unwrap();
     let released = rig.release(vm("gaming")).await.unwrap();
     assert!(released.warnings[0].contains("has 1 lanes and had 16"), "{released:?}");
 }
@@ -101,7 +101,7 @@ async fn a_link_that_came_back_narrower_is_said() {
 #[tokio::test]
 async fn quirks_warn_before_the_first_start() {
     let mut rig = Rig::new();
-    rig.pci.set(at("01:00.0"), "reset_method", "pm bus\n").unwrap();
+    rig.pci.attribute(at("01:00.0"), "reset_method", "pm bus\n").unwrap();
     rig.quirks.quirks = quirk(
         "quirks:
   - {ids: [1002:5046], action: {reset: device-specific}, why: It stays dead., source: users}
