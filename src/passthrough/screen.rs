@@ -54,8 +54,7 @@ pub fn of(sys: &SysRoot, functions: &[PciAddress]) -> Screen {
     let found = platform(sys);
     match regions(sys, functions) {
         Ok(regions) => screen.regions = regions,
-        Err(why) if !found.is_empty() => screen.unsure = Some(why),
-        Err(_) => {}
+        Err(why) => screen.unsure = Some(why),
     }
     for framebuffer in found {
         let device = format!("/sys/bus/platform/devices/{}", framebuffer.device);
@@ -138,7 +137,11 @@ fn belongs(sys: &SysRoot, link: &str, functions: &[PciAddress]) -> bool {
 
 /// The framebuffers' regions that lie in the functions' BARs.
 fn regions(sys: &SysRoot, functions: &[PciAddress]) -> Result<Vec<String>, String> {
-    let text = sys.bytes("/proc/iomem", IOMEM_LIMIT).map_err(|error| error.to_string())?;
+    let text = match sys.bytes("/proc/iomem", IOMEM_LIMIT) {
+        Ok(text) => text,
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        Err(error) => return Err(error.to_string()),
+    };
     let bars: Vec<(u64, u64)> = functions
         .iter()
         .filter_map(|function| attribute(sys, &format!("{}/resource", folder(*function))).ok())
@@ -159,20 +162,21 @@ fn ranges(resource: &str) -> Vec<(u64, u64)> {
 
 /// The framebuffers' regions in `/proc/iomem` that lie inside one of the ranges.
 fn held(iomem: &str, bars: &[(u64, u64)]) -> Result<Vec<String>, String> {
-    let (mut found, mut hidden) = (Vec::new(), true);
+    let (mut found, mut hidden) = (Vec::new(), false);
     for line in iomem.lines() {
         let Some((range, name)) = line.split_once(" : ") else { continue };
         let Some((start, end)) = range.trim().split_once('-') else { continue };
         let hex = |text: &str| u64::from_str_radix(text, 16).ok();
         let (Some(start), Some(end)) = (hex(start), hex(end)) else { continue };
-        hidden &= end == 0;
-        let inside = bars.iter().any(|bar| bar.0 <= start && end <= bar.1);
-        let is_screen = REGIONS.iter().any(|region| name.trim().starts_with(region));
-        if inside && is_screen {
-            found.push(name.trim().to_owned());
+        if !REGIONS.iter().any(|region| name.trim().starts_with(region)) {
+            continue;
+        }
+        // Without CAP_SYS_ADMIN the kernel shows every address as 0.
+        hidden |= end == 0;
+        if bars.iter().any(|bar| bar.0 <= start && end <= bar.1) {
+            found.push(name.trim().chars().take(40).collect());
         }
     }
-    // Without CAP_SYS_ADMIN the kernel shows every address as 0.
     if hidden { Err("/proc/iomem shows its addresses to root only".to_owned()) } else { Ok(found) }
 }
 
@@ -192,7 +196,8 @@ mod tests {
         let bars = [(0xc000_0000, 0xcfff_ffff)];
         assert_eq!(held(IOMEM, &bars).unwrap(), ["BOOTFB", "simpledrm"]);
         assert!(held(IOMEM, &[(0xe000_0000, 0xefff_ffff)]).unwrap().is_empty());
-        assert!(held("00000000-00000000 : PCI Bus\n", &bars).unwrap_err().contains("root only"));
+        assert!(held("00000000-00000000 : PCI Bus\n", &bars).unwrap().is_empty());
+        assert!(held("00000000-00000000 : BOOTFB\n", &bars).unwrap_err().contains("root only"));
     }
 
     fn machine() -> (tempfile::TempDir, FakeHost, PciAddress) {
@@ -235,7 +240,8 @@ mod tests {
     #[test]
     fn without_root_it_is_not_known() {
         let (_dir, fake, at) = machine();
-        fake.file("/proc/iomem", "00000000-00000000 : PCI Bus 0000:01\n").unwrap();
+        let hidden = "00000000-00000000 : PCI Bus\n  00000000-00000000 : BOOTFB\n";
+        fake.file("/proc/iomem", hidden).unwrap();
         let screen = of(&fake.host().sys, &[at]);
         assert!(screen.unsure.unwrap().contains("root only"));
         assert!(screen.framebuffers.is_empty());
