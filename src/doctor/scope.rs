@@ -54,7 +54,7 @@ impl Card {
 impl Scope {
     /// From the configuration, what is plugged in, and who has which card.
     pub fn new(config: &Config, facts: &Facts, claims: &[Claim]) -> Self {
-        let configured = config.gpus.iter().map(Target::configured);
+        let configured = target::configured(&config.gpus).into_iter();
         let mut targets: Vec<Target> =
             configured.map(|target| target::follow(facts, target).0).collect();
         let named = config.vms.iter().filter_map(|vm| vm.gpu.as_ref());

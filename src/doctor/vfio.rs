@@ -62,7 +62,7 @@ pub fn judge(facts: &Facts, scope: &Scope) -> Vec<Check> {
             let why = "only the running machine can be asked";
             return vec![Check::unknown(Id::VfioContainer, why, "")];
         }
-        Err(VfioError::Failed(why)) => {
+        Err(VfioError::Failed(why) | VfioError::Hung(why)) => {
             let fix = "look into `dmesg | grep -i vfio`";
             return vec![Check::unknown(Id::VfioContainer, format!("not asked: {why}"), fix)];
         }

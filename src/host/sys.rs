@@ -283,6 +283,19 @@ impl SysRoot {
         Ok(bytes)
     }
 
+    /// Whether the kernel has a block device for itself: mounted, part of a pool
+    /// or an array, swap. Asked by opening it for us alone, which it then refuses.
+    pub fn is_claimed(&self, path: impl AsRef<Path>) -> bool {
+        use std::os::unix::fs::OpenOptionsExt;
+        if !matches!(self.kind(&path), Ok(Kind::Block)) {
+            return false;
+        }
+        let mut how = fs::OpenOptions::new();
+        how.read(true).custom_flags(libc::O_EXCL | libc::O_NONBLOCK | libc::O_CLOEXEC);
+        let opened = how.open(self.path(path));
+        opened.is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
+    }
+
     /// Says something to a device and reads its answer, through one opening of
     /// its file. A file on another machine is only read.
     pub fn converse(

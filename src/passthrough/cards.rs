@@ -225,12 +225,13 @@ impl Cards {
             phase: Phase::Bound,
             functions: there.saved,
             person: existing.as_ref().is_some_and(|record| record.person),
-            vm: existing.and_then(|record| record.vm),
+            vm: existing.as_ref().and_then(|record| record.vm.clone()),
             step: None,
             wedged: Vec::new(),
             problems: Vec::new(),
             shown: there.shown,
         };
+        let before = existing.filter(|record| record.phase == Phase::Bound);
         match owner {
             Owner::Person => record.person = true,
             Owner::Vm(name) => {
@@ -247,14 +248,17 @@ impl Cards {
         let mut warnings = there.warnings;
         if changed {
             self.put(&record, true);
-            self.walk(target, &mut record, &there.steps).await?;
-            match self.tried(&record).await {
+            self.walk(target, &mut record, &there.steps, before.as_ref()).await?;
+            match self.tried(&mut record).await {
                 Ok(said) => warnings.extend(said),
                 Err(why) => {
-                    let left = self.restore(&target.name, &mut record).await?.left;
+                    let left = self.undo(target, &mut record, before.as_ref()).await?;
                     return Err(PassthroughError::NotThere { gpu: gpu(), why, left });
                 }
             }
+        } else {
+            // It may have come back dead from its last guest.
+            self.alive(&record).map_err(|why| PassthroughError::Dead { gpu: gpu(), why })?;
         }
         Ok(Bound {
             gpu: gpu(),
@@ -273,6 +277,7 @@ impl Cards {
         target: &Target,
         record: &mut Record,
         steps: &[Step],
+        before: Option<&Record>,
     ) -> Result<(), PassthroughError> {
         let gpu = target.name.clone();
         let mut failed: Option<(Step, StepFault)> = None;
@@ -289,7 +294,7 @@ impl Cards {
                 Err(why) => why,
             },
         };
-        let left = self.restore(&target.name, record).await?.left;
+        let left = self.undo(target, record, before).await?;
         Err(match failed {
             Some((step, source)) => {
                 PassthroughError::Step { gpu, step, source: Box::new(source), left }
@@ -309,12 +314,46 @@ impl Cards {
         self.journal.save(record).await.map_err(|error| with_sources(&error))
     }
 
+    /// Undoes a bind that failed: back to what the host had, or, where somebody
+    /// else had it bound before, to that. What could not be undone.
+    async fn undo(
+        &self,
+        target: &Target,
+        record: &mut Record,
+        before: Option<&Record>,
+    ) -> Result<Vec<String>, PassthroughError> {
+        if let Some(before) = before
+            && record.wedged.is_empty()
+            && self.bound_again(target, record, before).await
+        {
+            return Ok(Vec::new());
+        }
+        Ok(self.restore(&target.name, record).await?.left)
+    }
+
+    /// Whether the card is again where the earlier claim has it.
+    async fn bound_again(&self, target: &Target, record: &mut Record, before: &Record) -> bool {
+        let plain = GpuOptions::default();
+        let Ok(planned) = self.plan_there(target, Some(record), &plain).await else { return false };
+        for step in &planned.there.steps {
+            if perform::take(&self.host, &self.journal, record, step).await.is_err() {
+                return false;
+            }
+        }
+        (record.person, record.vm) = (before.person, before.vm.clone());
+        self.close(target, record).await.is_ok()
+    }
+
     /// Opens the bound card as a guest will, which resets it, and looks at it
     /// again; what a reset takes along that is not the card's is a warning.
-    async fn tried(&self, record: &Record) -> Result<Vec<String>, String> {
+    async fn tried(&self, record: &mut Record) -> Result<Vec<String>, String> {
         let Some(first) = record.functions.first() else { return Ok(Vec::new()) };
         let said = match vfio::hot_reset_set(&self.host, record.group, first.address).await {
             Err(VfioError::Elsewhere) => Vec::new(),
+            Err(VfioError::Hung(why)) => {
+                record.wedged.push(first.address);
+                return Err(why);
+            }
             Err(VfioError::Failed(why)) => {
                 vec![format!("VFIO does not say what a reset takes along: {why}")]
             }
@@ -333,7 +372,7 @@ impl Cards {
             }
         };
         self.alive(record)?;
-        Ok(said)
+        Ok([said, perform::narrowed(&self.host, record)].concat())
     }
 
     /// Whether all functions of a record answer.
@@ -357,8 +396,18 @@ impl Cards {
         if !holders.is_empty() {
             return Err(PassthroughError::InUse { gpu: gpu(), holders });
         }
-        let done = vfio::hot_reset(&self.host, record.group, target.slot).await;
-        let set = done.map_err(|source| PassthroughError::Reset { gpu: gpu(), source })?;
+        let set = match vfio::hot_reset(&self.host, record.group, target.slot).await {
+            Ok(set) => set,
+            Err(source) => {
+                if matches!(source, VfioError::Hung(_)) {
+                    let mut wedged = record;
+                    wedged.wedged.push(target.slot);
+                    let fail = |source| PassthroughError::Journal { gpu: gpu(), source };
+                    self.journal.save(&wedged).await.map_err(fail)?;
+                }
+                return Err(PassthroughError::Reset { gpu: gpu(), source });
+            }
+        };
         self.alive(&record).map_err(|why| PassthroughError::Dead { gpu: gpu(), why })?;
         let functions = set.into_iter().map(|one| one.function).collect();
         Ok(Reset { gpu: gpu(), functions, warnings: perform::narrowed(&self.host, &record) })
@@ -391,7 +440,9 @@ impl Cards {
                 record.vm = None;
                 let fail = |source| PassthroughError::Journal { gpu: gpu(), source };
                 self.journal.save(&record).await.map_err(fail)?;
-                return stays("it stays on vfio-pci, because a person has bound it".to_owned());
+                let dead = self.alive(&record).err().map(|why| format!("; {why}"));
+                let why = "it stays on vfio-pci, because a person has bound it";
+                return stays(why.to_owned() + &dead.unwrap_or_default());
             }
             // A person asks: what hung is tried once more.
             (Owner::Person, None | Some(_)) => record.wedged.clear(),
@@ -404,7 +455,15 @@ impl Cards {
         if !done.left.is_empty() {
             return Err(PassthroughError::Incomplete { gpu: gpu(), left: done.left });
         }
-        let why = if done.touched { "" } else { "its functions are where they were before" };
+        let at_boot = record.functions.iter().all(|f| f.driver.as_deref() == Some(VFIO));
+        let why = match (done.touched, at_boot) {
+            (true, _) => "",
+            (false, true) => {
+                "its functions are where they were before, on vfio-pci; if they are so from the \
+                 start of the machine, `hostctl boot remove` and a reboot give them to the host"
+            }
+            (false, false) => "its functions are where they were before",
+        };
         Ok(Released {
             gpu: gpu(),
             functions,

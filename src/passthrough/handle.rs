@@ -200,6 +200,7 @@ impl Passthrough {
             None => quirks::cards(&facts, &self.inner.gpus),
             Some(gpu) => {
                 let target = target::target(&self.inner.gpus, gpu)?;
+                let (target, _) = target::follow(&facts, target);
                 target::identify(&facts, &target)?;
                 vec![target]
             }
@@ -211,16 +212,16 @@ impl Passthrough {
 
     /// What a ROM file for a card has to fit.
     pub async fn rom_card(&self, gpu: &GpuRef) -> Result<rom::Card, PassthroughError> {
-        let target = target::target(&self.inner.gpus, gpu)?;
         let facts = self.inner.cards.facts().await;
+        let (target, _) = target::follow(&facts, target::target(&self.inner.gpus, gpu)?);
         target::identify(&facts, &target).map(|functions| card(&target, &functions))
     }
 
     /// Reads the ROM out of a card that nobody uses, and judges it.
     pub async fn rom_dump(&self, gpu: &GpuRef, strip: bool) -> Result<Dumped, PassthroughError> {
-        let target = target::target(&self.inner.gpus, gpu)?;
         let cards = &self.inner.cards;
         let _turn = self.inner.turn.lock().await;
+        let (target, _) = cards.locate(target::target(&self.inner.gpus, gpu)?).await;
         let record = cards.load(&target.name, target.slot)?;
         not_wedged(&target, record.as_ref())?;
         let gpu = target.name.clone();
@@ -231,6 +232,8 @@ impl Passthrough {
         let functions = target::identify(&facts, &target)?;
         let addresses: Vec<PciAddress> = functions.iter().map(|device| device.address).collect();
         let holders = holders::of(&cards.host.sys, &addresses);
+        let users = holders::users(&cards.host.sys, &addresses).working;
+        let holders = [holders, users].concat();
         if !holders.is_empty() {
             return Err(PassthroughError::InUse { gpu, holders });
         }

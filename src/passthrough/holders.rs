@@ -61,10 +61,50 @@ pub fn users(sys: &SysRoot, functions: &[PciAddress]) -> Users {
             }
         }
     }
-    let (working, some_hidden) = holding(sys, &working);
+    let (mut working, some_hidden) = holding(sys, &working);
+    working.extend(busy(sys, functions));
     let (mut listening, more_hidden) = holding(sys, &listening);
     listening.retain(|process| !working.contains(process));
     Users { working, listening, hidden: some_hidden || more_hidden }
+}
+
+/// Disks that the host uses and network interfaces that are up, behind these
+/// functions: what leaves with a card may be more than a picture.
+fn busy(sys: &SysRoot, functions: &[PciAddress]) -> Vec<String> {
+    let behind = |link: &str| {
+        let place = sys.resolve(link).ok()?;
+        let mut parts = place.components().filter_map(|part| part.as_os_str().to_str());
+        parts.find_map(|part| part.parse().ok().filter(|at| functions.contains(at)))
+    };
+    let mut found = Vec::new();
+    let tables = ["/proc/mounts", "/proc/swaps"];
+    let used = tables.map(|path| sys.text(path).unwrap_or_default()).join("\n");
+    for disk in sys.list("/sys/class/block").unwrap_or_default() {
+        let folder = format!("/sys/class/block/{disk}");
+        if behind(&folder).is_none() {
+            continue;
+        }
+        let file = format!("/dev/{disk}");
+        let mounted = used.lines().find(|line| line.split(' ').next() == Some(file.as_str()));
+        let holders = sys.list(format!("{folder}/holders")).unwrap_or_default();
+        if let Some(line) = mounted {
+            let place = line.split_whitespace().nth(1).unwrap_or_default();
+            found.push(format!("the host, whose disk {disk} is on it ({place})"));
+        } else if !holders.is_empty() {
+            found.push(format!("the host, whose disk {disk} is on it ({})", holders.join(", ")));
+        } else if sys.is_claimed(&file) {
+            found.push(format!("the host, whose disk {disk} is on it (a pool's, most often)"));
+        }
+    }
+    for interface in sys.list("/sys/class/net").unwrap_or_default() {
+        let folder = format!("/sys/class/net/{interface}");
+        let up = sys.text(format!("{folder}/operstate")).is_ok_and(|state| state.trim() == "up");
+        if up && behind(&folder).is_some() {
+            found.push(format!("the host, whose network interface {interface} is up on it"));
+        }
+    }
+    found.truncate(NAMED);
+    found
 }
 
 /// The files of a card that NVIDIA's own driver has. Its number is not in sysfs;
@@ -174,5 +214,28 @@ mod tests {
         assert_eq!(users.working, ["Xorg (process 10)", "mpv (process 11)", "cuda (process 13)"]);
         assert_eq!(users.listening, ["wireplumber (process 12)"]);
         assert!(!users.hidden);
+    }
+
+    #[test]
+    fn disks_and_networks_that_the_host_uses_are_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeHost::new(dir.path());
+        let card: PciAddress = "01:00.0".parse().unwrap();
+        let place = format!("/sys/devices/pci0000:00/{card}");
+        for (class, name) in [("block", "nvme0n1p1"), ("block", "sda"), ("net", "eth0")] {
+            let below = format!("{place}/{class}/{name}");
+            fake.dir(&below).unwrap();
+            fake.link(&format!("/sys/class/{class}/{name}"), &below).unwrap();
+        }
+        let sys = fake.host().sys;
+        assert_eq!(users(&sys, &[card]), Users::default(), "nothing is used of them");
+        fake.file("/proc/mounts", "/dev/nvme0n1p1 / ext4 rw 0 0\n").unwrap();
+        fake.dir(&format!("{place}/block/sda/holders/md0")).unwrap();
+        fake.file(&format!("{place}/net/eth0/operstate"), "up\n").unwrap();
+        let said = users(&sys, &[card]).working.join("\n");
+        for words in ["disk nvme0n1p1 is on it (/)", "disk sda is on it (md0)", "eth0 is up"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert_eq!(users(&sys, &[card.with_function(1)]), Users::default());
     }
 }

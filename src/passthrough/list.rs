@@ -24,7 +24,7 @@ use crate::pci::{Device, Facts};
 /// Configured cards, then other display devices, then slots that only a
 /// record knows. `busy`: a card is being changed at this moment.
 pub fn view(host: &Host, journal: &Journal, facts: &Facts, gpus: &[Gpu], busy: bool) -> GpusView {
-    let configured = gpus.iter().map(Target::configured);
+    let configured = target::configured(gpus).into_iter();
     let mut targets: Vec<Target> =
         configured.map(|target| target::follow(facts, target).0).collect();
     let recorded = journal.slots();

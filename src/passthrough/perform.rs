@@ -112,7 +112,8 @@ fn all_settings(host: &Host, function: PciAddress) -> Vec<(Attribute, String)> {
 /// Lanes of a function's link; nothing where it is on no link.
 fn link_width(host: &Host, function: PciAddress) -> Option<u8> {
     let text = attribute(&host.sys, &format!("{}/current_link_width", folder(function))).ok()?;
-    text.trim().parse().ok().filter(|width| *width > 0)
+    // The kernel says 255 when it cannot tell.
+    text.trim().parse().ok().filter(|width| (1..=32).contains(width))
 }
 
 /// The drivers that are there to bind to; none when they cannot be listed,
@@ -300,13 +301,17 @@ pub async fn restore(
     record.step = None;
     // A driver that is back may have made the screen that a console wants.
     let (steps, lost) = plan::light(record, &shown_now(host, record).await);
-    let back = Back { ways: steps.into_iter().map(|step| vec![step]).collect(), ..Back::default() };
     if done.left.is_empty() {
+        let ways = steps.into_iter().map(|step| vec![step]).collect();
+        let back = Back { ways, ..Back::default() };
         let lit = walk(host, journal, record, back).await;
         done.touched |= lit.touched;
         done.left.extend(lit.left);
         done.notes.extend(lit.notes);
         done.lost = lost;
+    } else {
+        // Not without the card; and said, because it is missed.
+        done.left.extend(steps.iter().map(|step| format!("not done before that is: {step}")));
     }
     record.step = None;
     done.notes.extend(narrowed(host, record));
@@ -342,6 +347,7 @@ pub async fn shown_now(host: &Host, record: &Record) -> ShownNow {
 pub fn narrowed(host: &Host, record: &Record) -> Vec<String> {
     let functions = record.functions.iter();
     functions
+        .filter(|saved| !record.wedged.contains(&saved.address))
         .filter_map(|saved| {
             let (was, now) = (saved.link_width?, link_width(host, saved.address)?);
             (now < was).then(|| {
@@ -390,7 +396,10 @@ async fn walk(host: &Host, journal: &Journal, record: &mut Record, plan: Back) -
             };
             if let Err(fault) = taken {
                 done.left.push(format!("could not {step}: {}", with_sources(&fault)));
-                break;
+                // A driver is worth more than an attribute.
+                if fault.hung() || !matches!(step, Step::Set { .. }) {
+                    break;
+                }
             }
         }
     }

@@ -95,8 +95,10 @@ pub fn there(from: &From<'_>) -> There {
         shown: from.on_record.map(|record| record.shown.clone()).unwrap_or_default(),
         ..There::default()
     };
-    // Nothing is on the host's screen of a card that no host driver has.
-    if from.now.iter().any(|function| !function.is_on_vfio()) {
+    // The firmware's framebuffer may sit on a card that vfio-pci has, too: only
+    // from class 0300 does it take that away.
+    let taken = from.now.iter().any(|function| !function.is_on_vfio());
+    if taken || !from.screen.framebuffers.is_empty() {
         plan.darken(from);
     }
     for function in from.now {
@@ -251,6 +253,16 @@ impl Back {
                     self.notes.push(format!(
                         "driver_override of {function} is `{restriction}`, set by somebody else"
                     ));
+                }
+            }
+            // Only a driver's absence would let it be set back; a restart does it too.
+            Driver::Named(own) if own != VFIO && Some(own.as_str()) == before => {
+                let sizes =
+                    unbound.iter().map(|step| format!("not done, because {own} has it: {step}"));
+                self.left.extend(sizes);
+                steps.extend(plain);
+                if ours {
+                    set(&now.driver_override, &saved.driver_override, &mut steps);
                 }
             }
             Driver::Named(other) if other != VFIO => {

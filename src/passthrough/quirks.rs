@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use super::target::Target;
+use super::target::{self, Target};
 use crate::ask::view::{GpuQuirksView, QuirkView, QuirksView};
 use crate::base::PciAddress;
 use crate::config::{Gpu, PciIds, Quirk, QuirkFiles, Source, quirks};
@@ -102,7 +102,10 @@ fn one(quirk: &Quirk, function: PciAddress, (vendor, device): (u16, u16)) -> Qui
 
 /// Configured cards, then the other display devices.
 pub fn cards(facts: &Facts, gpus: &[Gpu]) -> Vec<Target> {
-    let mut targets: Vec<Target> = gpus.iter().map(Target::configured).collect();
+    let mut targets: Vec<Target> = target::configured(gpus)
+        .into_iter()
+        .map(|target| target::follow(facts, target).0)
+        .collect();
     for device in facts.devices.values().filter(|device| device.is_display()) {
         let target = Target::unnamed(device.address);
         if !targets.iter().any(|known| known.slot == target.slot) {

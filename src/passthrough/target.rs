@@ -25,8 +25,22 @@ pub struct Target {
     pub with: Vec<PciAddress>,
     /// Whether the display manager is stopped for it.
     pub stop_display_manager: bool,
+    /// Slots of other configured cards: it is never taken for one of them.
+    pub others: Vec<PciAddress>,
     /// Whether the configuration names it.
     pub configured: bool,
+}
+
+/// All configured cards.
+pub fn configured(gpus: &[Gpu]) -> Vec<Target> {
+    gpus.iter().map(|gpu| one_of(gpus, gpu)).collect()
+}
+
+/// One of the configured cards.
+fn one_of(gpus: &[Gpu], gpu: &Gpu) -> Target {
+    let others = gpus.iter().filter(|other| other.name != gpu.name);
+    let others = others.map(|other| other.address.with_function(0)).collect();
+    Target { others, ..Target::configured(gpu) }
 }
 
 impl Target {
@@ -40,6 +54,7 @@ impl Target {
             follow: gpu.follow,
             with: gpu.with.iter().map(|address| address.with_function(0)).collect(),
             stop_display_manager: gpu.stop_display_manager,
+            others: Vec::new(),
             configured: true,
         }
     }
@@ -55,6 +70,7 @@ impl Target {
             follow: false,
             with: Vec::new(),
             stop_display_manager: false,
+            others: Vec::new(),
             configured: false,
         }
     }
@@ -89,17 +105,17 @@ pub fn resolve(gpus: &[Gpu], asked: Option<&str>) -> Result<GpuRef, PassthroughE
 pub fn target(gpus: &[Gpu], gpu: &GpuRef) -> Result<Target, PassthroughError> {
     match gpu {
         GpuRef::Name(name) => {
-            gpus.iter().find(|gpu| gpu.name == *name).map(Target::configured).ok_or_else(|| {
-                PassthroughError::Unknown {
+            gpus.iter().find(|gpu| gpu.name == *name).map(|gpu| one_of(gpus, gpu)).ok_or_else(
+                || PassthroughError::Unknown {
                     asked: name.to_string(),
                     known: gpus.iter().map(|gpu| gpu.name.clone()).collect(),
-                }
-            })
+                },
+            )
         }
         GpuRef::Address(address) => Ok(gpus
             .iter()
             .find(|gpu| gpu.address.same_slot(*address))
-            .map_or_else(|| Target::unnamed(*address), Target::configured)),
+            .map_or_else(|| Target::unnamed(*address), |gpu| one_of(gpus, gpu))),
     }
 }
 
@@ -178,6 +194,9 @@ pub fn leaving(facts: &Facts, target: &Target) -> Result<Leaving, PassthroughErr
 pub fn follow(facts: &Facts, target: Target) -> (Target, Option<String>) {
     let at_home = facts.devices.get(&target.slot).is_some_and(|device| target.is(device));
     let moved = (target.follow && !at_home).then(|| elsewhere(facts, &target)).flatten();
+    // The host's own screen is nobody's lost card.
+    let boots = |slot: &PciAddress| facts.slot(*slot).any(|device| device.boot_vga == Some(true));
+    let moved = moved.filter(|slot| !boots(slot));
     match moved {
         Some(slot) => {
             let said = format!(
@@ -221,7 +240,10 @@ pub fn identify<'a>(
 /// Where a device that is what the target should be is, if there is exactly one.
 fn elsewhere(facts: &Facts, target: &Target) -> Option<PciAddress> {
     target.identity?;
-    let mut found = facts.devices.values().filter(|device| target.is(device));
+    let free = |device: &&Device| {
+        target.is(device) && !target.others.iter().any(|other| other.same_slot(device.address))
+    };
+    let mut found = facts.devices.values().filter(free);
     let first = found.next()?.address;
     found.next().is_none().then_some(first)
 }

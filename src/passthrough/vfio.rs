@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::helper::{OURSELVES, with_sources};
 use crate::base::PciAddress;
+use crate::host::run::RunError;
 use crate::host::vfio::{Dependent, LOOK, PROBE, Probed, RESET, Seen};
 use crate::host::{Command, Host};
 
@@ -23,7 +24,10 @@ pub enum VfioError {
     /// These are another machine's files.
     #[error("only the running machine can be asked")]
     Elsewhere,
-    /// The process that asks failed, or did not come back.
+    /// The process that asks did not come back.
+    #[error("{0}")]
+    Hung(String),
+    /// The process that asks failed.
     #[error("{0}")]
     Failed(String),
 }
@@ -70,7 +74,10 @@ async fn ask<T: DeserializeOwned>(
     let mut command = Command::new(OURSELVES, args).deadline(deadline);
     command.limit = LIMIT;
     let said = host.runner.run(command.clone()).await.and_then(|output| output.success(&command));
-    let said = said.map_err(|error| VfioError::Failed(with_sources(&error)))?;
+    let said = said.map_err(|error| match error {
+        RunError::Deadline { .. } => VfioError::Hung(with_sources(&error)),
+        other => VfioError::Failed(with_sources(&other)),
+    })?;
     serde_json::from_slice(&said)
         .map_err(|error| VfioError::Failed(format!("its answer makes no sense: {error}")))
 }

@@ -109,3 +109,27 @@ async fn the_rest_of_its_group_leaves_with_it() {
     assert_eq!(rig.pci.driver(at("01:01.0")).as_deref(), Some("xhci_hcd"));
     assert_eq!(rig.state(), at_home());
 }
+
+/// The guest's card drops off the bus; its twin is the host's.
+#[tokio::test]
+async fn a_lost_card_is_never_found_in_the_hosts_own_twin() {
+    let mut rig = Rig::empty();
+    rig.gpu.follow = true;
+    let mut twin = card("05:00.0", 15);
+    twin.boot_vga = Some(true);
+    rig.pci.plug(&twin).unwrap();
+    rig.pass = rig.handle();
+    let error = rig.bind(vm("gaming")).await.unwrap_err();
+    assert!(matches!(error, PassthroughError::Absent { .. }), "{error}");
+    // Nor in one that is configured under another name.
+    rig.pci.attribute(at("05:00.0"), "boot_vga", "0\n").unwrap();
+    let desktop = Gpu::at("desktop".parse().unwrap(), at("05:00.0"));
+    let gpus = vec![rig.gpu.clone(), desktop];
+    rig.pass = Passthrough::new(rig.pci.host(), gpus);
+    let error = rig.bind(vm("gaming")).await.unwrap_err();
+    assert!(matches!(error, PassthroughError::Absent { moved: None, .. }), "{error}");
+    assert!(rig.pci.writes().is_empty());
+    let listed = rig.pass.list().await.gpus;
+    let slots: Vec<_> = listed.iter().map(|gpu| (gpu.name.as_str(), gpu.address)).collect();
+    assert_eq!(slots, [("gaming", at("01:00.0")), ("desktop", at("05:00.0"))]);
+}

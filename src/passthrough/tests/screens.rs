@@ -162,3 +162,18 @@ async fn a_crash_while_the_desktop_stops_or_starts() {
         assert_eq!((rig.machine(), rig.record()), (home, None), "{word}");
     }
 }
+
+#[tokio::test]
+async fn the_firmwares_screen_leaves_a_card_that_is_on_vfio_already() {
+    let rig = Rig::new();
+    for function in ["01:00.0", "01:00.1"] {
+        rig.pci.attribute(at(function), "driver_override", "vfio-pci\n").unwrap();
+        rig.pci.take_over(at(function), Some("vfio-pci")).unwrap();
+    }
+    rig.pci.plug_firmware_screen(at("01:00.0")).unwrap();
+    let plan = rig.pass.plan(&gaming(), false).await.unwrap();
+    let words = "unbind the firmware's framebuffer simple-framebuffer.0 from simple-framebuffer";
+    assert!(plan.steps.contains(&words.to_owned()), "{plan:?}");
+    assert!(rig.bind(vm("gaming")).await.unwrap().changed);
+    assert_eq!(rig.pass.plan(&gaming(), false).await.unwrap().steps, [""; 0]);
+}

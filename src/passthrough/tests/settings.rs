@@ -140,3 +140,50 @@ async fn a_bad_rom_is_refused_before_anything_is_touched() {
     assert!(refusal.message.contains("does not exist"), "{refusal:?}");
     assert!(rig.pci.writes().is_empty() && rig.record().is_none());
 }
+
+#[tokio::test]
+async fn a_failed_start_leaves_a_card_bound_that_a_person_has_bound() {
+    let rig = Rig::full();
+    let home = rig.machine();
+    rig.pass.bind(&gaming(), Owner::Person).await.unwrap();
+    let bound = rig.state();
+    rig.pci.inject(|_, path, _| {
+        path.ends_with("_resize").then_some(crate::pci::fake::Fault::Errno(libc::ENOSPC))
+    });
+    rig.bind(vm("gaming")).await.unwrap_err();
+    assert_eq!(rig.state(), bound);
+    let record = rig.record().unwrap();
+    assert!(record.person && record.vm.is_none(), "{record:?}");
+    assert!(rig.gpu().await.problems.is_empty());
+    rig.pci.heal();
+    rig.release(Owner::Person).await.unwrap();
+    assert_eq!((rig.machine(), rig.record()), (home, None));
+}
+
+#[tokio::test]
+async fn an_attribute_that_stays_does_not_keep_the_card_from_its_driver() {
+    let rig = Rig::full();
+    rig.bind(vm("gaming")).await.unwrap();
+    rig.pci.inject(|_, path, _| {
+        path.ends_with("reset_method").then_some(crate::pci::fake::Fault::Errno(libc::EINVAL))
+    });
+    let error = rig.release(vm("gaming")).await.unwrap_err().to_string();
+    assert!(error.contains("could not set reset_method"), "{error}");
+    assert!(error.contains("not done before that is: start display-manager"), "{error}");
+    assert_eq!(rig.state(), at_home(), "the drivers are back");
+    rig.pci.heal();
+    rig.release(Owner::Person).await.unwrap();
+    assert!(rig.machine().2, "and then the desktop");
+}
+
+#[tokio::test]
+async fn a_bound_card_that_is_dead_is_not_called_ready() {
+    let rig = Rig::new();
+    rig.bind(Owner::Person).await.unwrap();
+    rig.bind(vm("gaming")).await.unwrap();
+    rig.pci.attribute(at("01:00.0"), "config", [0xff; 64]).unwrap();
+    let stays = rig.release(vm("gaming")).await.unwrap();
+    assert!(stays.why.contains("config space reads as ones only"), "{stays:?}");
+    let error = rig.bind(vm("gaming")).await.unwrap_err();
+    assert!(matches!(error, PassthroughError::Dead { .. }), "{error}");
+}
