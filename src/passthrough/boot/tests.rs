@@ -122,7 +122,7 @@ impl Rig {
         host.sys = host.sys.with_hook(Arc::clone(disk) as Arc<dyn WriteHook>);
         let (name, address) = ("gaming".parse().unwrap(), "01:00.0".parse().unwrap());
         let gpu = Gpu { identity: Some((0x1002, 0x5046)), ..Gpu::at(name, address) };
-        Boot::with_commands(host, vec![gpu], &[], commands)
+        Boot::with_commands(host, vec![gpu], Some(&[]), commands)
     }
 
     fn sys(&self) -> SysRoot {
