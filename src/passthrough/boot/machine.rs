@@ -3,7 +3,7 @@
 
 use super::super::safe::words;
 use super::files::Builders;
-use super::words::{CMDLINE_FILE, GRUB_FILE, grub_remove};
+use super::words::{CMDLINE_FILE, GRUB_FILE, WORDS, grub_remove_any};
 use super::{files, grub, text};
 use crate::base::PciAddress;
 use crate::host::SysRoot;
@@ -182,12 +182,12 @@ const MANY: usize = 64;
 
 /// What each file that the loader starts kernels by gives to them, without
 /// hostd's own; none when there is no such file that can be read.
-fn given(sys: &SysRoot, loader: &Loader, ours: &[String]) -> Vec<Vec<String>> {
+fn given(sys: &SysRoot, loader: &Loader) -> Vec<Vec<String>> {
     let plain = |line: &str| words(line).map(str::to_owned).collect::<Vec<_>>();
     let mut sources = Vec::new();
     if let Some(folder) = loader.grub {
         let settings = said(sys, GRUB_FILE);
-        let mut settings = grub_remove(&settings, ours).unwrap_or_else(|left| left);
+        let mut settings = grub_remove_any(&settings).unwrap_or_else(|left| left);
         let parts = if folder { sys.list(GRUB_PARTS) } else { Ok(Vec::new()) }.unwrap_or_default();
         let paths = parts.iter().take(MANY).map(|part| format!("{GRUB_PARTS}/{part}"));
         for path in paths.filter(|path| path.ends_with(".cfg") && path != files::GRUB) {
@@ -238,7 +238,7 @@ pub fn needed(
         needed.push("intel_iommu=on".to_owned());
     }
     needed.push("iommu=pt".to_owned());
-    let mut sources = given(sys, loader, ours);
+    let mut sources = given(sys, loader);
     if sources.is_empty() {
         // hostd writes nothing here; the running kernel is all that tells.
         sources.push(running);
@@ -247,8 +247,7 @@ pub fn needed(
     let mut all: Vec<String> = needed.into_iter().filter(|word| !theirs(word)).collect();
     // What we have added stays, whatever it has brought about since.
     all.extend(ours.iter().cloned());
-    let order = ["intel_iommu=on", "iommu=pt"];
-    order.iter().filter(|word| all.iter().any(|w| w == *word)).map(|w| (*w).to_owned()).collect()
+    WORDS.iter().filter(|word| all.iter().any(|w| w == *word)).map(|w| (*w).to_owned()).collect()
 }
 
 /// The host's modules that would take a function: by the alias table of the

@@ -7,7 +7,9 @@ use similar::TextDiff;
 use super::files::{DRACUT, File, HOOK, MARK, MODPROBE, OWN, RULE};
 use super::journal::Setup;
 use super::text::Text;
-use super::words::{CMDLINE_FILE, GRUB_FILE, cmdline_add, cmdline_remove, grub_add, grub_remove};
+use super::words::{
+    CMDLINE_FILE, GRUB_FILE, cmdline_add, cmdline_remove, grub_add, grub_remove, grub_remove_any,
+};
 
 /// Every file that may be looked at: its text now, and its mode.
 pub type Texts = BTreeMap<String, (Text, u32)>;
@@ -103,7 +105,11 @@ pub fn changes(wanted: &Wanted, now: &Texts, setup: Option<&Setup>) -> Result<Ch
     let ours = setup.map_or(&[][..], |setup| &setup.words);
     let had = |path: &str| setup.is_some_and(|setup| setup.edited.iter().any(|at| at == path));
     if let Some((text, mode)) = now.get(GRUB_FILE) {
-        let bare = grub_remove(text.as_str(), ours).unwrap_or_else(|left| {
+        let bare = match setup {
+            Some(_) => grub_remove(text.as_str(), ours),
+            None => grub_remove_any(text.as_str()),
+        };
+        let bare = bare.unwrap_or_else(|left| {
             changes.warnings.push(format!(
                 "{GRUB_FILE}: somebody has written into hostd's line; their words stay"
             ));

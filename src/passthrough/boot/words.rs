@@ -9,6 +9,9 @@ pub const GRUB_FILE: &str = "/etc/default/grub";
 /// The command line that kernel-install and Proxmox's boot tool put into entries.
 pub const CMDLINE_FILE: &str = "/etc/kernel/cmdline";
 
+/// Every word that hostd may give to a kernel, in this order.
+pub const WORDS: [&str; 2] = ["intel_iommu=on", "iommu=pt"];
+
 const ABOVE: &str = "# Made by hostd: `hostctl boot remove` takes this and the next line out.";
 const LINE: &str = "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX ";
 
@@ -41,6 +44,12 @@ pub fn grub_remove(text: &str, ours: &[String]) -> Result<String, String> {
         lines.next();
     }
     if left.is_empty() { Ok(out) } else { Err(out) }
+}
+
+/// The same where no record tells which words are ours: in our own line all
+/// that we may have written are.
+pub fn grub_remove_any(text: &str) -> Result<String, String> {
+    grub_remove(text, &WORDS.map(str::to_owned))
 }
 
 /// The range of the one line that counts: the first that says something.
@@ -114,6 +123,7 @@ mod tests {
         let left = grub_remove(&with, &both()).unwrap_err();
         let line = "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX debug\"\n";
         assert_eq!(left, format!("{DEBIAN}{line}GRUB_X=1\n"));
+        assert_eq!(grub_remove_any(&with).unwrap_err(), left);
     }
 
     #[test]
