@@ -216,7 +216,12 @@ pub async fn run(
         snapshot: watched,
         index: index.clone(),
         passthrough: passthrough.clone(),
-        boot: Boot::new(host.clone(), config.gpus.clone(), &config.vms),
+        boot: Boot::new(
+            host.clone(),
+            config.gpus.clone(),
+            // What a wrong one would boot with is not known.
+            wrong.is_empty().then_some(config.vms.as_slice()),
+        ),
         devices: Arc::new(Notify::new()),
         pools: Arc::new(Notify::new()),
     };
@@ -245,8 +250,8 @@ pub async fn run(
         let why = format!("{why}; nothing is kept, and another hostd would not be noticed");
         shared.unavailable("the state folder", Some(why)).await;
     }
-    if safe::is_safe_mode(&host.sys) {
-        let why = format!("off, {}; no card is given to a VM", safe::WHY);
+    if let Some(why) = safe::why(&host.sys) {
+        let why = format!("off, {why}; no card is given to a VM");
         shared.unavailable("binding", Some(why)).await;
     }
     serve::events(&mut tasks, &shared, &config.events, &shutdown).await;

@@ -237,7 +237,14 @@ fn a_boot_setup_below_a_folder() {
     assert!(plan.contains("and then:\n  update-initramfs -u -k all\n  update-grub\n"), "{plan}");
     assert!(!rule.exists());
 
-    let (code, done) = machine.document(&["boot", "setup", "gaming"]);
+    // What takes long is said only of what will be done.
+    let (code, _, said) = machine.run(&["boot", "setup", "other"]);
+    assert!(code == 5 && !said.contains("made anew"), "{said}");
+    let (code, _, said) = machine.run(&["boot", "plan", "--remove", "gaming"]);
+    assert!(code == 2 && said.contains("boot plan [OPTIONS] --remove\n"), "{said}");
+    let (code, done, said) = machine.run(&["--json", "boot", "setup", "gaming"]);
+    assert!(said.contains("made anew"), "{said}");
+    let done: Value = serde_json::from_str(&done).expect("a document");
     assert_eq!((code, &done["changed"]), (0, &true.into()), "{done}");
     assert!(done["warnings"].to_string().contains("still to be run: update-grub"), "{done}");
     assert!(fs::read_to_string(&rule).expect("made").contains("KERNEL==\"0000:01:00.1\""));

@@ -144,12 +144,16 @@ async fn answer(out: Out, global: &Global, ask: &Ask) -> Answer {
         Err(nobody) if nobody.code == Code::NoDaemon && global.host.is_none() && local(ask) => {
             let how = if ask.right() == Some(Right::BootSetup) { "done" } else { "read" };
             out.note(&format!("{}; this is {how} directly", nobody.message));
-            slow(out, ask);
+            if let Some(plan) = boot_plan(ask) {
+                slow(out, local::answer(&here(global), &plan).await);
+            }
             return local::answer(&here(global), ask).await;
         }
         Err(refusal) => return Err(refusal),
     };
-    slow(out, ask);
+    if let Some(plan) = boot_plan(ask) {
+        slow(out, client.ask(&plan).await);
+    }
     match (moves(ask), out.progress()) {
         (Some(vm), Some(live)) => watched(&client, ask, vm, live).await,
         _ => client.ask(ask).await,
@@ -192,10 +196,19 @@ fn local(ask: &Ask) -> bool {
     }
 }
 
-/// Says what takes long.
-fn slow(out: Out, ask: &Ask) {
-    if ask.right() == Some(Right::BootSetup) {
-        out.note("the initramfs may be built anew, which takes up to some minutes");
+/// What tells how long a change of the boot setup will take.
+fn boot_plan(ask: &Ask) -> Option<Ask> {
+    match ask {
+        Ask::BootSetup { gpus } => Some(Ask::BootPlan { gpus: gpus.clone(), remove: false }),
+        Ask::BootRemove => Some(Ask::BootPlan { gpus: Vec::new(), remove: true }),
+        _ => None,
+    }
+}
+
+/// Says what takes long, of what will be done and not refused.
+fn slow(out: Out, planned: Answer) {
+    if matches!(planned, Ok(Reply::BootPlan(plan)) if !plan.commands.is_empty()) {
+        out.note("the initramfs or the boot loader is made anew, which takes up to some minutes");
     }
 }
 

@@ -14,7 +14,8 @@ pub(super) async fn answer(
     wrong: Option<String>,
     ask: &Ask,
 ) -> Answer {
-    let boot = Boot::new(host.clone(), config.gpus.clone(), &config.vms);
+    let vms = wrong.is_none().then_some(config.vms.as_slice());
+    let boot = Boot::new(host.clone(), config.gpus.clone(), vms);
     // Which cards are meant, and which guests they go to, stands in there.
     if let (Some(why), Ask::BootPlan { remove: false, .. } | Ask::BootSetup { .. }) = (wrong, ask) {
         let message = format!("which cards are configured is not known: {why}");

@@ -133,10 +133,13 @@ pub enum Boot {
     /// For example: hostctl boot plan gaming
     ///
     /// Works without a daemon; as root it knows what was set up before.
+    #[command(
+        override_usage = "hostctl boot plan [OPTIONS] [GPUS]...\n       hostctl boot plan [OPTIONS] --remove"
+    )]
     Plan {
         /// Names or addresses; all configured cards when left out
         gpus: Vec<String>,
-        /// Plan the removal instead
+        /// Plan the removal instead: of all that is set up
         #[arg(long, conflicts_with = "gpus")]
         remove: bool,
     },

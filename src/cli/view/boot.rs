@@ -45,7 +45,9 @@ pub fn status(view: &BootStatusView, look: Look) -> String {
         text.push_str("nothing is set up\n");
     }
     if view.safe_mode && !view.set_up {
-        text.push_str("hostd.safe is on the kernel command line: nothing is bound\n");
+        text.push_str(
+            "hostd.safe is on the kernel command line, or that cannot be read: nothing is bound\n",
+        );
     }
     let rows = view.checks.iter().map(|check| {
         let says = if check.advice.is_empty() {

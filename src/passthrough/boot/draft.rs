@@ -1,13 +1,15 @@
 //! Reads the machine and works out what a setup, or a removal, would do.
 
 use super::super::error::PassthroughError;
+use super::super::safe;
+use super::super::screen::{self, Screen};
 use super::super::target::{self, Target};
-use super::super::{safe, screen};
 use super::error::BootError;
 use super::files::{self, Builders, Card, Function, OWN};
 use super::journal::Setup;
 use super::plan::{self, Changes, Texts, Wanted};
-use super::{Inner, machine, words};
+use super::{Inner, machine, text, words};
+use crate::base::PciAddress;
 use crate::host::sys::SysError;
 use crate::pci::{Device, Driver, Facts, Names, viability};
 
@@ -20,6 +22,8 @@ pub(super) struct Draft {
     pub(super) commands: Vec<Vec<String>>,
     pub(super) wanted: Wanted,
     pub(super) warnings: Vec<String>,
+    /// Files on record that a removal could not read.
+    pub(super) unread: Vec<String>,
 }
 
 impl Inner {
@@ -30,16 +34,24 @@ impl Inner {
         before: Option<Setup>,
     ) -> Result<Draft, BootError> {
         let sys = &self.host.sys;
-        let cmdline = sys.text("/proc/cmdline").map_err(BootError::Read)?;
+        let mut warnings = Vec::new();
+        let cmdline = match safe::cmdline(sys) {
+            Ok(cmdline) => cmdline,
+            // It tells which loader is in use; the loaders' files do so too.
+            Err(error) if names.is_none() => {
+                warnings.push(error.in_full());
+                String::new()
+            }
+            Err(error) => return Err(BootError::Read(error)),
+        };
         let loader = machine::loader(sys, &cmdline);
         let builders = machine::builders(sys);
-        let mut warnings = Vec::new();
         let (mut cards, mut words, mut wanted) = (Vec::new(), Vec::new(), Wanted::default());
         if let Some(names) = names {
             let facts = crate::pci::read(sys, &mut Names::default());
             cards = self.cards(&facts, names, &mut warnings)?;
             let ours = before.as_ref().map_or(&[][..], |setup| &setup.words);
-            words = machine::needed(sys, &cmdline, !facts.groups.is_empty(), ours);
+            words = machine::needed(sys, &loader, &cmdline, !facts.groups.is_empty(), ours);
             warnings.extend(no_iommu(&facts));
             let in_folder = if loader.grub == Some(true) { words.as_slice() } else { &[] };
             wanted.files = files::files(&cards, builders, self.disable_vga, in_folder);
@@ -57,8 +69,19 @@ impl Inner {
             if safe::asks(&cmdline) {
                 warnings.push(format!("{}: as long as it is there, nothing is bound", safe::WHY));
             }
+            if !self.vms_known {
+                warnings.push(
+                    "whether all guests boot by UEFI is not known, the file of a VM is wrong: \
+                     disable_vga=1 is left out"
+                        .to_owned(),
+                );
+            }
         }
-        let now = self.texts()?;
+        let known = before.as_ref().filter(|_| names.is_none());
+        let (now, unread) = match names {
+            Some(_) => (self.texts(|_, error| Err(BootError::Read(error)))?, Vec::new()),
+            None => self.texts_to_leave(known, &mut warnings)?,
+        };
         let changes = plan::changes(&wanted, &now, before.as_ref())
             .map_err(|plan::Foreign(path)| BootError::Foreign { path })?;
         warnings.extend(changes.warnings.iter().cloned());
@@ -79,7 +102,7 @@ impl Inner {
         if !commands.is_empty() && entries && !loader.evidence.is_empty() {
             tracing::debug!("boot loader: {}", loader.evidence);
         }
-        Ok(Draft { before, cards, words, changes, commands, wanted, warnings })
+        Ok(Draft { before, cards, words, changes, commands, wanted, warnings, unread })
     }
 
     /// The cards that are meant, each with the right one plugged in.
@@ -100,9 +123,20 @@ impl Inner {
         if targets.is_empty() {
             return Err(PassthroughError::WhichGpu { known: Vec::new() }.into());
         }
-        targets.sort_by_key(|target| target.slot);
-        targets.dedup_by_key(|target| target.slot);
-        targets.iter().map(|target| self.card(facts, target, warnings)).collect()
+        let mut found = Vec::new();
+        for target in targets {
+            let (target, moved) = follow(facts, target);
+            warnings.extend(moved);
+            found.push(target);
+        }
+        found.sort_by_key(|target| target.slot);
+        found.dedup_by_key(|target| target.slot);
+        let cards: Vec<Card> = found
+            .iter()
+            .map(|target| self.card(facts, target, warnings))
+            .collect::<Result<_, _>>()?;
+        warnings.extend(no_screen_left(facts, &cards));
+        Ok(cards)
     }
 
     fn card(
@@ -112,9 +146,8 @@ impl Inner {
         warnings: &mut Vec<String>,
     ) -> Result<Card, BootError> {
         let all = target::identify(facts, target)?;
-        let beside = target.with.iter().flat_map(|slot| facts.slot(*slot));
-        let devices: Vec<&Device> =
-            all.iter().copied().chain(beside).filter(|device| !device.is_bridge()).collect();
+        let mut devices: Vec<&Device> =
+            all.iter().copied().filter(|device| !device.is_bridge()).collect();
         let picture = all.iter().any(|device| device.is_display());
         if let Some(first) = all.first()
             && (devices.is_empty() || !(target.configured || picture))
@@ -122,6 +155,16 @@ impl Inner {
             let (slot, name) = (first.address, first.name.full());
             return Err(PassthroughError::NotDisplay { slot, name }.into());
         }
+        for slot in target.with.iter().filter(|slot| **slot != target.slot) {
+            let before = devices.len();
+            devices.extend(facts.slot(*slot).filter(|device| !device.is_bridge()));
+            if devices.len() == before {
+                warnings.push(format!("{}: {slot} (under `with`) is not there", target.name));
+            }
+        }
+        let groups: std::collections::BTreeSet<u32> =
+            all.iter().chain(&devices).filter_map(|device| device.group).collect();
+        let board = all.first().map(|first| first.address).zip(target.subsystem);
         let sys = &self.host.sys;
         let mut functions = Vec::new();
         for device in devices {
@@ -141,11 +184,10 @@ impl Inner {
                 ));
             }
             let id = device.identity().ok_or_else(unread)?;
-            functions.push(Function { address: device.address, id, modules });
+            let subsystem = board.filter(|(at, _)| *at == device.address).map(|(_, board)| board);
+            functions.push(Function { address: device.address, id, subsystem, modules });
         }
         let addresses: Vec<_> = functions.iter().map(|function| function.address).collect();
-        let groups: std::collections::BTreeSet<u32> =
-            all.iter().filter_map(|device| device.group).collect();
         for blocker in groups
             .iter()
             .filter_map(|group| viability(facts, facts.groups.get(group)?, &addresses).err())
@@ -156,32 +198,96 @@ impl Inner {
                 target.name
             ));
         }
-        let screen = screen::of(sys, &addresses);
-        warnings.extend(target::warnings(facts, &addresses, &screen).into_iter().map(|warning| {
-            format!("{warning}. `{}` on the kernel command line gives it back", safe::WORD)
-        }));
+        warnings.extend(dark(facts, &addresses, &screen::of(sys, &addresses)));
         Ok(Card { name: target.name.clone(), functions })
     }
 
-    /// Every file that may be touched, as it is.
-    fn texts(&self) -> Result<Texts, BootError> {
+    /// Every file that may be touched, as it is; `unread` is told of one that cannot be read.
+    fn texts(
+        &self,
+        mut unread: impl FnMut(&str, SysError) -> Result<(), BootError>,
+    ) -> Result<Texts, BootError> {
         let sys = &self.host.sys;
         let mut texts = Texts::new();
         for path in OWN.into_iter().chain([words::GRUB_FILE, words::CMDLINE_FILE]) {
-            let read = sys.bytes(path, 1 << 20).and_then(|bytes| {
-                let why = |error: std::string::FromUtf8Error| error.utf8_error().to_string();
-                let text = String::from_utf8(bytes);
-                let bad = |why| SysError::Invalid { path: path.into(), why };
-                Ok((text.map_err(|error| bad(why(error)))?, sys.stamp(path)?.0))
-            });
+            let read = text::read(sys, path).and_then(|text| Ok((text, sys.stamp(path)?.0)));
             match read {
                 Ok(one) => drop(texts.insert(path.to_owned(), one)),
                 Err(error) if error.is_missing() => {}
-                Err(error) => return Err(BootError::Read(error)),
+                Err(error) => unread(path, error)?,
             }
         }
         Ok(texts)
     }
+
+    /// The same for a removal, which does what it can: a file that cannot be
+    /// read is left alone, and said if something of ours is in it.
+    fn texts_to_leave(
+        &self,
+        setup: Option<&Setup>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Texts, Vec<String>), BootError> {
+        let mut unread = Vec::new();
+        let texts = self.texts(|path, error| {
+            let ours = setup.is_some_and(|setup| {
+                setup.own.iter().any(|own| own.path == path)
+                    || setup.edited.iter().any(|edited| edited == path)
+            });
+            let what = if ours { "what hostd has put there stays" } else { "it is left alone" };
+            warnings.push(format!("{}; {what}", error.in_full()));
+            unread.extend(ours.then(|| path.to_owned()));
+            Ok(())
+        })?;
+        Ok((texts, unread))
+    }
+}
+
+/// The card where it is now.
+fn follow(facts: &Facts, target: Target) -> (Target, Option<String>) {
+    target::follow(facts, target)
+}
+
+/// What a card shows now, it will not show as long as it is set up: no driver
+/// of the host gets it, from the start of each boot.
+fn dark(facts: &Facts, functions: &[PciAddress], screen: &Screen) -> Vec<String> {
+    let devices = || functions.iter().filter_map(|address| facts.devices.get(address));
+    let boot = devices().find(|device| device.boot_vga == Some(true));
+    let lit = || devices().find(|device| device.is_display() && !screen.framebuffers.is_empty());
+    let shown = boot.or_else(lit).map(|device| {
+        let what = if boot.is_some() { "the boot display (boot_vga)" } else { "the host's screen" };
+        format!(
+            "{} is {what}: it stays dark for as long as this is set up. A boot with `{}` on the \
+             kernel command line lights it",
+            device.address,
+            safe::WORD
+        )
+    });
+    let unsure = screen.unsure.as_ref().map(|why| {
+        format!("whether the firmware's framebuffer is on the card is not known: {why}")
+    });
+    shown.into_iter().chain(unsure).collect()
+}
+
+/// Whether no graphics card is left to the host, in words.
+fn no_screen_left(facts: &Facts, cards: &[Card]) -> Option<String> {
+    let functions = |card: &Card| -> Vec<PciAddress> {
+        card.functions.iter().map(|function| function.address).collect()
+    };
+    let displays = || facts.devices.values().filter(|device| device.is_display());
+    let gone: Vec<PciAddress> = cards.iter().flat_map(functions).collect();
+    if !displays().any(|device| gone.contains(&device.address)) {
+        return None;
+    }
+    if let Some((card, said)) =
+        cards.iter().find_map(|card| Some((card, target::only_card(facts, &functions(card))?)))
+    {
+        return Some(format!("{}: {said}", card.name));
+    }
+    displays().all(|device| gone.contains(&device.address)).then(|| {
+        "these are all graphics cards of this machine: without them, only the network leads in \
+         (ssh, hostctl --host)"
+            .to_owned()
+    })
 }
 
 fn no_iommu(facts: &Facts) -> Option<String> {

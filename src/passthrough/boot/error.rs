@@ -61,7 +61,10 @@ impl BootError {
     pub fn hint(&self) -> String {
         let undone = |left: &[String]| match left {
             [] => "All is as it was".to_owned(),
-            left => format!("Left: {}", left.join("; ")),
+            left => format!(
+                "Left: {}. `hostctl boot status` shows it, `hostctl boot remove` tries again",
+                left.join("; ")
+            ),
         };
         match self {
             Self::Card(error) => error.hint(),
@@ -69,7 +72,14 @@ impl BootError {
                 "Does the card answer? `hostctl gpu list` shows what can be read".to_owned()
             }
             Self::Foreign { .. } => "Move it away, then try again".to_owned(),
-            Self::Read(_) => "Run it as root, or ask the daemon".to_owned(),
+            Self::Read(SysError::Invalid { path, .. }) => format!(
+                "Look at {}: hostd changes only what it can read. `hostctl boot remove` does \
+                 without it",
+                path.display()
+            ),
+            Self::Read(SysError::Denied(_) | SysError::Missing(_) | SysError::Io { .. }) => {
+                "Run it as root, or ask the daemon".to_owned()
+            }
             Self::Journal(JournalError::Corrupt { path, .. }) => format!(
                 "Remove {path}, then run `hostctl boot remove`: it finds hostd's files by their \
                  first lines. Words in /etc/kernel/cmdline have to be taken out by hand"
@@ -80,6 +90,19 @@ impl BootError {
                 "`hostctl boot status` shows what is there; `hostctl boot remove` takes it away"
                     .to_owned()
             }
+        }
+    }
+
+    /// What could not be undone.
+    pub fn left(&self) -> &[String] {
+        match self {
+            Self::Write { left, .. } | Self::Command { left, .. } => left,
+            Self::Card(_)
+            | Self::Identity { .. }
+            | Self::Foreign { .. }
+            | Self::Read(_)
+            | Self::Journal(_)
+            | Self::Lost(_) => &[],
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Function {
     pub address: PciAddress,
     /// Vendor and device.
     pub id: (u16, u16),
+    /// The board it has to be on, where the configuration says so.
+    pub subsystem: Option<(u16, u16)>,
     /// The host's modules that would take it.
     pub modules: Vec<String>,
 }
@@ -68,18 +70,22 @@ pub struct Builders {
     pub mkinitcpio: bool,
 }
 
+/// The mode of a file of ours: a hook is run.
+pub fn mode(path: &str) -> u32 {
+    if path == HOOK { 0o755 } else { 0o644 }
+}
+
 /// The files for these cards; `grub` are the words for GRUB's folder.
 pub fn files(cards: &[Card], builders: Builders, disable_vga: bool, grub: &[String]) -> Vec<File> {
-    let file = |path, mode, text| File { path, mode, text };
-    let mut all =
-        vec![file(RULE, 0o644, rule(cards)), file(MODPROBE, 0o644, modprobe(cards, disable_vga))];
+    let file = |path, text| File { path, mode: mode(path), text };
+    let mut all = vec![file(RULE, rule(cards)), file(MODPROBE, modprobe(cards, disable_vga))];
     if builders.initramfs_tools {
         let text = include_str!("../../../udev/initramfs-tools-hook.in");
         let text = text.replace("# shellcheck source=/dev/null\n", "");
-        all.push(file(HOOK, 0o755, filled(&text)));
+        all.push(file(HOOK, filled(&text)));
     }
     if builders.dracut {
-        all.push(file(DRACUT, 0o644, filled(include_str!("../../../udev/dracut.conf.in"))));
+        all.push(file(DRACUT, filled(include_str!("../../../udev/dracut.conf.in"))));
     }
     if !grub.is_empty() {
         let words = grub.join(" ");
@@ -87,7 +93,7 @@ pub fn files(cards: &[Card], builders: Builders, disable_vga: bool, grub: &[Stri
             "{MARK}\n#\n# What the kernel needs for its IOMMU.\n\
              GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {words}\"\n"
         );
-        all.push(file(GRUB, 0o644, text));
+        all.push(file(GRUB, text));
     }
     all
 }
@@ -107,33 +113,42 @@ fn rule(cards: &[Card]) -> String {
         let _ = write!(lines, "\n# {}\n", card.name);
         let Some(first) = card.functions.first() else { continue };
         for function in &card.functions {
-            let Function { address, id: (vendor, device), .. } = function;
-            let at = |address: &PciAddress, id: (u16, u16)| {
-                format!(
-                    "ATTR{{[pci/{address}]vendor}}==\"0x{:04x}\", \
-                     ATTR{{[pci/{address}]device}}==\"0x{:04x}\"",
-                    id.0, id.1
-                )
-            };
+            let address = function.address;
             // It is this card only if its function 0 is.
-            let whole = if function.address == first.address {
+            let whole = if address == first.address {
                 String::new()
             } else {
-                format!("{}, ", at(&first.address, first.id))
+                format!("{}, ", is(first, &format!("[pci/{}]", first.address)))
             };
+            let from_afar = is(function, &format!("[pci/{address}]"));
+            let itself = is(function, "");
             let _ = write!(
                 lines,
-                "{whole}{}, TEST!=\"[pci/{address}]driver\", \
+                "{whole}{from_afar}, TEST!=\"[pci/{address}]driver\", \
                  ATTR{{[pci/{address}]driver_override}}=\"vfio-pci\"\n\
-                 {whole}KERNEL==\"{address}\", ATTR{{vendor}}==\"0x{vendor:04x}\", \
-                 ATTR{{device}}==\"0x{device:04x}\", TEST!=\"driver\", \
+                 {whole}KERNEL==\"{address}\", {itself}, TEST!=\"driver\", \
                  ATTR{{driver_override}}=\"vfio-pci\", RUN{{builtin}}+=\"kmod load vfio-pci\"\n",
-                at(address, function.id)
             );
         }
     }
     include_str!("../../../udev/70-hostd-passthrough.rules.in")
         .replace("@CARDS@\n", &(lines + "\n"))
+}
+
+/// What makes a function the one that is meant; `at` leads to its attributes.
+fn is(function: &Function, at: &str) -> String {
+    let Function { id: (vendor, device), subsystem, .. } = function;
+    let mut all =
+        format!("ATTR{{{at}vendor}}==\"0x{vendor:04x}\", ATTR{{{at}device}}==\"0x{device:04x}\"");
+    if let Some((vendor, device)) = subsystem {
+        // A string takes what it is given.
+        let _ = write!(
+            all,
+            ", ATTR{{{at}subsystem_vendor}}==\"0x{vendor:04x}\", \
+             ATTR{{{at}subsystem_device}}==\"0x{device:04x}\""
+        );
+    }
+    all
 }
 
 fn modprobe(cards: &[Card], disable_vga: bool) -> String {
@@ -162,6 +177,7 @@ mod tests {
         let function = |address: &str, id, module: &str| Function {
             address: address.parse().unwrap(),
             id,
+            subsystem: None,
             modules: vec![module.to_owned()],
         };
         Card {
@@ -204,6 +220,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_board_that_is_configured_is_asked_for_at_every_function() {
+        let mut card = lab_card();
+        card.functions[0].subsystem = Some((0x1da2, 0xe353));
+        let text = rule(&[card]);
+        let lines: Vec<_> = text.lines().filter(|line| line.contains("driver_override")).collect();
+        let (near, far) = ("ATTR{subsystem_", "ATTR{[pci/0000:01:00.0]subsystem_");
+        for (line, at) in lines.iter().zip([far, near, far, far]) {
+            let wanted = format!("{at}vendor}}==\"0x1da2\", {at}device}}==\"0xe353\"");
+            assert!(line.contains(&wanted), "{line}");
+            assert_eq!(line.matches("subsystem_vendor").count(), 1, "{line}");
+        }
+        assert_eq!(lines.len(), 4);
+    }
+
     proptest! {
         #[test]
         fn each_function_is_named_with_its_identity(
@@ -212,6 +243,7 @@ mod tests {
             let functions: Vec<Function> = (0..).zip(&ids).map(|(number, id)| Function {
                 address: PciAddress { domain: 0, bus, device: 3, function: number },
                 id: *id,
+                subsystem: None,
                 modules: Vec::new(),
             }).collect();
             let text = rule(&[Card { name: "x".into(), functions: functions.clone() }]);

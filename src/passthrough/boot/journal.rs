@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::super::journal::JournalError;
 use crate::base::PciAddress;
-use crate::host::{Host, Store};
+use crate::host::{Host, Store, SysRoot};
 
 const FILE: &str = "boot/setup.json";
-/// Files of others as they were before the first change, and ours that somebody has changed.
+/// Files of others as they were before each change, and ours that somebody has changed.
 const KEPT: &str = "boot/kept";
+/// Texts that are kept of one file; the last of them makes room for more.
+const KEPT_OF_ONE: usize = 32;
 
 /// All that was set up.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,6 +41,9 @@ pub struct SetCard {
     pub name: String,
     /// Address, vendor and device of each function.
     pub functions: Vec<(PciAddress, u16, u16)>,
+    /// Subsystem vendor and device of the functions whose board is configured.
+    #[serde(default)]
+    pub boards: Vec<(PciAddress, u16, u16)>,
 }
 
 /// A file of ours as it was written.
@@ -81,10 +86,50 @@ impl Journal {
         self.store.write(FILE, &text).map_err(JournalError::Write)
     }
 
-    /// Keeps a text of somebody else; returns where it lies.
-    pub fn keep(&self, path: &str, text: &str) -> Result<String, JournalError> {
-        let name = format!("{KEPT}/{}", path.trim_start_matches('/').replace('/', "-"));
-        self.store.write(&name, text).map_err(JournalError::Write)?;
+    /// Keeps a text of somebody else; returns where it lies. What was kept
+    /// before stays: the first is the file as it was before any change of ours.
+    pub fn keep(&self, path: &str, bytes: &[u8]) -> Result<String, JournalError> {
+        let plain = format!("{KEPT}/{}", path.trim_start_matches('/').replace('/', "-"));
+        let kept = SysRoot::new(self.store.path(""));
+        let mut name = plain.clone();
+        for number in 1..KEPT_OF_ONE {
+            match kept.bytes(&name, bytes.len() as u64) {
+                Ok(same) if same == bytes => {
+                    return Ok(self.store.path(name).display().to_string());
+                }
+                Err(error) if error.is_missing() => break,
+                // Another text, or a longer one.
+                Ok(_) | Err(_) => name = format!("{plain}.{number}"),
+            }
+        }
+        self.store.write_bytes(&name, bytes).map_err(JournalError::Write)?;
         Ok(self.store.path(name).display().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_before_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::host::fake::FakeHost::new(dir.path()).host();
+        let journal = Journal::new(&host);
+        let keep = |text: &str| journal.keep("/etc/default/grub", text.as_bytes()).unwrap();
+        let first = keep("first");
+        assert!(first.ends_with("boot/kept/etc-default-grub"), "{first}");
+        let longer = keep("second, and longer");
+        assert_eq!(longer, format!("{first}.1"));
+        assert_eq!((keep("first"), keep("second, and longer")), (first.clone(), longer));
+        for number in 0..KEPT_OF_ONE * 2 {
+            keep(&number.to_string());
+        }
+        let read = |path: &str| SysRoot::new("/").text(path).unwrap();
+        assert_eq!(
+            (read(&first), read(&format!("{first}.1"))),
+            ("first".into(), "second, and longer".into())
+        );
+        assert_eq!(host.state.list(KEPT).unwrap().len(), KEPT_OF_ONE);
     }
 }

@@ -3,7 +3,8 @@
 
 use super::super::safe::words;
 use super::files::Builders;
-use super::words::{CMDLINE_FILE, GRUB_FILE, grub_says};
+use super::words::{CMDLINE_FILE, GRUB_FILE, WORDS, grub_remove_any};
+use super::{files, grub, text};
 use crate::base::PciAddress;
 use crate::host::SysRoot;
 use crate::host::sys::Kind;
@@ -28,6 +29,8 @@ pub struct Loader {
 /// Says which loader has started this kernel (systemd's Boot Loader Interface).
 const LOADER_INFO: &str =
     "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// Settings of GRUB in parts, where it is patched to read them.
+const GRUB_PARTS: &str = "/etc/default/grub.d";
 const PROXMOX: &str = "/etc/kernel/proxmox-boot-uuids";
 
 fn is_file(sys: &SysRoot, path: &str) -> bool {
@@ -108,7 +111,7 @@ pub fn loader(sys: &SysRoot, cmdline: &str) -> Loader {
         ..Loader::default()
     };
     if grub {
-        let settings = sys.text(GRUB_FILE).unwrap_or_default();
+        let settings = said(sys, GRUB_FILE);
         if settings.lines().any(|line| line.trim() == "GRUB_ENABLE_BLSCFG=true") {
             // Fedora: the entries are files of their own, which grub-mkconfig leaves alone.
             loader.grub = None;
@@ -160,27 +163,91 @@ fn kernel_install(sys: &SysRoot) -> Vec<Vec<String>> {
     versions.iter().filter(plain).filter_map(add).collect()
 }
 
-/// The words the kernel needs and was not given by somebody else; `ours` are
-/// those that hostd has added before.
-pub fn needed(sys: &SysRoot, cmdline: &str, groups: bool, ours: &[String]) -> Vec<String> {
+/// A file as far as it can be read.
+fn said(sys: &SysRoot, path: &str) -> String {
+    text::read(sys, path).map(|text| text.as_str().to_owned()).unwrap_or_default()
+}
+
+/// Whether these words have this one; `iommu=pt,strict` has `iommu=pt`.
+fn has(words: &[String], word: &str) -> bool {
+    let (key, value) = word.split_once('=').unwrap_or((word, ""));
+    words.iter().any(|one| match one.trim_matches('"').split_once('=') {
+        Some((name, values)) => name == key && values.split(',').any(|one| one == value),
+        None => one == word,
+    })
+}
+
+/// More files than any machine boots from.
+const MANY: usize = 64;
+
+/// What each file that the loader starts kernels by gives to them, without
+/// hostd's own; none when there is no such file that can be read.
+fn given(sys: &SysRoot, loader: &Loader) -> Vec<Vec<String>> {
+    let plain = |line: &str| words(line).map(str::to_owned).collect::<Vec<_>>();
+    let mut sources = Vec::new();
+    if let Some(folder) = loader.grub {
+        let settings = said(sys, GRUB_FILE);
+        let mut settings = grub_remove_any(&settings).unwrap_or_else(|left| left);
+        let parts = if folder { sys.list(GRUB_PARTS) } else { Ok(Vec::new()) }.unwrap_or_default();
+        let paths = parts.iter().take(MANY).map(|part| format!("{GRUB_PARTS}/{part}"));
+        for path in paths.filter(|path| path.ends_with(".cfg") && path != files::GRUB) {
+            settings.push('\n');
+            settings += &said(sys, &path);
+        }
+        sources.push(grub::kernel_words(&settings));
+    }
+    if loader.kernel_cmdline {
+        sources.push(plain(&said(sys, CMDLINE_FILE)));
+    }
+    if sources.is_empty() {
+        // Old entries stay beside the one that is booted: one that has a word is enough.
+        let mut entries = Vec::new();
+        for folder in ["/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries"] {
+            for name in sys.list(folder).unwrap_or_default().iter().take(MANY) {
+                let entry = said(sys, &format!("{folder}/{name}"));
+                let options = entry.lines().filter_map(|line| line.trim().strip_prefix("options"));
+                entries.extend(options.flat_map(plain));
+            }
+        }
+        sources.extend((!entries.is_empty()).then_some(entries));
+    }
+    sources
+}
+
+/// The words the kernel needs and is not given by somebody else; `ours` are
+/// those that hostd has added before. The loader's files say what the next
+/// kernel is given: the line of the running one may still have words that a
+/// removal has taken out, or that somebody has typed for one boot.
+pub fn needed(
+    sys: &SysRoot,
+    loader: &Loader,
+    cmdline: &str,
+    groups: bool,
+    ours: &[String],
+) -> Vec<String> {
     let tables = sys.list("/sys/firmware/acpi/tables").unwrap_or_default();
-    let has = |table: &str| tables.iter().any(|name| name == table);
+    let has_table = |table: &str| tables.iter().any(|name| name == table);
     let (maker, _) = cpu(&sys.text("/proc/cpuinfo").unwrap_or_default());
     // Firmware knows best; VT-d may also be off in it.
-    let vt_d = has("DMAR") || (maker == Maker::Intel && !has("IVRS"));
+    let vt_d = has_table("DMAR") || (maker == Maker::Intel && !has_table("IVRS"));
+    let running: Vec<String> = words(cmdline).map(str::to_owned).collect();
     let mut needed = Vec::new();
-    // Many kernels turn VT-d on by themselves; AMD's does where firmware offers it.
-    if vt_d && !groups {
+    // Many kernels turn VT-d on by themselves; AMD's does where firmware offers
+    // it. Groups that are there may be there because of the word.
+    if vt_d && (!groups || has(&running, "intel_iommu=on")) {
         needed.push("intel_iommu=on".to_owned());
     }
     needed.push("iommu=pt".to_owned());
-    let settings = sys.text(GRUB_FILE).unwrap_or_default();
-    let theirs = |word: &str| words(cmdline).any(|w| w == word) || grub_says(&settings, word);
+    let mut sources = given(sys, loader);
+    if sources.is_empty() {
+        // hostd writes nothing here; the running kernel is all that tells.
+        sources.push(running);
+    }
+    let theirs = |word: &str| sources.iter().all(|source| has(source, word));
     let mut all: Vec<String> = needed.into_iter().filter(|word| !theirs(word)).collect();
     // What we have added stays, whatever it has brought about since.
     all.extend(ours.iter().cloned());
-    let order = ["intel_iommu=on", "iommu=pt"];
-    order.iter().filter(|word| all.iter().any(|w| w == *word)).map(|w| (*w).to_owned()).collect()
+    WORDS.iter().filter(|word| all.iter().any(|w| w == *word)).map(|w| (*w).to_owned()).collect()
 }
 
 /// The host's modules that would take a function: by the alias table of the
@@ -291,18 +358,52 @@ mod tests {
         let sys = fake.host().sys;
         fake.file("/proc/cpuinfo", "vendor_id\t: GenuineIntel\n").unwrap();
         let none: [String; 0] = [];
-        assert_eq!(needed(&sys, "quiet", false, &none), ["intel_iommu=on", "iommu=pt"]);
-        assert_eq!(needed(&sys, "quiet", true, &none), ["iommu=pt"]);
-        assert_eq!(needed(&sys, "intel_iommu=on iommu=pt", true, &none), none);
+        let needed = |line: &str, groups, ours: &[String]| {
+            needed(&sys, &Loader::default(), line, groups, ours)
+        };
+        assert_eq!(needed("quiet", false, &none), ["intel_iommu=on", "iommu=pt"]);
+        assert_eq!(needed("quiet", true, &none), ["iommu=pt"]);
+        // No file of a loader is known.
+        assert_eq!(needed("intel_iommu=on,sm_on iommu=pt", true, &none), none);
         // What hostd has added before it keeps, though the kernel now has it.
         let ours = ["intel_iommu=on".to_owned(), "iommu=pt".to_owned()];
-        assert_eq!(needed(&sys, "intel_iommu=on iommu=pt", true, &ours), ours);
-        fake.file(GRUB_FILE, "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet iommu=pt\"\n").unwrap();
-        assert_eq!(needed(&sys, "quiet", false, &none), ["intel_iommu=on"]);
+        assert_eq!(needed("intel_iommu=on iommu=pt", true, &ours), ours);
+        fake.file("/boot/loader/entries/new.conf", "title x\noptions a iommu=pt\n").unwrap();
+        assert_eq!(needed("intel_iommu=on", true, &none), ["intel_iommu=on"]);
         fake.file("/proc/cpuinfo", "vendor_id\t: AuthenticAMD\n").unwrap();
-        assert_eq!(needed(&sys, "quiet", false, &none), none);
+        assert_eq!(needed("quiet", false, &none), none);
         fake.file("/sys/firmware/acpi/tables/DMAR", "").unwrap();
-        assert_eq!(needed(&sys, "quiet", false, &none), ["intel_iommu=on"]);
+        assert_eq!(needed("quiet", false, &none), ["intel_iommu=on"]);
+    }
+
+    #[test]
+    fn files_count_and_not_what_one_boot_was_given() {
+        let (_dir, fake) = fake();
+        let sys = fake.host().sys;
+        fake.file("/proc/cpuinfo", "vendor_id\t: GenuineIntel\n").unwrap();
+        let both = ["intel_iommu=on".to_owned(), "iommu=pt".to_owned()];
+        let line = "BOOT_IMAGE=x intel_iommu=on iommu=pt";
+        let needed = |grub, kernel_cmdline| {
+            let loader = Loader { grub, kernel_cmdline, ..Loader::default() };
+            needed(&sys, &loader, line, true, &[])
+        };
+        // Typed once, or taken out since: the next kernel will not have them.
+        fake.file(GRUB_FILE, b"# caf\xe9\nGRUB_CMDLINE_LINUX=quiet\n").unwrap();
+        fake.file(CMDLINE_FILE, "root=x\n").unwrap();
+        assert_eq!(needed(Some(true), false), both);
+        assert_eq!(needed(None, true), both);
+        // hostd's own are nobody else's, whatever became of the record.
+        let ours = super::super::words::grub_add("GRUB_CMDLINE_LINUX=quiet\n", &both);
+        fake.file(GRUB_FILE, ours).unwrap();
+        fake.file(files::GRUB, "GRUB_CMDLINE_LINUX=\"intel_iommu=on iommu=pt\"\n").unwrap();
+        assert_eq!(needed(Some(true), false), both);
+        // The owner's, where they are read.
+        fake.file("/etc/default/grub.d/mine.cfg", "GRUB_CMDLINE_LINUX+=\" iommu=pt\"\n").unwrap();
+        assert_eq!(needed(Some(true), false), ["intel_iommu=on"]);
+        assert_eq!(needed(Some(false), false), both);
+        fake.file(CMDLINE_FILE, "root=x intel_iommu=on iommu=pt\n").unwrap();
+        assert_eq!(needed(None, true), [""; 0]);
+        assert_eq!(needed(Some(true), true), ["intel_iommu=on"]);
     }
 
     proptest! {

@@ -21,6 +21,8 @@
 //! - this file: [`Boot`], what others call; read it first
 //! - [`files`]: the texts of our own files
 //! - [`words`]: words in files of others
+//! - [`text`]: such files, every byte kept
+//! - [`grub`]: what GRUB's settings give to the kernel
 //! - [`machine`]: boot loader, builders, what the kernel needs
 //! - `draft`: reads all that and works out the rest
 //! - [`mod@plan`]: what has to change
@@ -32,6 +34,7 @@
 mod draft;
 pub mod error;
 pub mod files;
+pub mod grub;
 pub mod journal;
 pub mod machine;
 pub mod perform;
@@ -39,6 +42,7 @@ pub mod plan;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod text;
 pub mod words;
 
 use std::sync::Arc;
@@ -67,6 +71,8 @@ struct Inner {
     journal: Journal,
     gpus: Vec<Gpu>,
     disable_vga: bool,
+    /// False while a VM's file is wrong.
+    vms_known: bool,
     /// False for another machine's files: commands would change this one.
     commands: bool,
     turn: tokio::sync::Mutex<()>,
@@ -79,20 +85,27 @@ enum Aim<'a> {
 }
 
 impl Boot {
-    /// The setup of `host`; nothing is read yet.
-    pub fn new(host: Host, gpus: Vec<Gpu>, vms: &[Vm]) -> Self {
+    /// The setup of `host`; nothing is read yet. `vms` are all VMs, or nothing
+    /// while the file of one of them is wrong: it may be one that needs VGA.
+    pub fn new(host: Host, gpus: Vec<Gpu>, vms: Option<&[Vm]>) -> Self {
         let commands = host.sys.is_real();
         Self::with_commands(host, gpus, vms, commands)
     }
 
     /// The same, with or without the commands that follow the files.
-    pub fn with_commands(host: Host, gpus: Vec<Gpu>, vms: &[Vm], commands: bool) -> Self {
-        let uefi = |vm: &&Vm| matches!(vm.firmware, Firmware::Ovmf { .. });
-        let mut with_card = vms.iter().filter(|vm| vm.gpu.is_some()).peekable();
-        let disable_vga = with_card.peek().is_some() && with_card.all(|vm| uefi(&vm));
-        let journal = Journal::new(&host);
-        let turn = tokio::sync::Mutex::default();
-        Self { inner: Arc::new(Inner { host, journal, gpus, disable_vga, commands, turn }) }
+    pub fn with_commands(host: Host, gpus: Vec<Gpu>, vms: Option<&[Vm]>, commands: bool) -> Self {
+        let uefi = |vm: &Vm| matches!(vm.firmware, Firmware::Ovmf { .. });
+        let mut with_card = vms.unwrap_or_default().iter().filter(|vm| vm.gpu.is_some()).peekable();
+        let inner = Inner {
+            journal: Journal::new(&host),
+            gpus,
+            disable_vga: with_card.peek().is_some() && with_card.all(uefi),
+            vms_known: vms.is_some(),
+            commands,
+            turn: tokio::sync::Mutex::default(),
+            host,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// What `setup` with these cards, or `remove`, would do. Touches nothing.
@@ -152,13 +165,20 @@ impl Boot {
     pub async fn remove(&self) -> Result<DoneView, BootError> {
         let _turn = self.inner.turn.lock().await;
         let draft = self.draft(&Aim::Nothing, self.load()?).await?;
-        let (changed, warnings) = self.perform(draft, None).await?;
-        let message = if changed {
-            "the boot setup is gone: the host's drivers take the cards from the next boot on"
-        } else {
-            "nothing was set up"
+        let after = draft.before.as_ref().and_then(|before| not_reached(before, &draft.unread));
+        let left = after.is_some().then(|| draft.unread.join(", "));
+        let (changed, warnings) = self.perform(draft, after).await?;
+        let message = match left {
+            Some(left) => {
+                format!("the boot setup is gone but for {left}: mend that, then remove it again")
+            }
+            None if changed => {
+                "the boot setup is gone: the host's drivers take the cards from the next boot on"
+                    .to_owned()
+            }
+            None => "nothing was set up".to_owned(),
         };
-        Ok(DoneView { changed, message: message.to_owned(), warnings })
+        Ok(DoneView { changed, message, warnings })
     }
 
     /// Whether what is set up is there, and works.
@@ -207,9 +227,14 @@ impl Boot {
         record.folders.extend(perform::new_folders(&this.host.sys, &changes.files));
         save(Some(&record))?;
         for change in changes.files.iter().filter(|change| change.keep) {
-            if let Some(text) = &change.before {
-                let kept = journal.keep(&change.path, text).map_err(BootError::Journal)?;
-                warnings.push(format!("{} as it was: {kept}", change.path));
+            let Some(text) = &change.before else { continue };
+            match journal.keep(&change.path, &text.bytes()) {
+                Ok(kept) => warnings.push(format!("{} as it was: {kept}", change.path)),
+                Err(error) => {
+                    // Nothing has been touched.
+                    save(before.as_ref())?;
+                    return Err(BootError::Journal(error));
+                }
             }
         }
         let list: Arc<[Change]> = changes.files.into();
@@ -218,7 +243,10 @@ impl Boot {
         let done = match made.map_err(BootError::Lost)? {
             Ok(done) => done,
             Err(error) => {
-                save(before.as_ref())?;
+                // While something is left, the record that knows of both sides is needed.
+                if error.left().is_empty() {
+                    save(before.as_ref())?;
+                }
                 return Err(error);
             }
         };
@@ -227,7 +255,9 @@ impl Boot {
                 if let Err(source) = perform::run(&this.host, command).await {
                     let mut left = perform::undo(&this.host.sys, &list, &done);
                     left.extend(self.again(&commands[..=number]).await);
-                    save(before.as_ref())?;
+                    if left.is_empty() {
+                        left.extend(journal.save(before.as_ref()).err().map(|e| with_sources(&e)));
+                    }
                     return Err(BootError::Command { source, left });
                 }
             }
@@ -277,6 +307,18 @@ fn under_way(before: Option<&Setup>, after: Option<&Setup>) -> Setup {
     record
 }
 
+/// What stays on record of a removal that could not read some of its files.
+fn not_reached(before: &Setup, unread: &[String]) -> Option<Setup> {
+    let is_left = |path: &String| unread.contains(path);
+    (!unread.is_empty()).then(|| Setup {
+        complete: false,
+        cards: Vec::new(),
+        own: before.own.iter().filter(|own| is_left(&own.path)).cloned().collect(),
+        edited: before.edited.iter().filter(|path| is_left(path)).cloned().collect(),
+        ..before.clone()
+    })
+}
+
 /// A command as a shell takes it.
 fn line(words: &[String]) -> String {
     let quoted = words.iter().map(|word| crate::host::run::quoted(word.as_ref()));
@@ -290,7 +332,12 @@ fn own(file: &files::File) -> OwnFile {
 fn set_card(card: &Card) -> SetCard {
     let functions = card.functions.iter();
     let functions = functions.map(|function| (function.address, function.id.0, function.id.1));
-    SetCard { name: card.name.clone(), functions: functions.collect() }
+    let boards = card.functions.iter().filter_map(|function| {
+        let (vendor, device) = function.subsystem?;
+        Some((function.address, vendor, device))
+    });
+    let boards = boards.collect();
+    SetCard { name: card.name.clone(), functions: functions.collect(), boards }
 }
 
 fn gpu(card: &Card) -> BootGpuView {

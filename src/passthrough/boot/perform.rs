@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::BootError;
 use super::plan::Change;
+use super::text::Text;
 use crate::host::run::RunError;
 use crate::host::sys::SysError;
 use crate::host::{Command, Host, SysRoot};
@@ -19,7 +20,7 @@ pub struct Done {
     pub folders: Vec<String>,
 }
 
-fn write(sys: &SysRoot, path: &str, text: Option<&str>, mode: u32) -> Result<(), SysError> {
+fn write(sys: &SysRoot, path: &str, text: Option<&Text>, mode: u32) -> Result<(), SysError> {
     // Through a link, so that it stays one.
     let real = match sys.resolve(path) {
         Ok(real) => real,
@@ -29,10 +30,11 @@ fn write(sys: &SysRoot, path: &str, text: Option<&str>, mode: u32) -> Result<(),
     match text {
         None => sys.delete(&real),
         Some(text) => {
-            sys.replace(&real, text.as_bytes(), mode)?;
-            let back = sys.bytes(&real, text.len() as u64)?;
+            let bytes = text.bytes();
+            sys.replace(&real, &bytes, mode)?;
+            let back = sys.bytes(&real, bytes.len() as u64)?;
             let why = || "it reads back otherwise than it was written".to_owned();
-            if back == text.as_bytes() {
+            if back == bytes {
                 Ok(())
             } else {
                 Err(SysError::Invalid { path: real.clone(), why: why() })
@@ -77,7 +79,7 @@ pub fn files(sys: &SysRoot, changes: &[Change]) -> Result<Done, BootError> {
                     }
                 }
             }
-            write(sys, &change.path, change.after.as_deref(), change.mode)
+            write(sys, &change.path, change.after.as_ref(), change.mode)
         };
         if let Err(source) = one(&mut done) {
             // This one too: it may have been half done.
@@ -92,11 +94,10 @@ pub fn files(sys: &SysRoot, changes: &[Change]) -> Result<Done, BootError> {
 pub fn undo(sys: &SysRoot, changes: &[Change], done: &Done) -> Vec<String> {
     let mut left = Vec::new();
     for change in changes.iter().rev() {
-        let now = sys.text(&change.path).is_ok();
-        if !now && change.before.is_none() {
+        if !sys.exists(&change.path) && change.before.is_none() {
             continue;
         }
-        let undone = write(sys, &change.path, change.before.as_deref(), change.mode_before);
+        let undone = write(sys, &change.path, change.before.as_ref(), change.mode_before);
         left.extend(undone.err().map(|error| format!("{} ({})", change.path, error.why())));
     }
     remove_folders(sys, &done.folders);

@@ -6,10 +6,13 @@ use similar::TextDiff;
 
 use super::files::{DRACUT, File, HOOK, MARK, MODPROBE, OWN, RULE};
 use super::journal::Setup;
-use super::words::{CMDLINE_FILE, GRUB_FILE, cmdline_add, cmdline_remove, grub_add, grub_remove};
+use super::text::Text;
+use super::words::{
+    CMDLINE_FILE, GRUB_FILE, cmdline_add, cmdline_remove, grub_add, grub_remove, grub_remove_any,
+};
 
 /// Every file that may be looked at: its text now, and its mode.
-pub type Texts = BTreeMap<String, (String, u32)>;
+pub type Texts = BTreeMap<String, (Text, u32)>;
 
 /// What should be there; empty for a removal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,9 +31,9 @@ pub struct Change {
     /// Where.
     pub path: String,
     /// Its text now; `None` when it is not there.
-    pub before: Option<String>,
+    pub before: Option<Text>,
     /// Its text then; `None` when it is to go.
-    pub after: Option<String>,
+    pub after: Option<Text>,
     /// Permission bits then.
     pub mode: u32,
     /// Permission bits now.
@@ -57,13 +60,21 @@ pub struct Foreign(pub String);
 impl Change {
     /// As a patch.
     pub fn diff(&self) -> String {
-        let (old, new) =
-            (self.before.as_deref().unwrap_or(""), self.after.as_deref().unwrap_or(""));
+        let text = |text: &Option<Text>| text.as_ref().map_or(String::new(), |t| t.as_str().into());
         let name = |there: bool| if there { self.path.as_str() } else { "/dev/null" };
-        TextDiff::from_lines(old, new)
+        let patch = TextDiff::from_lines(&text(&self.before), &text(&self.after))
             .unified_diff()
             .header(name(self.before.is_some()), name(self.after.is_some()))
-            .to_string()
+            .to_string();
+        if self.before.is_none() || self.after.is_none() || self.mode == self.mode_before {
+            return patch;
+        }
+        // As git shows it, with the path for a patch that has nothing else.
+        let path = &self.path;
+        format!(
+            "diff --git a{path} b{path}\nold mode 100{:03o}\nnew mode 100{:03o}\n{patch}",
+            self.mode_before, self.mode
+        )
     }
 }
 
@@ -94,7 +105,11 @@ pub fn changes(wanted: &Wanted, now: &Texts, setup: Option<&Setup>) -> Result<Ch
     let ours = setup.map_or(&[][..], |setup| &setup.words);
     let had = |path: &str| setup.is_some_and(|setup| setup.edited.iter().any(|at| at == path));
     if let Some((text, mode)) = now.get(GRUB_FILE) {
-        let bare = grub_remove(text, ours).unwrap_or_else(|left| {
+        let bare = match setup {
+            Some(_) => grub_remove(text.as_str(), ours),
+            None => grub_remove_any(text.as_str()),
+        };
+        let bare = bare.unwrap_or_else(|left| {
             changes.warnings.push(format!(
                 "{GRUB_FILE}: somebody has written into hostd's line; their words stay"
             ));
@@ -108,8 +123,16 @@ pub fn changes(wanted: &Wanted, now: &Texts, setup: Option<&Setup>) -> Result<Ch
         edited(&mut changes, GRUB_FILE, text, after, *mode, !wanted.grub.is_empty());
     }
     if let Some((text, mode)) = now.get(CMDLINE_FILE) {
-        let bare = if had(CMDLINE_FILE) { cmdline_remove(text, ours) } else { text.clone() };
-        if had(CMDLINE_FILE) && wanted.cmdline.is_empty() && bare == *text && !ours.is_empty() {
+        let bare = if had(CMDLINE_FILE) {
+            cmdline_remove(text.as_str(), ours)
+        } else {
+            text.as_str().to_owned()
+        };
+        if had(CMDLINE_FILE)
+            && wanted.cmdline.is_empty()
+            && bare == text.as_str()
+            && !ours.is_empty()
+        {
             let words = ours.join(" ");
             let gone =
                 format!("{CMDLINE_FILE}: {words} is not there any more; nothing to take out");
@@ -137,19 +160,19 @@ fn own(
     changes: &mut Changes,
     path: &str,
     file: Option<&File>,
-    now: Option<&(String, u32)>,
+    now: Option<&(Text, u32)>,
     setup: Option<&Setup>,
 ) -> Result<(), Foreign> {
     let written = setup.and_then(|setup| setup.own.iter().find(|own| own.path == path));
     if let Some((text, _)) = now
         && written.is_none()
-        && !text.lines().any(|line| line == MARK)
+        && !text.as_str().lines().any(|line| line == MARK)
     {
         // Not ours, and in nobody's way unless we want the place.
         return if file.is_some() { Err(Foreign(path.to_owned())) } else { Ok(()) };
     }
     let same = match (file, now) {
-        (Some(file), Some((text, mode))) => file.text == *text && file.mode == *mode,
+        (Some(file), Some((text, mode))) => file.text == text.as_str() && file.mode == *mode,
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     };
@@ -157,7 +180,7 @@ fn own(
         return Ok(());
     }
     let strange = match (now, written) {
-        (Some((text, _)), Some(written)) => written.text != *text,
+        (Some((text, _)), Some(written)) => written.text != text.as_str(),
         (Some(_) | None, None) | (None, Some(_)) => false,
     };
     if strange {
@@ -167,7 +190,7 @@ fn own(
     changes.files.push(Change {
         path: path.to_owned(),
         before: now.map(|(text, _)| text.clone()),
-        after: file.map(|file| file.text.clone()),
+        after: file.map(|file| file.text.clone().into()),
         mode: file.map_or(0o644, |file| file.mode),
         mode_before: now.map_or(0o644, |(_, mode)| *mode),
         keep: strange,
@@ -175,15 +198,15 @@ fn own(
     Ok(())
 }
 
-fn edited(changes: &mut Changes, path: &str, before: &str, after: String, mode: u32, ours: bool) {
+fn edited(changes: &mut Changes, path: &str, before: &Text, after: String, mode: u32, ours: bool) {
     if ours {
         changes.edited.push(path.to_owned());
     }
-    if after != before {
+    if after != before.as_str() {
         changes.files.push(Change {
             path: path.to_owned(),
-            before: Some(before.to_owned()),
-            after: Some(after),
+            before: Some(before.clone()),
+            after: Some(before.with(after)),
             mode,
             mode_before: mode,
             keep: true,

@@ -4,9 +4,9 @@
 use super::super::helper::with_sources;
 use super::super::journal::{JournalError, boot_id};
 use super::super::safe;
-use super::files::{MARK, OWN};
+use super::files::{self, DRACUT, HOOK, MARK, MODPROBE, OWN, RULE};
 use super::journal::{SetCard, Setup};
-use super::set_gpu;
+use super::{set_gpu, text};
 use crate::ask::view::{BootStatusView, FindingView};
 use crate::base::{PciAddress, Severity, Timestamp};
 use crate::host::{Command, Host, SysRoot};
@@ -54,6 +54,7 @@ fn check(
     }
 }
 
+const MOVED: &str = "correct its address under `gpus`, then run `hostctl boot setup` again";
 const AGAIN: &str = "run `hostctl boot setup` again";
 
 /// Everything that can be seen of the setup.
@@ -68,6 +69,11 @@ pub fn status(
         Ok(Some(setup)) => setup,
         Ok(None) => {
             view.checks.extend(left_over(sys));
+            if let (true, Err(error)) = (view.safe_mode, safe::cmdline(sys)) {
+                let (what, object) = (error.in_full(), "/proc/cmdline");
+                let advice = "until it can be read, nothing is bound";
+                view.checks.push(check(Severity::Unknown, "safe", object, what, advice));
+            }
             return view;
         }
         Err(error) => {
@@ -97,8 +103,8 @@ pub fn status(
         return view;
     }
     view.checks.push(cmdline(sys, &setup));
-    if view.safe_mode {
-        let what = format!("{}: nothing was bound at boot", safe::WHY);
+    if let Some(why) = safe::why(sys) {
+        let what = format!("{why}: nothing was bound at boot");
         let advice = "take it out of the boot loader's entry and reboot";
         view.checks.push(check(Severity::Warning, "safe", "boot", what, advice));
         return view;
@@ -112,8 +118,8 @@ pub fn status(
 
 /// Files of ours that no record knows of.
 fn left_over(sys: &SysRoot) -> Vec<FindingView> {
-    let ours = |path: &&str| match sys.text(path) {
-        Ok(text) => text.lines().any(|line| line == MARK),
+    let ours = |path: &&str| match text::read(sys, path) {
+        Ok(text) => text.as_str().lines().any(|line| line == MARK),
         Err(_) => false,
     };
     let finding = |path| {
@@ -125,7 +131,7 @@ fn left_over(sys: &SysRoot) -> Vec<FindingView> {
 
 fn file(sys: &SysRoot, path: &str, text: &str) -> FindingView {
     let (severity, what, advice) = match sys.bytes(path, 1 << 20) {
-        Ok(now) if now == text.as_bytes() => (Severity::Ok, "as hostd made it".to_owned(), ""),
+        Ok(now) if now == text.as_bytes() => mode(sys, path),
         Ok(_) => (Severity::Warning, "was changed since hostd made it".to_owned(), AGAIN),
         Err(error) if error.is_missing() => (Severity::Critical, "is gone".to_owned(), AGAIN),
         Err(error) => (Severity::Unknown, error.why(), "run it as root"),
@@ -133,10 +139,26 @@ fn file(sys: &SysRoot, path: &str, text: &str) -> FindingView {
     check(severity, "file", path, what, advice)
 }
 
+/// Of a file that has the right text: a hook that may not be run does nothing.
+fn mode(sys: &SysRoot, path: &str) -> (Severity, String, &'static str) {
+    let wanted = files::mode(path);
+    match sys.stamp(path) {
+        Ok((mode, _)) if mode == wanted => (Severity::Ok, "as hostd made it".to_owned(), ""),
+        Ok((mode, _)) => {
+            let what = format!("its mode is {mode:03o}, not {wanted:03o} as hostd made it");
+            (Severity::Warning, what, AGAIN)
+        }
+        Err(error) => (Severity::Unknown, error.why(), "run it as root"),
+    }
+}
+
+/// What goes into an initramfs; GRUB's settings do not.
+const IN_INITRAMFS: [&str; 4] = [RULE, MODPROBE, HOOK, DRACUT];
+
 /// Every kernel's initramfs must be younger than what went into it.
 fn initramfs(sys: &SysRoot, setup: &Setup) -> Option<FindingView> {
-    let newest: Timestamp =
-        setup.own.iter().filter_map(|own| Some(sys.stamp(&own.path).ok()?.1)).max()?;
+    let inside = setup.own.iter().filter(|own| IN_INITRAMFS.contains(&own.path.as_str()));
+    let newest: Timestamp = inside.filter_map(|own| Some(sys.stamp(&own.path).ok()?.1)).max()?;
     let one = |severity, object: &str, what, advice| {
         Some(check(severity, "initramfs", object, what, advice))
     };
@@ -192,8 +214,23 @@ fn identity(sys: &SysRoot, card: &SetCard) -> FindingView {
             ),
             _ => (Severity::Unknown, format!("what {address} is cannot be read")),
         };
-        let advice = "correct its address under `gpus`, then run `hostctl boot setup` again";
-        return check(severity, "card", &card.name, what, advice);
+        return check(severity, "card", &card.name, what, MOVED);
+    }
+    for (address, vendor, device) in &card.boards {
+        let read = |name: &str| attribute(sys, &format!("{}/{name}", folder(*address)));
+        let id = |name: &str| read(name).ok().as_deref().and_then(parse::hex16);
+        let (severity, what) = match (id("subsystem_vendor"), id("subsystem_device")) {
+            (Some(v), Some(d)) if (v, d) == (*vendor, *device) => continue,
+            (Some(v), Some(d)) => (
+                Severity::Critical,
+                format!(
+                    "{address} is on the board {v:04x}:{d:04x}, not {vendor:04x}:{device:04x}: \
+                     not bound"
+                ),
+            ),
+            _ => (Severity::Unknown, format!("which board {address} is on cannot be read")),
+        };
+        return check(severity, "card", &card.name, what, MOVED);
     }
     check(Severity::Ok, "card", &card.name, "is where it was".to_owned(), "")
 }
@@ -201,7 +238,7 @@ fn identity(sys: &SysRoot, card: &SetCard) -> FindingView {
 fn cmdline(sys: &SysRoot, setup: &Setup) -> FindingView {
     let one =
         |severity, what, advice: &str| check(severity, "words", "/proc/cmdline", what, advice);
-    let now = match sys.text("/proc/cmdline") {
+    let now = match safe::cmdline(sys) {
         Ok(now) => now,
         Err(error) => return one(Severity::Unknown, error.in_full(), ""),
     };

@@ -1,5 +1,7 @@
 //! The boot-time setup as a whole, on a fake Debian with the lab's card.
 
+mod mended;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -21,6 +23,8 @@ use crate::pci::fake::FakePci;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
     Full,
+    /// From this one on, every one.
+    Broken,
     Crash,
 }
 
@@ -38,10 +42,14 @@ impl WriteHook for Disk {
 
     fn replacing(&self, _: &Path) -> io::Result<()> {
         let number = self.count.fetch_add(1, Ordering::SeqCst);
-        let fault = self.at.lock().unwrap().filter(|(at, _)| *at == number);
+        let fault = self
+            .at
+            .lock()
+            .unwrap()
+            .filter(|(at, fault)| *at == number || (*fault == Fault::Broken && number > *at));
         match fault.map(|(_, fault)| fault) {
             None => Ok(()),
-            Some(Fault::Full) => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+            Some(Fault::Full | Fault::Broken) => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
             Some(Fault::Crash) => std::panic::resume_unwind(Box::new("crash")),
         }
     }
@@ -122,7 +130,7 @@ impl Rig {
         host.sys = host.sys.with_hook(Arc::clone(disk) as Arc<dyn WriteHook>);
         let (name, address) = ("gaming".parse().unwrap(), "01:00.0".parse().unwrap());
         let gpu = Gpu { identity: Some((0x1002, 0x5046)), ..Gpu::at(name, address) };
-        Boot::with_commands(host, vec![gpu], &[], commands)
+        Boot::with_commands(host, vec![gpu], Some(&[]), commands)
     }
 
     fn sys(&self) -> SysRoot {
@@ -284,7 +292,14 @@ async fn a_command_that_fails_takes_all_back_and_says_why() {
         let refusal = Refusal::from(rig.boot.setup(&[]).await.unwrap_err());
         assert!(refusal.hint.starts_with("Left: "), "{}", refusal.hint);
         assert!(refusal.hint.contains("run it again when that is mended"), "{}", refusal.hint);
-        assert_eq!((rig.etc(), rig.record()), (before, None));
+        // The files are as they were; what was made of them is not, and that is on record.
+        assert_eq!(rig.etc(), before);
+        assert!(!rig.record().unwrap().complete);
+        assert!(rig.worst().await[0].1.contains("was interrupted"));
+        *rig.failing.lock().unwrap() = None;
+        rig.asked();
+        assert!(rig.boot.remove().await.unwrap().changed);
+        assert_eq!((rig.asked(), rig.record()), (BOTH.map(String::from).to_vec(), None));
     }
 }
 
