@@ -6,6 +6,7 @@
 //! (udev's `IMPORT{cmdline}`, systemd's `src/basic/proc-cmdline.c`).
 
 use crate::host::SysRoot;
+pub use crate::pci::parse::cmdline_words as words;
 
 /// The word.
 pub const WORD: &str = "hostd.safe";
@@ -32,17 +33,6 @@ pub fn asks(cmdline: &str) -> bool {
     values
         .last()
         .is_some_and(|value| !matches!(value.trim_matches('"'), "0" | "no" | "off" | "false"))
-}
-
-/// The words of a command line; double quotes keep spaces together.
-pub fn words(cmdline: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    cmdline
-        .split(move |c: char| {
-            quoted ^= c == '"';
-            c.is_ascii_whitespace() && !quoted
-        })
-        .filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]
