@@ -5,7 +5,7 @@
 //!
 //! - [`read_config`]: the configuration as far as it is sound, for the daemon
 //! - [`config_check`], [`config_show`], [`config_schema`]: for a person
-//! - [`answer`]: groups, cards, pools and the doctor's checks, looked at once
+//! - [`answer`]: groups, cards, plans, pools and the doctor's checks, looked at once
 //! - `boot`: the boot setup
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
@@ -81,15 +81,17 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
                 ));
             }
             let claims = Passthrough::new(host.clone(), config.gpus.clone()).claims();
-            let (daemon, probe) = (false, *probe);
-            let question = doctor::Question { config, claims, wrong, daemon, probe };
-            Ok(Reply::Doctor(doctor::examine(&host, question).await))
+            let (daemon, probe, changing) = (false, *probe, false);
+            let question = doctor::Question { config, claims, wrong, daemon, probe, changing };
+            // No daemon answers: there is nobody who could change a card meanwhile.
+            Ok(Reply::Doctor(doctor::examine(&host, question, ()).await))
         }
         Ask::GpuQuirks { gpu } => {
             let cards = Passthrough::new(host, config.gpus);
             let gpu = gpu.as_deref().map(|gpu| cards.resolve_gpu(Some(gpu))).transpose()?;
             Ok(Reply::Quirks(cards.quirks(gpu.as_ref(), &config.quirks).await?))
         }
+        Ask::GpuPlan { gpu, release } => plan(host, config, wrong, gpu.as_deref(), *release).await,
         Ask::GpuRomDump { gpu, strip } => {
             if host.sys.is_real() && !rustix::process::geteuid().is_root() {
                 let hint = "run it as root, or start hostd: systemctl start hostd";
@@ -127,7 +129,6 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
             Ok(Reply::Pools(view))
         }
         Ask::Status
-        | Ask::GpuPlan { .. }
         | Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }
         | Ask::GpuReset { .. }
@@ -146,6 +147,38 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
     }
 }
 
+/// What a bind or release would do; nothing is touched.
+async fn plan(
+    host: Host,
+    config: Config,
+    wrong: Option<String>,
+    gpu: Option<&str>,
+    release: bool,
+) -> Answer {
+    let blind = host.sys.is_real() && !rustix::process::geteuid().is_root();
+    let cards = Passthrough::with_quirks(host, config.gpus, config.quirks);
+    let planned = match cards.resolve_gpu(gpu) {
+        Ok(gpu) => cards.plan(&gpu, release).await,
+        Err(error) => Err(error),
+    };
+    let what = |why| format!("which cards are configured is not known: {why}");
+    let mut view = planned.map_err(|error| {
+        let mut refusal = Refusal::from(error);
+        if blind && refusal.code == Code::Failed {
+            "run it as root, or start hostd: systemctl start hostd".clone_into(&mut refusal.hint);
+        }
+        refusal.message +=
+            &wrong.clone().map_or_else(String::new, |why| format!(" ({})", what(why)));
+        refusal
+    })?;
+    view.warnings.extend(wrong.map(what));
+    if blind && !release {
+        let why = "who uses the card is not known: whose files are open is shown to root only";
+        view.warnings.push(why.to_owned());
+    }
+    Ok(Reply::Plan(view))
+}
+
 /// Judges a saved `zpool status`, JSON or text.
 pub fn pool_status_from(text: &str) -> Answer {
     Ok(Reply::Pools(zfs::judge_capture(text)))
@@ -161,7 +194,12 @@ fn bytes(path: &Path) -> Result<Vec<u8>, Refusal> {
     let folder = SysRoot::new(path.parent().unwrap_or(Path::new("")));
     let read = folder.stream(path.file_name().unwrap_or_default(), TEXT_LIMIT);
     read.map_err(|error| {
-        Refusal::new(Code::Usage, format!("cannot read {}: {}", path.display(), error.why()), "")
+        let hint = if error.is_missing() {
+            "look whether the path is right".to_owned()
+        } else {
+            format!("name a file that you may read, of at most {} MiB", TEXT_LIMIT >> 20)
+        };
+        Refusal::new(Code::Usage, format!("cannot read {}: {}", path.display(), error.why()), hint)
     })
 }
 

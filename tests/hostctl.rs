@@ -184,6 +184,11 @@ fn wrong_words_are_usage() {
         assert_eq!(ran.code, 2, "{args:?}");
         assert_eq!(ran.document()["error"]["code"], "usage");
     }
+    let group = run(hostctl().args(["--json", "iommu", "show", "x"])).document();
+    let message = group["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.ends_with("a group's number is wanted, from `hostctl iommu list`"), "{group}");
+    let none = run(hostctl().args(["--json", "gpu", "rom", "check", "/nonexistent"])).document();
+    assert_eq!(none["error"]["hint"], "look whether the path is right");
     let tip = run(hostctl().args(["--json", "vm", "strat", "gaming"])).document();
     let error = &tip["error"];
     assert_eq!(error["message"], "unrecognized subcommand 'strat'");

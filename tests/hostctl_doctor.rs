@@ -137,6 +137,20 @@ impl Checks {
 }
 
 #[test]
+fn safe_mode_and_what_was_left_of_a_card_are_found() {
+    let machine = Machine::healthy();
+    let line = "root=/dev/sda1 quiet intel_iommu=on iommu=pt hostd.safe\n";
+    machine.there("/proc/cmdline", line);
+    machine.there("/var/lib/hostd/passthrough/0000:01:00.0.json", "{");
+    let (code, checks) = machine.doctor();
+    assert_eq!(code, 1);
+    assert_eq!(checks.status("safe-mode"), "critical");
+    assert!(checks.text("safe-mode", "fix").contains("Take it out"), "{:?}", checks.0);
+    assert_eq!(checks.status("card-record"), "unknown");
+    assert!(checks.text("card-record", "evidence").contains("is corrupt"), "{:?}", checks.0);
+}
+
+#[test]
 fn a_healthy_box_lacks_only_what_its_files_cannot_tell() {
     let machine = Machine::healthy();
     let (code, checks) = machine.doctor();

@@ -215,6 +215,29 @@ fn groups_and_cards_are_shown_without_a_daemon() {
     assert_eq!((&card["verdict"], &card["bound"]), (&Value::from("isolated"), &Value::from(false)));
 }
 
+#[test]
+fn a_plan_needs_no_daemon_and_touches_nothing() {
+    let machine = Machine::new();
+    machine.file("root/proc/sys/kernel/random/boot_id", "a-boot\n");
+    let before = "root/sys/devices/pci0000:00/0000:01:00.0/driver_override";
+    let read = || fs::read_to_string(machine.dir.path().join(before)).expect("there");
+    let was = read();
+    let (code, plan) = machine.document(&["gpu", "plan"]);
+    assert_eq!(code, 0, "{plan}");
+    let steps = plan["steps"].to_string();
+    assert!(steps.contains("0000:01:00.0") && steps.contains("vfio-pci"), "{plan}");
+    assert_eq!(read(), was);
+    let (code, back) = machine.document(&["gpu", "plan", "gaming", "--release"]);
+    assert_eq!((code, &back["steps"]), (0, &serde_json::json!([])), "{back}");
+    // What is no address is told how one looks.
+    for words in [&["gpu", "quirks", "99:99.9"][..], &["gpu", "plan", "99:99.9"]] {
+        let (code, error) = machine.document(words);
+        assert_eq!((code, &error["error"]["code"]), (5, &"not-found".into()), "{error}");
+        let hint = error["error"]["hint"].as_str().expect("text");
+        assert!(hint.starts_with("An address looks like `0000:01:00.0`"), "{hint}");
+    }
+}
+
 /// Another machine's files, changed and changed back; its commands are named.
 #[test]
 fn a_boot_setup_below_a_folder() {

@@ -49,6 +49,22 @@ impl Where {
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an ask that only looks may take.
 const LOOK: Duration = Duration::from_secs(10);
+/// How long the doctor may take: it waits for a bind, then for files, QEMU, KVM
+/// and VFIO beside each other, each with a deadline of seconds.
+const DOCTOR: Duration = Duration::from_secs(30);
+/// How long a plan may take: it waits for a bind under way, which may wait for
+/// a driver that does not let go.
+const PLAN: Duration = Duration::from_secs(120);
+
+/// How long an ask may take; one that acts takes the time that the daemon gives it.
+fn patience(ask: &Ask) -> Option<Duration> {
+    match ask {
+        ask if ask.right().is_some() => None,
+        Ask::Doctor { .. } => Some(DOCTOR),
+        Ask::GpuPlan { .. } => Some(PLAN),
+        _ => Some(LOOK),
+    }
+}
 
 /// A connection to a daemon.
 pub struct Client {
@@ -82,20 +98,18 @@ impl Client {
         }
     }
 
-    /// Asks, and waits for the answer. An ask that acts takes the time that
-    /// the daemon gives it; one that looks has ten seconds.
+    /// Asks, and waits for the answer as long as such an answer may take.
     pub async fn ask(&self, ask: &Ask) -> Answer {
         let called = self.call(ask);
-        let text = if ask.right().is_some() {
-            called.await
-        } else {
-            timeout(LOOK, called).await.map_err(|_| {
+        let text = match patience(ask) {
+            None => called.await,
+            Some(limit) => timeout(limit, called).await.map_err(|_| {
                 Refusal::new(
                     Code::Failed,
-                    format!("hostd did not answer within {} s", LOOK.as_secs()),
+                    format!("hostd did not answer within {} s", limit.as_secs()),
                     "`journalctl -u hostd -e` may tell why",
                 )
-            })?
+            })?,
         };
         let text = text.map_err(|error| wire::refusal(&error))?;
         wire::reply(ask, &text).map_err(|error| {
@@ -291,4 +305,19 @@ fn nobody(tried: &[DeadEnd]) -> Refusal {
 /// A stream to the private socket, for `hostctl --stdio`.
 pub async fn raw(path: &Path) -> Result<UnixStream, Refusal> {
     open(path).await.map_err(|end| nobody(&[end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_bind_has_more_time_than_who_only_looks() {
+        assert_eq!(patience(&Ask::Status), Some(LOOK));
+        assert_eq!(patience(&Ask::Doctor { probe: false }), Some(DOCTOR));
+        assert_eq!(patience(&Ask::GpuPlan { gpu: None, release: false }), Some(PLAN));
+        assert!(LOOK < DOCTOR && DOCTOR < PLAN);
+        assert_eq!(patience(&Ask::Doctor { probe: true }), None);
+        assert_eq!(patience(&Ask::GpuBind { gpu: None }), None);
+    }
 }

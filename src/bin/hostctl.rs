@@ -1,7 +1,11 @@
 //! hostctl, the command line.
 
 fn main() -> std::process::ExitCode {
-    // What reads a card's ROM, and asks KVM and VFIO, is this same binary; it must not start anything.
+    // What reads attributes and ROMs that may hang, and asks KVM and VFIO, is this same binary; it
+    // must not start anything.
+    if let Some(code) = hostd::passthrough::helper::main(std::env::args_os()) {
+        return code;
+    }
     if let Some(code) = hostd::passthrough::rom::dump::main(std::env::args_os()) {
         return code;
     }

@@ -174,6 +174,7 @@ fn local(ask: &Ask) -> bool {
         | Ask::IommuShow { .. }
         | Ask::GpuList
         | Ask::GpuQuirks { .. }
+        | Ask::GpuPlan { .. }
         | Ask::GpuRomDump { .. }
         | Ask::BootPlan { .. }
         | Ask::BootSetup { .. }
@@ -181,7 +182,6 @@ fn local(ask: &Ask) -> bool {
         | Ask::BootStatus
         | Ask::PoolStatus { .. } => true,
         Ask::Status
-        | Ask::GpuPlan { .. }
         | Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }
         | Ask::GpuReset { .. }

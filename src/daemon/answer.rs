@@ -2,8 +2,10 @@
 //! [`scan`](super::scan), acts to the supervisors.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
 
 use super::Shared;
 use super::scan::Scans;
@@ -11,7 +13,7 @@ use crate::ask::view::{DoneView, PoolsView, VmsView};
 use crate::ask::{Answer, Ask, Asked, Code, Refusal, Reply};
 use crate::base::{Name, Reading};
 use crate::doctor;
-use crate::passthrough::{Bound, Owner, Released};
+use crate::passthrough::{Bound, Owner, Passthrough, Released};
 use crate::pci;
 use crate::state::status;
 use crate::vm::supervisor::VmHandle;
@@ -19,6 +21,9 @@ use crate::vm::supervisor::VmHandle;
 /// Asks of each kind under way at one time. A VM's start holds its place until
 /// it runs, and a query until it had its turn: neither keeps a look out.
 const AT_ONCE: usize = 64;
+
+/// How long a doctor who only looks waits for cards that are being changed.
+const STILL: Duration = Duration::from_secs(2);
 
 /// The places of asks of one kind.
 struct Places(Arc<Semaphore>);
@@ -69,16 +74,18 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
     match ask {
         Ask::Status => Ok(Reply::Status(status::status(&snapshot))),
         Ask::Doctor { probe } => {
-            // Nobody may bind a card while its devices are open.
-            let _still = if probe { Some(shared.passthrough.still().await) } else { None };
+            // Before asking who has which card: nobody may bind one, or start a
+            // VM with it, while its group or devices are open.
+            let still = still(&shared.passthrough, probe).await;
             let question = doctor::Question {
                 config: (*shared.config).clone(),
                 claims: shared.passthrough.claims(),
                 wrong: shared.wrong.clone(),
                 daemon: true,
                 probe,
+                changing: still.is_none(),
             };
-            Ok(Reply::Doctor(doctor::examine(&shared.host, question).await))
+            Ok(Reply::Doctor(doctor::examine(&shared.host, question, still).await))
         }
         Ask::IommuList => read(&snapshot.iommu, "the IOMMU groups").map(Reply::Iommu),
         Ask::IommuShow { group } => in_full(shared, group).await,
@@ -136,6 +143,13 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
         Ask::ServiceList => read(&snapshot.services, "the services").map(Reply::Services),
         Ask::EventQuery { query } => scans.events(&query).await,
     }
+}
+
+/// Keeps the cards as they are. A bind under way may take long: who only looks
+/// goes without after [`STILL`].
+async fn still(cards: &Passthrough, wait: bool) -> Option<impl Drop + '_> {
+    let turn = cards.still();
+    if wait { Some(turn.await) } else { timeout(STILL, turn).await.ok() }
 }
 
 /// Read now, not from the snapshot: what wakes devices is not read every minute.
@@ -205,6 +219,19 @@ fn one_pool(mut view: PoolsView, name: Option<&str>) -> Result<PoolsView, Refusa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::FakeHost;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_only_looks_does_not_wait_for_a_bind_and_keeps_others_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let cards = Passthrough::new(FakeHost::new(dir.path()).host(), Vec::new());
+        let bind = cards.still().await;
+        assert!(still(&cards, false).await.is_none());
+        drop(bind);
+        let looking = still(&cards, false).await;
+        assert!(looking.is_some());
+        assert!(timeout(STILL, still(&cards, true)).await.is_err(), "a bind waits for the look");
+    }
 
     #[test]
     fn a_kind_of_asks_that_is_full_is_refused_at_once_and_alone() {

@@ -5,18 +5,43 @@ use super::check::{Check, Id};
 use super::scope::{Card, Scope};
 use crate::config::{Action, Quirk, QuirkFiles};
 use crate::host::SysRoot;
-use crate::passthrough::holders::{Users, users};
+use crate::passthrough::holders::{self, Users};
 use crate::passthrough::quirks::{Function, matching};
 use crate::passthrough::target;
 use crate::pci;
 
-/// Who uses each card, in the scope's order.
-pub fn read(sys: &SysRoot, scope: &Scope) -> Vec<Users> {
-    scope.cards.iter().map(|card| users(sys, &card.addresses())).collect()
+/// Who has a card.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holding {
+    /// Through the files of its own drivers.
+    pub users: Users,
+    /// Through VFIO.
+    pub holders: Vec<String>,
+    /// Whether there are processes whose files we may not see.
+    pub hidden: bool,
 }
 
+/// Who has each card, in the scope's order.
+pub fn read(sys: &SysRoot, scope: &Scope) -> Vec<Holding> {
+    // Everybody's files are shown, or only one's own: the first process tells.
+    let hidden = sys.list("/proc/1/fd").is_err_and(|error| !error.is_missing());
+    let one = |card: &Card| {
+        let all = card.addresses();
+        Holding { users: holders::users(sys, &all), holders: holders::of(sys, &all), hidden }
+    };
+    scope.cards.iter().map(one).collect()
+}
+
+/// What to do about somebody who has a bound card and is no VM of hostd.
+pub(super) const NOT_OURS: &str = "end it before a VM of hostd starts with this card";
+
 /// The checks.
-pub fn judge(facts: &pci::Facts, users: &[Users], scope: &Scope, files: &QuirkFiles) -> Vec<Check> {
+pub fn judge(
+    facts: &pci::Facts,
+    holding: &[Holding],
+    scope: &Scope,
+    files: &QuirkFiles,
+) -> Vec<Check> {
     let mut checks = Vec::new();
     for (at, card) in scope.cards.iter().enumerate() {
         let mut add = |check: Check| checks.push(check.only_if(scope.wanted).of(card.name()));
@@ -35,7 +60,7 @@ pub fn judge(facts: &pci::Facts, users: &[Users], scope: &Scope, files: &QuirkFi
         });
         add(quirks(card, files));
         add(boot_display(card));
-        add(used(card, users.get(at)));
+        add(used(card, holding.get(at)));
     }
     checks
 }
@@ -118,26 +143,38 @@ fn boot_display(card: &Card) -> Check {
     }
 }
 
-fn used(card: &Card, users: Option<&Users>) -> Check {
+fn used(card: &Card, holding: Option<&Holding>) -> Check {
     let id = Id::Users;
     if let Some(vm) = &card.lent {
         return Check::ok(id, format!("the VM {vm} has it"));
     }
-    if card.is_bound() {
-        return Check::ok(id, "it is on vfio-pci: no program of the host can reach it");
+    // Before the rest: a card that is half on vfio-pci may be held there too.
+    if let Some(Holding { holders, .. }) = holding
+        && !holders.is_empty()
+    {
+        let seen = format!("in use through VFIO by {}, no VM of hostd", holders.join(", "));
+        return Check::warning(id, seen, NOT_OURS);
     }
-    match users {
+    let unseen = || {
+        let seen = "whose files are open is shown to root only";
+        Check::unknown(id, seen, "run it as root, or ask the daemon: systemctl start hostd")
+    };
+    if card.is_bound() {
+        return match holding {
+            Some(Holding { hidden: false, .. }) => {
+                Check::ok(id, "it is on vfio-pci, and nobody has it open")
+            }
+            Some(Holding { hidden: true, .. }) | None => unseen(),
+        };
+    }
+    match holding.map(|holding| &holding.users) {
         Some(users) if !users.working.is_empty() => Check::warning(
             id,
             format!("in use by {}", users.working.join(", ")),
             "end these programs before the VM starts; a desktop: `stop-display-manager: true` \
              for this card in host.yaml",
         ),
-        Some(Users { hidden: true, .. }) | None => Check::unknown(
-            id,
-            "whose files are open is shown to root only",
-            "run it as root, or ask the daemon: systemctl start hostd",
-        ),
+        Some(Users { hidden: true, .. }) | None => unseen(),
         Some(Users { hidden: false, .. }) => Check::ok(id, "nobody"),
     }
 }
@@ -147,9 +184,12 @@ mod tests {
     use super::*;
     use crate::base::Severity;
     use crate::doctor::tests::{bound, facts, scope, status};
+    use crate::host::fake::FakeHost;
+    use crate::pci::read::folder;
 
     fn checks(scope: &Scope, users: Users) -> Vec<Check> {
-        judge(&facts(), &[users], scope, &QuirkFiles::default())
+        let holding = Holding { hidden: users.hidden, users, ..Holding::default() };
+        judge(&facts(), &[holding], scope, &QuirkFiles::default())
     }
 
     #[test]
@@ -181,7 +221,38 @@ mod tests {
         assert!(users.evidence.contains("Xorg (process 7)"));
         let hidden = Users { hidden: true, ..Users::default() };
         assert_eq!(status(&checks(&scope(), hidden), Id::Users), Severity::Unknown);
-        assert_eq!(status(&checks(&bound(), busy), Id::Users), Severity::Ok);
+        assert_eq!(status(&checks(&bound(), busy), Id::Users), Severity::Unknown);
+        assert_eq!(status(&checks(&bound(), Users::default()), Id::Users), Severity::Ok);
+    }
+
+    #[test]
+    fn a_bound_card_that_somebody_else_has_is_a_warning_with_the_name() {
+        let held = Holding { holders: vec!["qemu (process 9)".into()], ..Holding::default() };
+        let of = |scope: &Scope| {
+            let all = judge(&facts(), std::slice::from_ref(&held), scope, &QuirkFiles::default());
+            all.into_iter().find(|check| check.id == Id::Users).unwrap()
+        };
+        let found = of(&bound());
+        assert_eq!(found.status, Severity::Warning);
+        assert!(found.evidence.contains("qemu (process 9)"), "{found:?}");
+        let mut lent = bound();
+        lent.cards[0].lent = Some("win".parse().unwrap());
+        assert_eq!(of(&lent).status, Severity::Ok);
+    }
+
+    #[test]
+    fn who_holds_the_group_is_found_and_who_may_not_be_seen_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeHost::new(dir.path());
+        fake.file("/dev/vfio/11", "").unwrap();
+        fake.file("/proc/9/comm", "qemu\n").unwrap();
+        fake.link("/proc/9/fd/3", "/dev/vfio/11").unwrap();
+        let group = format!("{}/iommu_group", folder("01:00.0".parse().unwrap()));
+        fake.link(&group, "/sys/kernel/iommu_groups/11").unwrap();
+        let held = read(&fake.host().sys, &bound()).remove(0);
+        assert_eq!((held.holders, held.hidden), (vec!["qemu (process 9)".to_owned()], false));
+        fake.file("/proc/1/fd", "no folder").unwrap();
+        assert!(read(&fake.host().sys, &bound()).remove(0).hidden);
     }
 
     #[test]
@@ -217,8 +288,8 @@ mod tests {
         crowded.groups.get_mut(&11).unwrap().members.push(other.address);
         crowded.devices.insert(other.address, other);
         let found = |scope: &Scope| {
-            let users = [Users::default()];
-            status(&judge(&crowded, &users, scope, &QuirkFiles::default()), Id::CardGroup)
+            let holding = [Holding::default()];
+            status(&judge(&crowded, &holding, scope, &QuirkFiles::default()), Id::CardGroup)
         };
         assert_eq!(found(&scope()), Severity::Critical);
         assert_eq!(found(&Scope { wanted: false, ..scope() }), Severity::Warning);

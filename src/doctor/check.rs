@@ -66,6 +66,9 @@ checks! {
     Cmdline => "cmdline", "kernel command line", KERNEL,
         "What the boot loader's own files ask for is what the running kernel was started with.",
         "/proc/cmdline against /etc/default/grub, /etc/default/grub.d, /boot/grub/grub.cfg, /etc/kernel/cmdline, loader/entries";
+    SafeMode => "safe-mode", "safe mode", KERNEL,
+        "`hostd.safe` is not on the kernel command line. With it nothing is bound, at boot or later.",
+        "/proc/cmdline";
     Remapping => "interrupt-remapping", "interrupt remapping", KERNEL,
         "The IOMMU remaps interrupts; without it VFIO refuses, or is told to accept a guest that can fake the host's interrupts.",
         "/proc/interrupts (chips named IR-…), vfio_iommu_type1's allow_unsafe_interrupts";
@@ -91,7 +94,7 @@ checks! {
         "/dev/vfio/vfio speaks version 0 of its interface and has the type 1 IOMMU, version 2.",
         "VFIO_GET_API_VERSION, VFIO_CHECK_EXTENSION";
     VfioGroup => "vfio-group", "VFIO group", VFIO,
-        "The group of a card that is on vfio-pci is viable. Not asked while a VM has the card.",
+        "The group of a card that is on vfio-pci is viable, and nobody has it open. Not asked while a VM has the card, nor while a card is being changed: a group opens once.",
         "VFIO_GROUP_GET_STATUS";
     VfioDevice => "vfio-device", "VFIO device", VFIO,
         "A card's functions open and answer, and which functions a hot reset takes along. Only with --probe, for cards on vfio-pci that nobody uses: opening a function resets it.",
@@ -99,6 +102,9 @@ checks! {
     Card => "card", "card", CARDS,
         "The configured card is in its slot, and is the one that was configured.",
         "/sys/bus/pci/devices";
+    CardRecord => "card-record", "card's record", CARDS,
+        "What hostd has done with the card is done: nothing hangs, nothing was left half-way. A record of an earlier boot is void.",
+        "hostd's records, in passthrough/ of its state folder; the boot's id";
     CardGroup => "card-group", "card's group", CARDS,
         "Nothing else in the card's IOMMU groups is in the way.",
         "/sys/kernel/iommu_groups; rules of the kernel since 5.19";
@@ -112,8 +118,8 @@ checks! {
         "No framebuffer of the boot console sits in the card's memory; otherwise `BAR can't reserve`.",
         "/proc/iomem (addresses need root), resource, /sys/class/graphics, /sys/class/vtconsole";
     Users => "users", "processes on the card", CARDS,
-        "No process of the host has the card's files open: unbinding would hang, or take the process's picture or sound.",
-        "/proc/*/fd against /dev/dri, /dev/snd, /dev/nvidia*";
+        "No process of the host has the card's files open: unbinding would hang, or take the process's picture or sound. Of a card on vfio-pci: nobody but a VM of hostd has it.",
+        "/proc/*/fd against /dev/dri, /dev/snd, /dev/nvidia*, /dev/vfio";
     Memlock => "memlock", "locked memory", MEMORY,
         "hostd's QEMU may lock the whole memory of a VM with a card.",
         "/proc/self/limits and CAP_IPC_LOCK of the daemon";

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use super::check::{Check, Id};
 use crate::host::SysRoot;
+use crate::host::sys::SysError;
+use crate::pci::parse::cmdline_words;
 
 /// What there is to compare.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,7 +17,7 @@ pub struct Facts {
     pub running: Option<String>,
     /// What each file asks for.
     pub files: Vec<Asked>,
-    /// Files that are there and cannot be read.
+    /// Files and folders that are there and cannot be read.
     pub unread: Vec<String>,
 }
 
@@ -68,25 +70,39 @@ const MATTER: [&str; 18] = [
 /// More files than any machine boots from.
 const ENTRIES: usize = 64;
 
+/// Files and folders; what is there and cannot be read is kept in mind.
+struct Reader<'a> {
+    sys: &'a SysRoot,
+    unread: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn known<T>(&mut self, path: &str, read: Result<T, SysError>) -> Option<T> {
+        if read.as_ref().is_err_and(|error| !error.is_missing()) {
+            self.unread.push(path.to_owned());
+        }
+        read.ok()
+    }
+
+    fn text(&mut self, path: &str) -> Option<String> {
+        self.known(path, self.sys.text(path))
+    }
+
+    /// The files of a folder that end so.
+    fn files(&mut self, folder: &str, ending: &str) -> Vec<String> {
+        let names = self.known(folder, self.sys.list(folder)).unwrap_or_default();
+        let names = names.into_iter().filter(|name| is_a(name, ending)).take(ENTRIES);
+        names.map(|name| format!("{folder}/{name}")).collect()
+    }
+}
+
 /// Reads the files of all boot loaders that there are.
 pub fn read(sys: &SysRoot) -> Facts {
-    let mut facts = Facts { running: sys.text("/proc/cmdline").ok(), ..Facts::default() };
-    let mut text = |path: &str| match sys.text(path) {
-        Ok(text) => Some(text),
-        Err(error) => {
-            if !error.is_missing() {
-                facts.unread.push(path.to_owned());
-            }
-            None
-        }
-    };
+    let mut from = Reader { sys, unread: Vec::new() };
     let mut files = Vec::new();
-    let mut default = text("/etc/default/grub");
-    let parts = sys.list("/etc/default/grub.d").unwrap_or_default();
-    for part in parts.iter().filter(|name| is_a(name, "cfg")).take(ENTRIES) {
-        if let (Some(all), Some(more)) =
-            (&mut default, text(&format!("/etc/default/grub.d/{part}")))
-        {
+    let mut default = from.text("/etc/default/grub");
+    for part in from.files("/etc/default/grub.d", "cfg") {
+        if let (Some(all), Some(more)) = (&mut default, from.text(&part)) {
             *all += "\n";
             *all += &more;
         }
@@ -96,21 +112,17 @@ pub fn read(sys: &SysRoot) -> Facts {
         default.map(|text| asked("/etc/default/grub", Loader::GrubDefault, grub_default(&text))),
     );
     for path in ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"] {
-        let line = text(path).and_then(|text| grub_made(&text));
+        let line = from.text(path).and_then(|text| grub_made(&text));
         files.extend(line.map(|line| asked(path, Loader::GrubMade, line)));
     }
-    let line = text("/etc/kernel/cmdline").map(|text| words(&text).join(" "));
+    let line = from.text("/etc/kernel/cmdline").map(|text| words(&text).join(" "));
     files.extend(line.map(|line| asked("/etc/kernel/cmdline", Loader::KernelInstall, line)));
     for folder in ["/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries"] {
-        for name in sys.list(folder).unwrap_or_default().iter().take(ENTRIES) {
-            let path = format!("{folder}/{name}");
-            if let Some(text) = is_a(name, "conf").then(|| text(&path)).flatten() {
-                files.push(asked(&path, Loader::Entry, entry(&text)));
-            }
+        for path in from.files(folder, "conf") {
+            files.extend(from.text(&path).map(|text| asked(&path, Loader::Entry, entry(&text))));
         }
     }
-    facts.files = files;
-    facts
+    Facts { running: sys.text("/proc/cmdline").ok(), files, unread: from.unread }
 }
 
 /// Whether a name ends so.
@@ -118,24 +130,10 @@ fn is_a(name: &str, ending: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, last)| last == ending)
 }
 
-/// The words of a command line; a quoted one may hold spaces.
+/// The words of a command line, without the quotes that held some together.
 fn words(line: &str) -> Vec<String> {
-    let (mut all, mut word, mut quoted) = (Vec::new(), String::new(), false);
-    for c in line.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            c if c.is_whitespace() && !quoted => {
-                if !word.is_empty() {
-                    all.push(std::mem::take(&mut word));
-                }
-            }
-            c => word.push(c),
-        }
-    }
-    if !word.is_empty() {
-        all.push(word);
-    }
-    all
+    let words = cmdline_words(line).map(|word| word.replace('"', ""));
+    words.filter(|word| !word.is_empty()).collect()
 }
 
 const LINUX: &str = "GRUB_CMDLINE_LINUX";
@@ -223,11 +221,11 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     let wrong: Vec<&Asked> = facts.files.iter().filter(differs).collect();
     if wrong.is_empty() {
         let seen = if has.is_empty() { "nothing about passthrough".into() } else { list(&has) };
-        let unread = match facts.unread.as_slice() {
-            [] => String::new(),
-            unread => format!(" (not readable: {})", unread.join(", ")),
-        };
-        return vec![Check::ok(id, format!("running with: {seen}{unread}"))];
+        let seen = format!("running with: {seen}");
+        return vec![match facts.unread.as_slice() {
+            [] => Check::ok(id, seen),
+            unread => self::unread(unread, &format!("{seen}; ")),
+        }];
     }
     let made = facts.files.iter().find(|file| file.loader == Loader::GrubMade);
     let other = facts.files.iter().find(|file| lacks(file).is_empty() && !has.is_empty());
@@ -249,7 +247,15 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
             let in_made = made.is_some_and(|made| missing.is_subset(&matter(&made.line)));
             Check::warning(id, seen, fix(file.loader, in_made))
         })
+        .chain((!facts.unread.is_empty()).then(|| unread(&facts.unread, "")))
         .collect()
+}
+
+/// What a file that nobody can read asks for is not known.
+fn unread(paths: &[String], before: &str) -> Check {
+    let all = paths.join(", ");
+    let seen = format!("{before}not readable, so what it asks for is not known: {all}");
+    Check::unknown(Id::Cmdline, seen, "run it as root, or ask the daemon: systemctl start hostd")
 }
 
 fn fix(loader: Loader, in_made: bool) -> &'static str {
@@ -300,6 +306,29 @@ mod tests {
         assert_eq!(checks[0].status, Severity::Ok);
         assert_eq!(checks[0].evidence, "running with: intel_iommu=on iommu=pt");
         assert_eq!(machine("quiet", &[])[0].status, Severity::Ok);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_unknown_and_so_is_a_folder() {
+        let with = |make: &dyn Fn(&FakeHost)| {
+            let dir = tempfile::tempdir().unwrap();
+            let fake = FakeHost::new(dir.path());
+            fake.file("/proc/cmdline", "quiet\n").unwrap();
+            make(&fake);
+            judge(&read(&fake.host().sys))
+        };
+        let dir = with(&|fake| fake.dir("/boot/grub/grub.cfg").unwrap());
+        assert_eq!((dir.len(), dir[0].status), (1, Severity::Unknown), "{dir:?}");
+        assert!(dir[0].evidence.ends_with("not known: /boot/grub/grub.cfg"), "{dir:?}");
+        let list = with(&|fake| fake.file("/boot/loader/entries", "no folder").unwrap());
+        assert_eq!((list.len(), list[0].status), (1, Severity::Unknown), "{list:?}");
+        // What is wrong elsewhere does not hide it.
+        let both = with(&|fake| {
+            fake.file("/etc/default/grub", GRUB).unwrap();
+            fake.dir("/boot/grub/grub.cfg").unwrap();
+        });
+        let all: Vec<Severity> = both.iter().map(|check| check.status).collect();
+        assert_eq!(all, [Severity::Warning, Severity::Unknown], "{both:?}");
     }
 
     #[test]

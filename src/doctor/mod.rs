@@ -15,6 +15,7 @@
 //! - [`kernel`], [`cmdline`]: firmware, IOMMU, modules, the command line
 //! - [`kvm`], [`vfio`]: asked through their own interfaces
 //! - [`cards`], [`screen`]: the cards and who holds them
+//! - [`record`]: what hostd has on record about them; `hostd.safe`
 //! - [`memory`], [`processor`]: what the guest gets
 //! - [`vms`]: VMs, and what has changed since they last ran
 
@@ -25,6 +26,7 @@ pub mod kernel;
 pub mod kvm;
 pub mod memory;
 pub mod processor;
+pub mod record;
 pub mod scope;
 pub mod screen;
 pub mod vfio;
@@ -36,8 +38,8 @@ pub(crate) mod tests;
 use crate::ask::view::DoctorView;
 use crate::config::Config;
 use crate::host::Host;
+use crate::passthrough::Claim;
 use crate::passthrough::screen::Screen;
-use crate::passthrough::{Claim, holders};
 use crate::pci;
 use check::{Check, Id};
 use scope::Scope;
@@ -55,6 +57,9 @@ pub struct Question {
     pub daemon: bool,
     /// Open the devices of free cards, which resets them.
     pub probe: bool,
+    /// A card is being changed at this moment: no group may be opened, for
+    /// groups open once, and who changes it may be about to.
+    pub changing: bool,
 }
 
 /// What can be read without waiting for anybody.
@@ -63,7 +68,8 @@ struct Quiet {
     scope: Scope,
     kernel: kernel::Facts,
     cmdline: cmdline::Facts,
-    users: Vec<holders::Users>,
+    holding: Vec<cards::Holding>,
+    record: record::Facts,
     screen: Vec<Screen>,
     memory: memory::Facts,
     processor: processor::Facts,
@@ -76,7 +82,8 @@ fn look(host: &Host, question: &Question) -> Quiet {
     Quiet {
         kernel: kernel::read(sys, &scope, facts.groups.len(), facts.absence.clone()),
         cmdline: cmdline::read(sys),
-        users: cards::read(sys, &scope),
+        holding: cards::read(sys, &scope),
+        record: record::read(host, &scope, question.changing),
         screen: screen::read(sys, &scope),
         memory: memory::read(host, &scope, question.daemon),
         processor: processor::read(sys),
@@ -85,8 +92,9 @@ fn look(host: &Host, question: &Question) -> Quiet {
     }
 }
 
-/// Looks at everything and judges it.
-pub async fn examine(host: &Host, question: Question) -> DoctorView {
+/// Looks at everything and judges it. `still` is what keeps the cards as they
+/// are, let go once groups and devices are closed again.
+pub async fn examine(host: &Host, question: Question, still: impl Send) -> DoctorView {
     let (machine, asked) = (host.clone(), question.clone());
     // Away from the runtime's threads: there are many small files.
     let looked = tokio::task::spawn_blocking(move || look(&machine, &asked)).await;
@@ -98,15 +106,21 @@ pub async fn examine(host: &Host, question: Question) -> DoctorView {
     let scope = &quiet.scope;
     let (kvm, vfio, vms) = tokio::join!(
         kvm::read(host),
-        vfio::read(host, scope, question.probe),
+        async {
+            let seen = vfio::read(host, scope, question.probe, question.changing).await;
+            drop(still);
+            seen
+        },
         vms::read(host, scope)
     );
     let mut checks = vec![configuration(&question)];
     checks.extend(kernel::judge(&quiet.kernel, scope));
     checks.extend(cmdline::judge(&quiet.cmdline));
+    checks.push(record::safe_mode(quiet.cmdline.running.as_deref(), scope));
     checks.extend(kvm::judge(&kvm, scope));
     checks.extend(vfio::judge(&vfio, scope));
-    checks.extend(cards::judge(&quiet.facts, &quiet.users, scope, &question.config.quirks));
+    checks.extend(cards::judge(&quiet.facts, &quiet.holding, scope, &question.config.quirks));
+    checks.extend(record::judge(&quiet.record, scope));
     checks.extend(screen::judge(&quiet.screen, scope));
     checks.extend(memory::judge(&quiet.memory, scope));
     checks.extend(processor::judge(&quiet.processor, scope));

@@ -4,11 +4,32 @@
 use super::check::{Check, Id};
 use super::scope::{Card, Scope};
 use crate::host::SysRoot;
+use crate::passthrough::plan::VFIO;
 use crate::passthrough::screen::{self, Screen};
 
 /// What each card shows for the host, in the scope's order.
 pub fn read(sys: &SysRoot, scope: &Scope) -> Vec<Screen> {
-    scope.cards.iter().map(|card| screen::of(sys, &card.addresses())).collect()
+    let hidden = hidden(sys);
+    let one = |card: &Card| {
+        let mut screen = screen::of(sys, &card.addresses());
+        if hidden && screen.framebuffers.is_empty() && screen.unsure.is_none() {
+            screen.unsure = Some("/proc/iomem shows its addresses to root only".to_owned());
+        }
+        screen
+    };
+    scope.cards.iter().map(one).collect()
+}
+
+/// Whether a boot framebuffer is somewhere, and where is hidden: names are shown
+/// to everybody, addresses are 0 for all but root. It may have lost its driver
+/// and hold the memory all the same.
+fn hidden(sys: &SysRoot) -> bool {
+    let text = sys.bytes("/proc/iomem", screen::IOMEM_LIMIT).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().any(|line| {
+        let Some((range, name)) = line.split_once(" : ") else { return false };
+        range.bytes().all(|b| matches!(b, b' ' | b'0' | b'-'))
+            && screen::REGIONS.iter().any(|region| name.trim().starts_with(region))
+    })
 }
 
 /// The checks.
@@ -32,7 +53,7 @@ fn on_card(card: &Card, screen: &Screen) -> Check {
     if !framebuffers.is_empty() {
         let devices: Vec<&str> = framebuffers.iter().map(|f| f.device.as_str()).collect();
         let back = match card.functions.first().and_then(|device| device.driver.name()) {
-            Some(driver) if driver != "vfio-pci" => format!("; {driver} shows a picture after it"),
+            Some(driver) if driver != VFIO => format!("; {driver} shows a picture after it"),
             Some(_) | None => ", and the host's screen then stays dark until a restart".to_owned(),
         };
         let seen = format!(
@@ -53,6 +74,7 @@ mod tests {
     use super::*;
     use crate::base::Severity;
     use crate::doctor::tests::scope;
+    use crate::host::fake::FakeHost;
     use crate::passthrough::screen::Framebuffer;
 
     fn check(screen: &Screen) -> Check {
@@ -75,6 +97,22 @@ mod tests {
         assert_eq!(found.status, Severity::Warning);
         assert!(found.evidence.contains("BOOTFB sits in the card's memory, and no driver"));
         assert!(found.fix.contains("initcall_blacklist"), "{found:?}");
+    }
+
+    #[test]
+    fn where_a_region_is_hidden_nobody_knows_whose_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeHost::new(dir.path());
+        let with = |text: &str| {
+            fake.file("/proc/iomem", text).unwrap();
+            check(&read(&fake.host().sys, &scope())[0]).status
+        };
+        assert_eq!(
+            with("00000000-00000000 : PCI Bus\n  00000000-00000000 : BOOTFB\n"),
+            Severity::Unknown
+        );
+        assert_eq!(with("c0000000-c02fffff : BOOTFB\n"), Severity::Ok, "elsewhere");
+        assert_eq!(with("00000000-00000000 : PCI Bus\n"), Severity::Ok, "there is none");
     }
 
     #[test]

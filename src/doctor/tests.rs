@@ -58,14 +58,21 @@ pub(crate) fn status(checks: &[Check], id: Id) -> Severity {
 }
 
 fn question(config: Config) -> Question {
-    Question { config, claims: Vec::new(), wrong: None, daemon: false, probe: false }
+    Question {
+        config,
+        claims: Vec::new(),
+        wrong: None,
+        daemon: false,
+        probe: false,
+        changing: false,
+    }
 }
 
 #[tokio::test]
 async fn an_empty_machine_is_judged_without_a_panic_and_not_found_fine() {
     let dir = tempfile::tempdir().unwrap();
     let host = FakeHost::new(dir.path()).host();
-    let view = examine(&host, question(Config::default())).await;
+    let view = examine(&host, question(Config::default()), ()).await;
     assert!(view.notes[0].contains("no graphics card"), "{view:?}");
     let of = |id: &str| view.checks.iter().find(|check| check.id == id).unwrap();
     assert_eq!(of("iommu").status, Severity::Ok);
@@ -87,7 +94,7 @@ async fn every_bad_check_says_what_was_seen_and_in_the_order_of_the_table() {
         ..Config::default()
     };
     let question = Question { wrong: Some("2 errors".into()), probe: true, ..question(config) };
-    let view = examine(&bus.host(), question).await;
+    let view = examine(&bus.host(), question, ()).await;
     assert_eq!(view.checks[0].status, Severity::Critical);
     assert!(view.checks.iter().all(|check| !check.evidence.is_empty()), "{view:?}");
     let order: Vec<usize> = view

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::cards::NOT_OURS;
 use super::check::{Check, Id};
 use super::scope::{Card, Scope};
 use crate::base::{Bytes, PciAddress};
 use crate::host::Host;
-use crate::host::vfio::{Container, Opening, Probed, Seen};
+use crate::host::vfio::{Container, Group, Opening, Probed, Seen};
 use crate::passthrough::holders;
 use crate::passthrough::vfio::{self, VfioError};
 
@@ -19,6 +20,10 @@ pub struct Facts {
     pub probed: BTreeMap<PciAddress, Result<Probed, String>>,
     /// Whether devices were to be opened.
     pub probe: bool,
+    /// Whether groups were left alone, because a card is being changed.
+    pub changing: bool,
+    /// Who has the functions of a card open, by its slot.
+    pub holders: BTreeMap<PciAddress, Vec<String>>,
 }
 
 /// The groups of a card that is on vfio-pci and that no VM has.
@@ -31,13 +36,22 @@ fn groups(card: &Card) -> Vec<u32> {
     groups
 }
 
+/// The cards whose groups may be opened; none while a card is `changing`.
+fn free(scope: &Scope, changing: bool) -> impl Iterator<Item = &Card> {
+    scope.cards.iter().filter(move |card| !changing && !groups(card).is_empty())
+}
+
 /// Asks VFIO; opens devices, which resets them, only when told to.
-pub async fn read(host: &Host, scope: &Scope, probe: bool) -> Facts {
-    let wanted: Vec<u32> = scope.cards.iter().flat_map(groups).collect();
+/// Groups are left alone while a card is `changing`.
+pub async fn read(host: &Host, scope: &Scope, probe: bool, changing: bool) -> Facts {
+    let free = || free(scope, changing);
+    let wanted: Vec<u32> = free().flat_map(groups).collect();
     let seen = vfio::look(host, &wanted).await;
+    let held = |card: &Card| (card.target.slot, holders::of(&host.sys, &card.addresses()));
+    let holders: BTreeMap<PciAddress, Vec<String>> = free().map(held).collect();
     let mut probed = BTreeMap::new();
-    for card in scope.cards.iter().filter(|card| probe && !groups(card).is_empty()) {
-        let users = holders::of(&host.sys, &card.addresses());
+    for card in free().filter(|_| probe) {
+        let users = holders.get(&card.target.slot).map_or(&[][..], Vec::as_slice);
         for device in &card.functions {
             let Some(group) = device.group else { continue };
             let said = if users.is_empty() {
@@ -48,7 +62,7 @@ pub async fn read(host: &Host, scope: &Scope, probe: bool) -> Facts {
             probed.insert(device.address, said);
         }
     }
-    Facts { seen, probed, probe }
+    Facts { seen, probed, probe, changing, holders }
 }
 
 /// The checks.
@@ -70,8 +84,15 @@ pub fn judge(facts: &Facts, scope: &Scope) -> Vec<Check> {
     let mut checks = vec![container(&seen.container).only_if(scope.wanted)];
     for card in &scope.cards {
         for group in groups(card) {
-            let opening = seen.groups.get(&group);
-            checks.push(self::group(group, opening).only_if(scope.wanted).of(card.name()));
+            let check = if facts.changing {
+                let seen = format!("group {group} was not opened: a card is being changed");
+                Check::unknown(Id::VfioGroup, seen + " at this moment", "ask again")
+            } else {
+                let holders = facts.holders.get(&card.target.slot);
+                let holders = holders.map_or(&[][..], Vec::as_slice);
+                self::group(group, seen.groups.get(&group), holders)
+            };
+            checks.push(check.only_if(scope.wanted).of(card.name()));
         }
         for device in &card.functions {
             if let Some(probed) = facts.probed.get(&device.address) {
@@ -124,7 +145,7 @@ fn container(opening: &Opening<Container>) -> Check {
     }
 }
 
-fn group(number: u32, opening: Option<&Opening<crate::host::vfio::Group>>) -> Check {
+fn group(number: u32, opening: Option<&Opening<Group>>, holders: &[String]) -> Check {
     let id = Id::VfioGroup;
     match opening {
         Some(Opening::Yes(group)) if group.viable => {
@@ -135,7 +156,15 @@ fn group(number: u32, opening: Option<&Opening<crate::host::vfio::Group>>) -> Ch
             format!("group {number} is not viable: a driver of the host has a device in it"),
             format!("hostctl iommu show {number}"),
         ),
-        Some(Opening::Busy) => Check::ok(id, format!("group {number} is in use by a guest")),
+        // Those that a VM of hostd has are not asked.
+        Some(Opening::Busy) => {
+            let who = match holders {
+                [] => "somebody who is not to be seen in /proc".to_owned(),
+                holders => holders.join(", "),
+            };
+            let seen = format!("group {number} is in use by {who}, no VM of hostd");
+            Check::warning(id, seen, NOT_OURS)
+        }
         Some(Opening::Denied) => Check::unknown(
             id,
             format!("group {number}: permission denied (needs root)"),
@@ -201,11 +230,12 @@ mod tests {
     use super::*;
     use crate::base::Severity;
     use crate::doctor::tests::{bound, scope, status};
-    use crate::host::vfio::{Dependent, Group, Region};
+    use crate::host::vfio::{Dependent, Region};
 
     fn facts(container: Opening<Container>, group: Opening<Group>) -> Facts {
         let seen = Seen { container, groups: [(11, group)].into() };
-        Facts { seen: Ok(seen), probed: BTreeMap::new(), probe: false }
+        let (probed, holders) = (BTreeMap::new(), BTreeMap::new());
+        Facts { seen: Ok(seen), probed, probe: false, changing: false, holders }
     }
 
     fn good() -> Facts {
@@ -242,10 +272,29 @@ mod tests {
         assert_eq!(group(Opening::Yes(Group { viable: false })), Severity::Critical);
         assert_eq!(group(Opening::Missing), Severity::Critical);
         assert_eq!(group(Opening::Denied), Severity::Unknown);
-        assert_eq!(group(Opening::Busy), Severity::Ok);
+        assert_eq!(group(Opening::Busy), Severity::Warning);
         let mut lent = bound();
         lent.cards[0].lent = Some("gaming".parse().unwrap());
         assert!(groups(&lent.cards[0]).is_empty(), "a VM may be about to open it");
+    }
+
+    #[test]
+    fn a_group_that_somebody_else_has_is_a_warning_with_the_name() {
+        let slot = "01:00.0".parse().unwrap();
+        let holders = [(slot, vec!["qemu (process 9)".to_owned()])].into();
+        let facts = Facts { holders, ..facts(Opening::Missing, Opening::Busy) };
+        let found = judge(&facts, &bound()).into_iter().find(|c| c.id == Id::VfioGroup).unwrap();
+        assert_eq!(found.status, Severity::Warning);
+        assert_eq!(found.evidence, "group 11 is in use by qemu (process 9), no VM of hostd");
+    }
+
+    #[test]
+    fn no_group_is_opened_while_a_card_is_being_changed() {
+        assert_eq!((free(&bound(), false).count(), free(&bound(), true).count()), (1, 0));
+        let facts = Facts { changing: true, ..good() };
+        let found = judge(&facts, &bound()).into_iter().find(|c| c.id == Id::VfioGroup).unwrap();
+        assert_eq!(found.status, Severity::Unknown);
+        assert!(found.evidence.contains("a card is being changed at this moment"), "{found:?}");
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! VMs: whether what their files name is there, and what has changed since
 //! they last ran.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use tokio::task::JoinHandle;
+
 use super::check::{Check, Id};
-use super::scope::Scope;
+use super::scope::{Card, Scope};
 use crate::ask::view::RomView;
 use crate::base::{Name, Timestamp, span};
 use crate::config::{Firmware, Vm};
@@ -14,10 +19,11 @@ use crate::vm::last_good::{self, Setup, Starts};
 use crate::vm::paths::Paths;
 use crate::vm::preflight::{self, Problem};
 
-/// How long looking at a VM's files may take; a disk may hang in the kernel.
+/// How long looking at the VMs' files may take, all of them beside each other;
+/// a disk may hang in the kernel.
 const FILES: Duration = Duration::from_secs(4);
-/// How long QEMU may take to say its version.
-const VERSION: Duration = Duration::from_secs(3);
+/// How long QEMU may take to say its version, beside that.
+const VERSION: Duration = Duration::from_secs(4);
 
 /// What there is to judge about a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,43 +44,83 @@ pub struct Facts {
     pub now: Setup,
 }
 
-/// Reads it all.
+/// Reads it all, the VMs beside each other: who asks has one deadline, however
+/// many there are.
 pub async fn read(host: &Host, scope: &Scope) -> Vec<Facts> {
-    let mut all = Vec::new();
-    for vm in &scope.vms {
-        let functions = scope.card_of(vm).map(super::scope::Card::addresses).unwrap_or_default();
-        let card = scope.card_of(vm).and_then(|card| card.functions.first().map(|f| (card, f)));
-        let card = card.map(|(card, first)| rom::Card {
-            name: card.name().to_owned(),
-            id: first.identity(),
-            boot_vga: first.boot_vga,
-        });
-        let (machine, own) = (host.clone(), vm.clone());
-        let look = tokio::task::spawn_blocking(move || {
-            (files(&machine, &own), rom_file(&machine, &own, card.as_ref()))
-        });
-        let looked = tokio::time::timeout(FILES, look).await.ok().and_then(Result::ok);
-        let (looked, rom) = looked.unzip();
-        let (problems, firmware) = looked.unzip();
-        let (not_firmware, images) = firmware.unwrap_or_default();
-        let starts = vm
-            .gpu
-            .is_some()
-            .then(|| last_good::read(host, &vm.name).map_err(|error| error.in_full()));
+    let with_card = scope.vms_with_card().map(|vm| vm.qemu.clone());
+    let programs: BTreeSet<PathBuf> = with_card.collect();
+    let versions = join_all(programs.iter().map(|program| qemu_version(host, program)));
+    let looks = beside(scope.vms.iter().map(|vm| look(host, scope, vm)));
+    let (versions, looked) = tokio::join!(versions, looks);
+    let versions: BTreeMap<&PathBuf, Option<String>> = programs.iter().zip(versions).collect();
+    let vms = scope.vms.iter().zip(looked);
+    vms.map(|(vm, looked)| {
+        let functions = scope.card_of(vm).map(Card::addresses).unwrap_or_default();
         let mut now = Setup::read(&host.sys, &functions);
         if vm.gpu.is_some() {
-            now.qemu = qemu_version(host, vm).await;
+            now.qemu = versions.get(&vm.qemu).cloned().flatten();
         }
-        let name = vm.name.clone();
-        let rom = rom.flatten();
-        all.push(Facts { name, problems, not_firmware, firmware: images, rom, starts, now });
-    }
-    all
+        facts(vm, looked.and_then(Result::ok), now)
+    })
+    .collect()
 }
 
-type Looked = (Vec<Problem>, (Vec<String>, bool));
+/// What each of them comes to; nothing for those that take too long.
+async fn beside<F: Future>(looks: impl IntoIterator<Item = F>) -> Vec<Option<F::Output>> {
+    let limited = looks.into_iter().map(|look| tokio::time::timeout(FILES, look));
+    join_all(limited).await.into_iter().map(Result::ok).collect()
+}
 
-fn files(host: &Host, vm: &Vm) -> Looked {
+/// What comes from disks.
+struct Looked {
+    problems: Vec<Problem>,
+    not_firmware: Vec<String>,
+    firmware: bool,
+    rom: Option<(String, Result<RomView, String>)>,
+    starts: Option<Result<Option<Starts>, String>>,
+}
+
+/// Looks at one of them, on a thread of its own: a disk may hang.
+fn look(host: &Host, scope: &Scope, vm: &Vm) -> JoinHandle<Looked> {
+    let card = scope.card_of(vm);
+    let card = card.and_then(|card| card.functions.first().map(|first| (card, first)));
+    let card = card.map(|(card, first)| rom::Card {
+        name: card.name().to_owned(),
+        id: first.identity(),
+        boot_vga: first.boot_vga,
+    });
+    let (host, vm) = (host.clone(), vm.clone());
+    tokio::task::spawn_blocking(move || {
+        let (problems, (not_firmware, firmware)) = files(&host, &vm);
+        let rom = rom_file(&host, &vm, card.as_ref());
+        let starts = || last_good::read(&host, &vm.name).map_err(|error| error.in_full());
+        let starts = vm.gpu.is_some().then(starts);
+        Looked { problems, not_firmware, firmware, rom, starts }
+    })
+}
+
+fn facts(vm: &Vm, looked: Option<Looked>, now: Setup) -> Facts {
+    let name = vm.name.clone();
+    match looked {
+        Some(Looked { problems, not_firmware, firmware, rom, starts }) => {
+            Facts { name, problems: Some(problems), not_firmware, firmware, rom, starts, now }
+        }
+        None => Facts {
+            name,
+            problems: None,
+            not_firmware: Vec::new(),
+            firmware: false,
+            rom: None,
+            starts: vm.gpu.is_some().then(|| Err("the files do not answer".to_owned())),
+            now,
+        },
+    }
+}
+
+/// What stands against a start; images that are none; whether there are images.
+type Files = (Vec<Problem>, (Vec<String>, bool));
+
+fn files(host: &Host, vm: &Vm) -> Files {
     let problems = preflight::check(host, vm, &Paths::new(host, &vm.name));
     let Firmware::Ovmf { code, vars } = &vm.firmware else { return (problems, (vec![], false)) };
     let mut wrong = Vec::new();
@@ -107,12 +153,12 @@ fn is_firmware(head: &[u8]) -> bool {
     head.get(40..44) == Some(b"_FVH")
 }
 
-/// Asks the VM's QEMU; only where programs are this machine's own.
-async fn qemu_version(host: &Host, vm: &Vm) -> Option<String> {
+/// Asks QEMU; only where programs are this machine's own.
+async fn qemu_version(host: &Host, program: &Path) -> Option<String> {
     if !host.sys.is_real() {
         return None;
     }
-    let mut command = Command::new(&vm.qemu, ["--version"]).deadline(VERSION);
+    let mut command = Command::new(program, ["--version"]).deadline(VERSION);
     command.limit = 1 << 16;
     let output = host.runner.run(command.clone()).await.ok()?.success(&command).ok()?;
     version(&String::from_utf8_lossy(&output))
@@ -221,6 +267,7 @@ mod tests {
     use super::*;
     use crate::base::Severity;
     use crate::doctor::tests::{scope, status};
+    use crate::host::fake::FakeHost;
     use crate::vm::last_good::{Failed, Good};
     use proptest::prelude::*;
 
@@ -244,6 +291,29 @@ mod tests {
 
     fn checks(facts: Facts) -> Vec<Check> {
         judge(&[facts], &scope(), NOW)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_vms_whose_disks_hang_take_no_longer_than_one() {
+        let begun = tokio::time::Instant::now();
+        let hung = (0..40).map(|_| std::future::pending::<()>());
+        assert!(beside(hung).await.iter().all(Option::is_none));
+        assert_eq!(begun.elapsed(), FILES);
+        let hung = super::facts(&scope().vms[0], None, setup("6.12.3"));
+        assert_eq!(hung.problems, None);
+        assert!(matches!(hung.starts, Some(Err(_))), "{hung:?}");
+    }
+
+    #[tokio::test]
+    async fn each_vm_has_facts_of_its_own_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut scope = scope();
+        let other = Vm { name: "other".parse().unwrap(), gpu: None, ..scope.vms[0].clone() };
+        scope.vms.push(other);
+        let all = read(&FakeHost::new(dir.path()).host(), &scope).await;
+        let names: Vec<&str> = all.iter().map(|facts| facts.name.as_str()).collect();
+        assert_eq!(names, ["win", "other"]);
+        assert_eq!((&all[0].starts, &all[1].starts), (&Some(Ok(None)), &None));
     }
 
     #[test]

@@ -269,6 +269,12 @@ impl PassthroughError {
                     .to_owned()
             }
             Self::WhichGpu { .. } => "Name the one you mean".to_owned(),
+            // No name has a colon.
+            Self::Unknown { asked, .. } if asked.contains(':') => {
+                "An address looks like `0000:01:00.0` or `01:00.0`: bus, device up to 1f, function \
+                 up to 7, in hexadecimal; `hostctl gpu list` shows those there are"
+                    .to_owned()
+            }
             Self::Unknown { known, .. } if known.is_empty() => {
                 "`hostctl gpu list` shows the cards there are".to_owned()
             }

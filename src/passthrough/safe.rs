@@ -7,6 +7,7 @@
 
 use crate::host::SysRoot;
 use crate::host::sys::{SysError, TEXT_LIMIT};
+pub use crate::pci::parse::cmdline_words as words;
 
 /// The word.
 pub const WORD: &str = "hostd.safe";
@@ -54,17 +55,6 @@ pub fn asks(cmdline: &str) -> bool {
     values
         .last()
         .is_some_and(|value| !matches!(value.trim_matches('"'), "0" | "no" | "off" | "false"))
-}
-
-/// The words of a command line; double quotes keep spaces together.
-pub fn words(cmdline: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    cmdline
-        .split(move |c: char| {
-            quoted ^= c == '"';
-            c.is_ascii_whitespace() && !quoted
-        })
-        .filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]

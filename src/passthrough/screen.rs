@@ -20,9 +20,10 @@ const GRAPHICS: &str = "/sys/class/graphics";
 /// and a number.
 pub const DRIVERS: [&str; 3] = ["efi-framebuffer", "simple-framebuffer", "vesa-framebuffer"];
 /// How the memory of such a framebuffer is called in `/proc/iomem`.
-const REGIONS: [&str; 6] = ["BOOTFB", "efifb", "simpledrm", "simplefb", "vesafb", "vga16fb"];
+pub(crate) const REGIONS: [&str; 6] =
+    ["BOOTFB", "efifb", "simpledrm", "simplefb", "vesafb", "vga16fb"];
 /// More than any machine's list of memory regions.
-const IOMEM_LIMIT: u64 = 1 << 20;
+pub(crate) const IOMEM_LIMIT: u64 = 1 << 20;
 
 /// The firmware's framebuffer with its driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

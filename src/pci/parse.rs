@@ -210,13 +210,24 @@ pub fn cpu(cpuinfo: &str) -> (Maker, bool) {
     (maker, guest)
 }
 
+/// The words of a kernel command line; double quotes keep spaces together, and
+/// stay (Linux, lib/cmdline.c, `next_arg`).
+pub fn cmdline_words(cmdline: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    cmdline
+        .split(move |c: char| {
+            quoted ^= c == '"';
+            c.is_ascii_whitespace() && !quoted
+        })
+        .filter(|word| !word.is_empty())
+}
+
 /// The words given to a kernel parameter, all of them: it may be repeated, and
 /// its value may be a list.
 pub fn parameter<'a>(cmdline: &'a str, name: &str) -> Vec<&'a str> {
-    cmdline
-        .split_ascii_whitespace()
-        .filter_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-        .flat_map(|value| value.split(','))
+    cmdline_words(cmdline)
+        .filter_map(|word| word.trim_matches('"').strip_prefix(name)?.strip_prefix('='))
+        .flat_map(|value| value.trim_matches('"').split(','))
         .collect()
 }
 
@@ -285,6 +296,8 @@ mod tests {
         assert_eq!(cpu(""), (Maker::Other, false));
         let line = "quiet intel_iommu=on,sm_on iommu=pt xintel_iommu=off intel_iommu=off";
         assert_eq!(parameter(line, "intel_iommu"), ["on", "sm_on", "off"]);
+        let line = "x=\"a iommu=off\" \"iommu=pt\" iommu=\"a,b\"";
+        assert_eq!(parameter(line, "iommu"), ["pt", "a", "b"], "quotes are the kernel's");
     }
 
     proptest! {
@@ -293,6 +306,7 @@ mod tests {
             let _ = (hex(&text), cpu(&text), flag(&text), driver_override(&text));
             let _ = (modalias(&text), resources(&text), regions(&text), link_speed(&text));
             let _ = (sizes(&text), words(&text), parameter(&text, "iommu"));
+            assert!(cmdline_words(&text).all(|word| !word.is_empty()));
         }
     }
 }

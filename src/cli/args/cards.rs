@@ -26,8 +26,13 @@ pub enum Iommu {
     /// given to a VM as it is.
     Show {
         /// The group's number, from `hostctl iommu list`
+        #[arg(value_parser = group)]
         group: u32,
     },
+}
+
+fn group(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "a group's number is wanted, from `hostctl iommu list`".to_owned())
 }
 
 /// `hostctl gpu`.
@@ -55,6 +60,9 @@ pub enum Gpu {
     /// The steps that `bind`, or `release`, would take; nothing is touched
     ///
     /// For example: hostctl gpu plan --release
+    ///
+    /// Works without a daemon; as root it knows what hostd has on record, and
+    /// who uses the card.
     Plan {
         /// Name or address; the only card when left out
         gpu: Option<String>,

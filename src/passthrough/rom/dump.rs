@@ -1,5 +1,7 @@
 //! A card's ROM, read out of the card: `rom` in its folder is switched on,
-//! read, and switched off again whatever has happened.
+//! read, and switched off again, also when reading fails. Not so when the
+//! helper that does it is killed at its deadline in between: then the ROM stays
+//! switched on, and nobody writes to a card that hangs to change that.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
