@@ -189,8 +189,9 @@ fn given(sys: &SysRoot, loader: &Loader) -> Vec<Vec<String>> {
         let settings = said(sys, GRUB_FILE);
         let mut settings = grub_remove_any(&settings).unwrap_or_else(|left| left);
         let parts = if folder { sys.list(GRUB_PARTS) } else { Ok(Vec::new()) }.unwrap_or_default();
-        let paths = parts.iter().take(MANY).map(|part| format!("{GRUB_PARTS}/{part}"));
-        for path in paths.filter(|path| path.ends_with(".cfg") && path != files::GRUB) {
+        let read = |part: &&String| part.rsplit_once('.').is_some_and(|(_, end)| end == "cfg");
+        let paths = parts.iter().filter(read).take(MANY).map(|part| format!("{GRUB_PARTS}/{part}"));
+        for path in paths.filter(|path| path != files::GRUB) {
             settings.push('\n');
             settings += &said(sys, &path);
         }
