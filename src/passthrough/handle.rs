@@ -275,8 +275,8 @@ impl Passthrough {
         let options = GpuOptions::default();
         let planned = inner.cards.plan_there(&target, record.as_ref(), &options).await?;
         let mut warnings: Vec<String> = moved.into_iter().collect();
-        if safe::is_safe_mode(&inner.cards.host.sys) {
-            warnings.push(format!("it would be refused now: {}", safe::WHY));
+        if let Some(why) = safe::why(&inner.cards.host.sys) {
+            warnings.push(format!("it would be refused now: {why}"));
         }
         if !planned.users.is_empty() && !planned.there.steps.is_empty() {
             let users = planned.users.join(", ");
