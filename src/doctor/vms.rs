@@ -84,11 +84,7 @@ struct Looked {
 fn look(host: &Host, scope: &Scope, vm: &Vm) -> JoinHandle<Looked> {
     let card = scope.card_of(vm);
     let card = card.and_then(|card| card.functions.first().map(|first| (card, first)));
-    let card = card.map(|(card, first)| rom::Card {
-        name: card.name().to_owned(),
-        id: first.identity(),
-        boot_vga: first.boot_vga,
-    });
+    let card = card.map(|(card, first)| rom::Card::of(card.name(), Some(first)));
     let (host, vm) = (host.clone(), vm.clone());
     tokio::task::spawn_blocking(move || {
         let (problems, (not_firmware, firmware)) = files(&host, &vm);

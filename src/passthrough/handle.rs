@@ -85,12 +85,7 @@ impl From<Dumped> for RomDumpView {
 }
 
 fn card(target: &Target, functions: &[&Device]) -> rom::Card {
-    let first = functions.first();
-    rom::Card {
-        name: target.name.clone(),
-        id: first.and_then(|device| device.identity()),
-        boot_vga: first.and_then(|device| device.boot_vga),
-    }
+    rom::Card::of(&target.name, functions.first().copied())
 }
 
 /// Who has a card, from the records.

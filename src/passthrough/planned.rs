@@ -95,12 +95,7 @@ impl Cards {
         };
         let read = self.host.sys.bytes(path, rom::parse::MAX as u64);
         let bytes = read.map_err(|error| bad(vec![error.to_string()]))?;
-        let first = devices.first();
-        let card = rom::Card {
-            name: target.name.clone(),
-            id: first.and_then(|device| device.identity()),
-            boot_vga: first.and_then(|device| device.boot_vga),
-        };
+        let card = rom::Card::of(&target.name, devices.first().copied());
         let view = rom::view(&file, &bytes, Some(&card));
         let words = |found: &FindingView| format!("{}: {}", found.object, found.message);
         if view.usable {

@@ -12,8 +12,8 @@ use super::quirks::{self, Function};
 use crate::base::{Bytes, PciAddress};
 use crate::config::{Action, Quirk, QuirkFiles, Reset, ResizableBar};
 use crate::host::SysRoot;
-use crate::pci::Device;
 use crate::pci::read::{attribute, folder};
+use crate::pci::{Device, parse};
 
 /// BARs of a function: `resource0` to `resource5`.
 const BARS: u8 = 6;
@@ -102,12 +102,10 @@ pub fn now(sys: &SysRoot, function: PciAddress, which: Attribute) -> Option<Stri
     }
 }
 
-/// The size of a BAR in the text of `resource`: a line a BAR, `start end flags`.
+/// The size of a BAR, from the text of `resource`.
 fn bar(resource: &str, number: u8) -> Option<u64> {
-    let mut words = resource.lines().nth(usize::from(number))?.split_whitespace();
-    let mut hex = || u64::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok();
-    let (start, end) = (hex()?, hex()?);
-    (end > start).then(|| (end - start).checked_add(1)).flatten()
+    let all = parse::resources(resource)?;
+    all.iter().find(|one| one.index == number).map(|one| one.size)
 }
 
 /// A setting that a function shall have.
@@ -247,25 +245,23 @@ pub fn resized(
     let text = |file: &str| attribute(sys, &format!("{}/{file}", folder(function))).ok();
     let resource = text("resource").unwrap_or_default();
     let offers = |number: u8| {
-        let bits = text(&Attribute::Bar(number).file())?;
-        u64::from_str_radix(bits.trim().trim_start_matches("0x"), 16).ok().filter(|bits| *bits != 0)
+        let sizes = parse::sizes(&text(&Attribute::Bar(number).file())?)?;
+        (!sizes.is_empty()).then_some(sizes)
     };
     let resizable = (0..BARS).filter_map(|number| Some((number, offers(number)?)));
     let largest = resizable.max_by_key(|(number, _)| bar(&resource, *number));
-    let Some((number, bits)) = largest else { return Err(BarError::None(function)) };
-    let sizes = || (0..43).filter(|bit| bits & (1 << bit) != 0);
-    let bit = match asked {
+    let Some((number, sizes)) = largest else { return Err(BarError::None(function)) };
+    let (bytes, asked) = match asked {
         ResizableBar::Keep => return Ok(None),
-        ResizableBar::Max => sizes().next_back(),
-        ResizableBar::Size(bytes) => sizes().find(|bit| size(*bit) == Some(bytes)),
+        ResizableBar::Max => (sizes.iter().max(), Bytes(u64::MAX)),
+        ResizableBar::Size(asked) => (sizes.iter().find(|size| **size == asked.0), asked),
     };
-    let Some(bit) = bit else {
-        let offered = sizes().filter_map(size).map(|size| size.to_string());
-        let offered = offered.collect::<Vec<_>>().join(", ");
-        let asked = if let ResizableBar::Size(bytes) = asked { bytes } else { Bytes(0) };
-        return Err(BarError::Size { function, number, asked, offered });
+    let Some(bytes) = bytes else {
+        let offered: Vec<String> = sizes.iter().map(|size| Bytes(*size).to_string()).collect();
+        return Err(BarError::Size { function, number, asked, offered: offered.join(", ") });
     };
-    Ok(Some(Wanted { function, attribute: Attribute::Bar(number), to: bit.to_string() }))
+    let to = (bytes.trailing_zeros().saturating_sub(20)).to_string();
+    Ok(Some(Wanted { function, attribute: Attribute::Bar(number), to }))
 }
 
 #[cfg(test)]

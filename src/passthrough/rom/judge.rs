@@ -3,6 +3,7 @@
 use super::parse::{Code, End, Image, Rom, UNIT};
 use crate::ask::view::FindingView;
 use crate::base::Severity;
+use crate::pci::Device;
 
 /// The card that a ROM is meant for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,17 @@ pub struct Card {
     pub id: Option<(u16, u16)>,
     /// Whether firmware used it for the first picture.
     pub boot_vga: Option<bool>,
+}
+
+impl Card {
+    /// A card, from its function 0.
+    pub fn of(name: &str, first: Option<&Device>) -> Self {
+        Self {
+            name: name.to_owned(),
+            id: first.and_then(Device::identity),
+            boot_vga: first.and_then(|device| device.boot_vga),
+        }
+    }
 }
 
 /// The copy of the boot card's ROM that firmware keeps in memory.
