@@ -140,9 +140,12 @@ impl Store {
         let rest = self.tail(&name, keep)?.unwrap_or_default();
         let text = format!("[hostd has cut this log: it was longer than {limit} bytes]\n{rest}");
         let cut = || {
-            let mut file = fs::OpenOptions::new().append(true).open(&path)?;
-            file.set_len(0)?;
-            file.write_all(text.as_bytes())
+            use std::os::unix::fs::FileExt;
+            let file = fs::OpenOptions::new().write(true).open(&path)?;
+            // Over the beginning first: what is appended meanwhile is cut off
+            // behind it, and never comes before it.
+            file.write_all_at(text.as_bytes(), 0)?;
+            file.set_len(text.len() as u64)
         };
         cut().map(|()| true).map_err(fail)
     }
