@@ -234,14 +234,18 @@ impl Cards {
         let before = existing.filter(|record| record.phase == Phase::Bound);
         match owner {
             Owner::Person => record.person = true,
-            Owner::Vm(name) => {
-                record.vm = Some(name.clone());
-                self.firm().insert((target.slot, name.clone()));
-            }
+            Owner::Vm(name) => record.vm = Some(name.clone()),
         }
         let changed = !there.steps.is_empty();
         if changed {
             record.phase = Phase::Binding;
+        }
+        if !changed {
+            // It may have come back dead from its last guest: then nobody gets a claim.
+            self.alive(&record).map_err(|why| PassthroughError::Dead { gpu: gpu(), why })?;
+        }
+        if let Owner::Vm(name) = owner {
+            self.firm().insert((target.slot, name.clone()));
         }
         // On record before anything is touched.
         self.journal.save(&record).await.map_err(journal)?;
@@ -256,9 +260,6 @@ impl Cards {
                     return Err(PassthroughError::NotThere { gpu: gpu(), why, left });
                 }
             }
-        } else {
-            // It may have come back dead from its last guest.
-            self.alive(&record).map_err(|why| PassthroughError::Dead { gpu: gpu(), why })?;
         }
         Ok(Bound {
             gpu: gpu(),

@@ -186,4 +186,8 @@ async fn a_bound_card_that_is_dead_is_not_called_ready() {
     assert!(stays.why.contains("config space reads as ones only"), "{stays:?}");
     let error = rig.bind(vm("gaming")).await.unwrap_err();
     assert!(matches!(error, PassthroughError::Dead { .. }), "{error}");
+    // The start that was refused has no claim: the person can have it back.
+    assert_eq!(rig.record().unwrap().vm, None);
+    rig.pci.attribute(at("01:00.0"), "config", [0x02; 64]).unwrap();
+    assert!(rig.release(Owner::Person).await.unwrap().changed);
 }
