@@ -2,6 +2,7 @@
 //!
 //! - [`address`]: PCI addresses, `0000:01:00.0`
 //! - [`bytes`]: sizes with binary units, `16G`
+//! - [`mod@error`]: an error with its sources, in words
 //! - [`event`]: the Riemann event, the shape of everything the daemon knows
 //! - [`names`]: names that become file names and bus paths, checked once
 //! - [`reading`]: a value that may be stale or unknown; unknown is never green
@@ -11,6 +12,7 @@
 
 pub mod address;
 pub mod bytes;
+pub mod error;
 pub mod event;
 pub mod names;
 pub mod reading;
@@ -20,6 +22,7 @@ pub mod time;
 
 pub use address::PciAddress;
 pub use bytes::Bytes;
+pub use error::with_sources;
 pub use event::{Event, Metric};
 pub use names::Name;
 pub use reading::Reading;

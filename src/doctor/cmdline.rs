@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::check::{Check, Id};
 use crate::host::SysRoot;
 use crate::host::sys::SysError;
+use crate::passthrough::boot::grub::kernel_words;
 use crate::pci::parse::cmdline_words;
 
 /// What there is to compare.
@@ -108,9 +109,9 @@ pub fn read(sys: &SysRoot) -> Facts {
         }
     }
     let asked = |path: &str, loader, line| Asked { path: path.to_owned(), loader, line };
-    files.extend(
-        default.map(|text| asked("/etc/default/grub", Loader::GrubDefault, grub_default(&text))),
-    );
+    files.extend(default.map(|text| {
+        asked("/etc/default/grub", Loader::GrubDefault, kernel_words(&text).join(" "))
+    }));
     for path in ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"] {
         let line = from.text(path).and_then(|text| grub_made(&text));
         files.extend(line.map(|line| asked(path, Loader::GrubMade, line)));
@@ -134,47 +135,6 @@ fn is_a(name: &str, ending: &str) -> bool {
 fn words(line: &str) -> Vec<String> {
     let words = cmdline_words(line).map(|word| word.replace('"', ""));
     words.filter(|word| !word.is_empty()).collect()
-}
-
-const LINUX: &str = "GRUB_CMDLINE_LINUX";
-const DEFAULT: &str = "GRUB_CMDLINE_LINUX_DEFAULT";
-
-/// Both variables of `/etc/default/grub`, as its shell would have them at the end.
-fn grub_default(text: &str) -> String {
-    let (mut linux, mut default) = (String::new(), String::new());
-    for line in text.lines() {
-        let line = line.trim().strip_prefix("export ").unwrap_or(line.trim());
-        let Some((name, value)) = line.split_once('=') else { continue };
-        let (name, more) = name.strip_suffix('+').map_or((name, false), |name| (name, true));
-        let own = match name {
-            LINUX => &linux,
-            DEFAULT => &default,
-            _ => continue,
-        };
-        let mut value = unquoted(value);
-        for (variable, is) in [(DEFAULT, &default), (LINUX, &linux)] {
-            value = value.replace(&format!("${{{variable}}}"), is);
-            value = value.replace(&format!("${variable}"), is);
-        }
-        // Text that names itself again and again would grow without end.
-        let value: String = value.chars().take(1 << 16).collect();
-        let value = if more { format!("{own} {value}") } else { value };
-        match name {
-            LINUX => linux = value,
-            _ => default = value,
-        }
-    }
-    words(&format!("{linux} {default}")).join(" ")
-}
-
-/// A shell's value without its quotes and without the comment after it.
-fn unquoted(value: &str) -> String {
-    let value = value.trim();
-    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
-    match quote {
-        Some(quote) => value.split(quote).nth(1).unwrap_or_default().to_owned(),
-        None => value.split_ascii_whitespace().next().unwrap_or_default().to_owned(),
-    }
 }
 
 /// What all `linux` lines of a grub.cfg have, recovery entries aside.
@@ -369,27 +329,16 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_file_is_read_as_its_shell_would() {
-        let text = "GRUB_CMDLINE_LINUX_DEFAULT=quiet\n\
-                    GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT iommu=pt\"\n\
-                    GRUB_CMDLINE_LINUX_DEFAULT+=\" video=efifb:off\"\n\
-                    # GRUB_CMDLINE_LINUX=\"never\"\n";
-        assert_eq!(grub_default(text), "quiet iommu=pt video=efifb:off");
+    fn made_files_and_quotes_are_read() {
         let made = "linux /vmlinuz single\n linux /vmlinuz quiet iommu=pt\n";
         assert_eq!(grub_made(made).as_deref(), Some("linux /vmlinuz quiet iommu=pt"));
         assert_eq!(words("a=\"b c\"  d"), ["a=b c", "d"]);
     }
 
-    #[test]
-    fn one_that_names_itself_does_not_grow_without_end() {
-        let line = "GRUB_CMDLINE_LINUX=\"x$GRUB_CMDLINE_LINUX$GRUB_CMDLINE_LINUX\"\n";
-        assert!(grub_default(&line.repeat(60)).len() <= 1 << 17);
-    }
-
     proptest! {
         #[test]
         fn never_panics(text in "(GRUB_CMDLINE_LINUX=|linux |options |['\"$+=]|\\PC|\n){0,40}") {
-            let _ = (grub_default(&text), grub_made(&text), entry(&text), words(&text));
+            let _ = (kernel_words(&text), grub_made(&text), entry(&text), words(&text));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! KVM: whether it is there, and whether it really runs a guest.
 
+use crate::base::with_sources;
 use std::time::Duration;
 
 use super::check::{Check, Id};
@@ -7,7 +8,7 @@ use super::scope::Scope;
 use crate::config::Accel;
 use crate::host::kvm::{Look, Opens, Outcome, VERB};
 use crate::host::{Command, Host};
-use crate::passthrough::helper::{OURSELVES, with_sources};
+use crate::passthrough::helper::OURSELVES;
 
 /// A guest of a few instructions runs in a millisecond; an answer has to come
 /// before whoever asks for it gives up.
@@ -166,19 +167,23 @@ fn run(facts: &Facts, opens: &Opens) -> Check {
     }
 }
 
+/// Capabilities without which no VM with UEFI firmware and a card runs.
+const NEEDED: [&str; 8] = [
+    "USER_MEMORY",
+    "IRQCHIP",
+    "EXT_CPUID",
+    "READONLY_MEM",
+    "IRQ_ROUTING",
+    "IRQFD",
+    "IOEVENTFD",
+    "DEVICE_CTRL",
+];
+
+/// Those that Windows guests run faster with.
+const GOOD: [&str; 5] =
+    ["IRQFD_RESAMPLE", "IMMEDIATE_EXIT", "HYPERV", "HYPERV_TIME", "HYPERV_SYNIC2"];
+
 fn capabilities(opens: &Opens, wanted: bool) -> Check {
-    const NEEDED: [&str; 8] = [
-        "USER_MEMORY",
-        "IRQCHIP",
-        "EXT_CPUID",
-        "READONLY_MEM",
-        "IRQ_ROUTING",
-        "IRQFD",
-        "IOEVENTFD",
-        "DEVICE_CTRL",
-    ];
-    const GOOD: [&str; 5] =
-        ["IRQFD_RESAMPLE", "IMMEDIATE_EXIT", "HYPERV", "HYPERV_TIME", "HYPERV_SYNIC2"];
     let lacks = |names: &[&str]| -> Vec<String> {
         let has = |name: &str| opens.capabilities.get(name).is_some_and(|says| *says > 0);
         names.iter().filter(|name| !has(name)).map(|name| format!("KVM_CAP_{name}")).collect()
@@ -220,27 +225,12 @@ mod tests {
     use crate::host::kvm::Trial;
 
     fn opens() -> Opens {
-        let all = [
-            "USER_MEMORY",
-            "IRQCHIP",
-            "EXT_CPUID",
-            "READONLY_MEM",
-            "IRQ_ROUTING",
-            "IRQFD",
-            "IOEVENTFD",
-            "DEVICE_CTRL",
-            "IRQFD_RESAMPLE",
-            "IMMEDIATE_EXIT",
-            "HYPERV",
-            "HYPERV_TIME",
-            "HYPERV_SYNIC2",
-        ];
         let trial = |name: &str| Trial { name: name.to_owned(), outcome: Outcome::Ran };
         Opens {
             api: 12,
             vcpus: 16,
             max_vcpus: 1024,
-            capabilities: all.iter().map(|name| ((*name).to_owned(), 1)).collect(),
+            capabilities: NEEDED.iter().chain(&GOOD).map(|name| ((*name).to_owned(), 1)).collect(),
             trials: ["64-bit", "BMI2", "AVX", "AVX2"].map(trial).to_vec(),
         }
     }

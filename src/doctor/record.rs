@@ -3,10 +3,9 @@
 
 use super::check::{Check, Id};
 use super::scope::{Card, Scope};
-use crate::base::PciAddress;
+use crate::base::{PciAddress, with_sources};
 use crate::host::Host;
 use crate::passthrough::PassthroughError;
-use crate::passthrough::helper::with_sources;
 use crate::passthrough::journal::{Journal, JournalError, Phase, Record, boot_id};
 use crate::passthrough::safe;
 

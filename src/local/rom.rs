@@ -1,5 +1,6 @@
 //! ROM files of a person.
 
+use crate::base::with_sources;
 use std::path::Path;
 
 use super::{Local, bytes, host, names};
@@ -7,7 +8,6 @@ use crate::ask::view::{RomDumpView, RomView};
 use crate::ask::{Answer, Code, Refusal, Reply};
 use crate::host::Store;
 use crate::host::sys::{Kind, SysRoot};
-use crate::passthrough::helper::with_sources;
 use crate::passthrough::{Passthrough, rom};
 
 /// Checks a ROM file, for a card if one is named; `strip` names a file that

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::PassthroughError;
 use super::handle::{Bound, Owner, Released, Reset};
-use super::helper::{AttributeError, with_sources};
+use super::helper::AttributeError;
 use super::journal::{Journal, Phase, Record, boot_id};
 use super::perform::{self, Restored, StepFault, restore};
 use super::plan::{Step, VFIO};
@@ -13,7 +13,7 @@ use super::planned::Planned;
 use super::target::{self, Target};
 use super::vfio::VfioError;
 use super::{holders, list, vfio};
-use crate::base::{Name, PciAddress};
+use crate::base::{Name, PciAddress, with_sources};
 use crate::config::{GpuOptions, QuirkFiles};
 use crate::host::Host;
 use crate::pci::{Driver, Facts, Names, read};

@@ -1,6 +1,6 @@
 //! Every no: which card, why, and the next step.
 
-use super::helper::{AttributeError, with_sources};
+use super::helper::AttributeError;
 use super::journal::JournalError;
 use super::perform::StepFault;
 use super::safe;
@@ -8,7 +8,7 @@ use super::settings::{Attribute, BarError};
 use super::step::Step;
 use super::vfio::VfioError;
 use crate::ask::{Code, Refusal};
-use crate::base::{Name, PciAddress};
+use crate::base::{Name, PciAddress, with_sources};
 use crate::host::sys::SysError;
 use crate::pci::judge::MOVE;
 use crate::pci::{Absence, Blocker};

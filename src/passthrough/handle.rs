@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use super::cards::{Cards, NOT_OURS, not_wedged, unreadable};
 use super::error::PassthroughError;
-use super::helper::with_sources;
 use super::journal::{Record, boot_id};
 use super::plan::{self, Step};
 use super::target::{self, Target};
 use super::{holders, list, perform, quirks, rom, safe};
 use crate::ask::view::{GpusView, PlanView, QuirksView, RomDumpView, RomView};
-use crate::base::{Name, PciAddress};
+use crate::base::{Name, PciAddress, with_sources};
 use crate::config::{Gpu, GpuOptions, GpuRef, QuirkFiles};
 use crate::host::Host;
 use crate::pci::{Change, Device, What};

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::screen;
-use crate::base::PciAddress;
+use crate::base::{PciAddress, with_sources};
 use crate::host::run::RunError;
 use crate::host::sys::SysError;
 use crate::host::{Command, Host, SysRoot};
@@ -166,17 +166,6 @@ fn is_ours(path: &str) -> bool {
         }
         _ => false,
     }
-}
-
-/// An error with everything below it: `a: b: c`.
-pub fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(source) = below {
-        text = format!("{text}: {source}");
-        below = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

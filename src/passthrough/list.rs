@@ -6,12 +6,11 @@
 use std::collections::BTreeSet;
 
 use super::arbiter;
-use super::helper::with_sources;
 use super::journal::{Journal, Phase, Record, boot_id};
 use super::plan::VFIO;
 use super::target::{self, Target};
 use crate::ask::view::{CardView, GpuView, GpusView, PartView, Verdict};
-use crate::base::PciAddress;
+use crate::base::{PciAddress, with_sources};
 use crate::config::Gpu;
 use crate::host::Host;
 use crate::pci::detail::{self, Attribute};

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::helper::{self, AttributeError, with_sources};
+use super::helper::{self, AttributeError};
 use super::journal::{Journal, JournalError, Phase, Record};
 use super::plan::{self, Back, Function, ShownNow, Step, VFIO};
 use super::screen::Framebuffer;
 use super::settings::{self, Attribute};
 use super::{holders, screen};
-use crate::base::PciAddress;
+use crate::base::{PciAddress, with_sources};
 use crate::host::run::RunError;
 use crate::host::{Command, Host};
 use crate::pci::read::{DEVICES, attribute, driver, folder};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::helper::{OURSELVES, with_sources};
-use crate::base::PciAddress;
+use super::helper::OURSELVES;
+use crate::base::{PciAddress, with_sources};
 use crate::host::run::RunError;
 use crate::host::vfio::{Dependent, LOOK, PROBE, Probed, RESET, Seen};
 use crate::host::{Command, Host};

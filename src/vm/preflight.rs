@@ -1,6 +1,7 @@
 //! What can be known to go wrong before anything is touched. Needs no root,
 //! reads only; all problems at once, each with the next step.
 
+use crate::base::with_sources;
 use std::path::{Path, PathBuf};
 
 use super::argv::MAX_DISKS;
@@ -8,7 +9,7 @@ use super::paths::{self, Paths};
 use crate::ask::{Code, Refusal};
 use crate::config::{Accel, Disk, DiskFormat, Firmware, Network, Vm};
 use crate::host::Host;
-use crate::host::sys::{Kind, SysError};
+use crate::host::sys::Kind;
 
 /// One reason why a start would fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +101,7 @@ fn check_accel(host: &Host, accel: Accel) -> Option<Problem> {
                  kvm_intel; or use `accel: tcg`, which is slow",
             )),
             Err(error) => Some(Problem::new(
-                error_words(&error),
+                with_sources(&error),
                 "run hostd as root or in the group of /dev/kvm",
             )),
         },
@@ -128,7 +129,7 @@ fn readable_file(host: &Host, file: &Path, next: &str) -> Option<Problem> {
         Ok(Kind::Folder | Kind::Block | Kind::Char | Kind::Other) => {
             Some(Problem::new(format!("{} is not a file", file.display()), next))
         }
-        Err(error) => Some(Problem::new(error_words(&error), next)),
+        Err(error) => Some(Problem::new(with_sources(&error), next)),
     }
 }
 
@@ -157,7 +158,7 @@ fn check_disk(host: &Host, disk: &Disk) -> Option<Problem> {
         Ok(kind) => kind,
         Err(error) => {
             let next = "create it, or correct `disks:` in the VM's file";
-            return Some(Problem::new(format!("disk {}", error_words(&error)), next));
+            return Some(Problem::new(format!("disk {}", with_sources(&error)), next));
         }
     };
     match kind {
@@ -171,7 +172,7 @@ fn check_disk(host: &Host, disk: &Disk) -> Option<Problem> {
         Ok(head) => head,
         Err(error) => {
             let next = "run hostd as root, or let it read the disk";
-            return Some(Problem::new(format!("disk {}", error_words(&error)), next));
+            return Some(Problem::new(format!("disk {}", with_sources(&error)), next));
         }
     };
     match (disk.format, head == QCOW2) {
@@ -184,13 +185,6 @@ fn check_disk(host: &Host, disk: &Disk) -> Option<Problem> {
             format!("disk {shown} is a qcow2 image; as raw the guest would see its inside"),
             "use `format: qcow2`",
         )),
-    }
-}
-
-fn error_words(error: &SysError) -> String {
-    match std::error::Error::source(error) {
-        None => error.to_string(),
-        Some(source) => format!("{error}: {source}"),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Every no of the boot-time setup, with its next step.
 
 use super::super::error::PassthroughError;
-use super::super::helper::with_sources;
 use super::super::journal::JournalError;
 use crate::ask::{Code, Refusal};
+use crate::base::with_sources;
 use crate::host::run::RunError;
 use crate::host::sys::SysError;
 

@@ -80,6 +80,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_default_file_is_read_as_its_shell_would() {
+        let text = "GRUB_CMDLINE_LINUX_DEFAULT=quiet\n\
+                    GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT iommu=pt\"\n\
+                    GRUB_CMDLINE_LINUX_DEFAULT+=\" video=efifb:off\"\n\
+                    # GRUB_CMDLINE_LINUX=\"never\"\n";
+        assert_eq!(kernel_words(text).join(" "), "quiet iommu=pt video=efifb:off");
+    }
+
+    #[test]
+    fn one_that_names_itself_does_not_grow_without_end() {
+        let line = "GRUB_CMDLINE_LINUX=\"x$GRUB_CMDLINE_LINUX$GRUB_CMDLINE_LINUX\"\n";
+        assert!(kernel_words(&line.repeat(60)).join(" ").len() <= 1 << 17);
+    }
+
     proptest! {
         #[test]
         fn any_text_is_taken(text in "\\PC{0,80}", value in "\\PC{0,40}") {

@@ -45,6 +45,7 @@ mod tests;
 pub mod text;
 pub mod words;
 
+use crate::base::with_sources;
 use std::sync::Arc;
 
 use self::draft::Draft;
@@ -52,7 +53,6 @@ use self::error::BootError;
 use self::files::Card;
 use self::journal::{Journal, OwnFile, SetCard, Setup};
 use self::plan::Change;
-use super::helper::with_sources;
 use super::journal::boot_id;
 use crate::ask::view::{
     BootAction, BootFileView, BootFunctionView, BootGpuView, BootPlanView, BootStatusView, DoneView,

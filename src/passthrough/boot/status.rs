@@ -1,14 +1,13 @@
 //! Whether the boot setup is there and works. Judged from what is read; what
 //! cannot be read is unknown.
 
-use super::super::helper::with_sources;
 use super::super::journal::{JournalError, boot_id};
 use super::super::safe;
 use super::files::{self, DRACUT, HOOK, MARK, MODPROBE, OWN, RULE};
 use super::journal::{SetCard, Setup};
 use super::{set_gpu, text};
 use crate::ask::view::{BootStatusView, FindingView};
-use crate::base::{PciAddress, Severity, Timestamp};
+use crate::base::{PciAddress, Severity, Timestamp, with_sources};
 use crate::host::{Command, Host, SysRoot};
 use crate::pci::read::{attribute, driver, folder};
 use crate::pci::{Driver, parse};

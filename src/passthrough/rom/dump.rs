@@ -8,11 +8,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::parse::MAX;
-use crate::base::PciAddress;
+use crate::base::{PciAddress, with_sources};
 use crate::host::run::RunError;
 use crate::host::sys::SysError;
 use crate::host::{Command, Host, SysRoot};
-use crate::passthrough::helper::{AttributeError, DEADLINE, OURSELVES, with_sources};
+use crate::passthrough::helper::{AttributeError, DEADLINE, OURSELVES};
 use crate::pci::read::folder;
 
 /// Hidden argument: print the ROM of the function that follows.

@@ -12,6 +12,7 @@
 //! | undoing | ended, undone | undone |
 //! | damaged | adopted by its socket and token | failed, card given back |
 
+use crate::base::with_sources;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
@@ -20,7 +21,7 @@ use tracing::{info, warn};
 use super::live::{ANSWER, Live, PARTING};
 use super::phases::{UNDO, undo_all};
 use super::stopping::{CLEANING, Order};
-use super::{At, Supervisor, words};
+use super::{At, Supervisor};
 use crate::ask::view::VmState;
 use crate::ask::{Code, Refusal};
 use crate::host::process::Signal;
@@ -61,7 +62,7 @@ impl Supervisor {
             return self.nothing_noted(damaged).await;
         };
         if let Some(error) = damaged {
-            warn!(vm = %self.vm.name, "{}; adopting by QEMU's command line", words(&error));
+            warn!(vm = %self.vm.name, "{}; adopting by QEMU's command line", with_sources(&error));
         }
         self.life = Life::at(VmState::Starting, "hostd was restarted; looking for its QEMU");
         match found {
@@ -76,7 +77,7 @@ impl Supervisor {
         // It may have been lent before; giving it back twice is fine.
         self.record = Some(Record::begin(Uuid::ZERO, self.vm.gpu.as_ref()));
         self.life = Life::at(VmState::Starting, "looking for what an earlier hostd has left");
-        let why = format!("{}, and no QEMU of this VM runs", words(&error));
+        let why = format!("{}, and no QEMU of this VM runs", with_sources(&error));
         self.undone(why).await
     }
 
@@ -84,7 +85,7 @@ impl Supervisor {
     pub(super) async fn find_process(&mut self) -> Result<Option<Live>, Refusal> {
         let fail = |error: &dyn std::error::Error| {
             let message =
-                format!("QEMU of an earlier hostd cannot be looked for: {}", words(error));
+                format!("QEMU of an earlier hostd cannot be looked for: {}", with_sources(error));
             Refusal::new(Code::Failed, message, "")
         };
         let sys = self.host.sys.clone();
@@ -163,8 +164,8 @@ impl Supervisor {
     async fn greet(&mut self, live: &mut Live) -> Result<RunState, String> {
         self.step("connecting to QEMU again").await;
         let connected = live.talk.connect(&*self.host.dial, &self.paths.qmp, ANSWER).await;
-        let qmp = connected.map_err(|error| words(&error))?;
-        qmp.status(ANSWER).await.map_err(|error| words(&error))
+        let qmp = connected.map_err(|error| with_sources(&error))?;
+        qmp.status(ANSWER).await.map_err(|error| with_sources(&error))
     }
 
     async fn adopt_running(&mut self, mut live: Live) -> At {

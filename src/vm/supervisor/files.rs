@@ -5,9 +5,9 @@ use std::future::Future;
 
 use tracing::warn;
 
-use super::{Supervisor, words};
+use super::Supervisor;
 use crate::ask::{Code, Refusal};
-use crate::base::Name;
+use crate::base::{Name, with_sources};
 use crate::host::Host;
 use crate::host::store::StoreError;
 use crate::vm::paths;
@@ -52,7 +52,7 @@ impl Supervisor {
         let written = self.with_files(move |host, vm| record.write(host, vm)).await?;
         written.map_err(|error| {
             let hint = "look for free space and rights in the runtime folder";
-            Refusal::new(Code::Failed, words(&error), hint)
+            Refusal::new(Code::Failed, with_sources(&error), hint)
         })
     }
 
@@ -84,7 +84,7 @@ impl Supervisor {
     /// Removes the files of the run, the note last.
     pub(super) async fn remove_files(&self) -> Result<(), Refusal> {
         let removed = self.with_files(remove_files).await?;
-        removed.map_err(|error| Refusal::new(Code::Failed, words(&error), ""))
+        removed.map_err(|error| Refusal::new(Code::Failed, with_sources(&error), ""))
     }
 }
 

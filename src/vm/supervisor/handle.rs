@@ -1,5 +1,6 @@
 //! What the rest of hostd holds of a VM.
 
+use crate::base::with_sources;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::files::apart;
-use super::{Asked, Bar, ENDED, Outcome, words};
+use super::{Asked, Bar, ENDED, Outcome};
 use crate::ask::view::{LogView, VmView};
 use crate::ask::{Code, Refusal};
 use crate::config::{Firmware, Vm};
@@ -103,7 +104,7 @@ impl VmHandle {
                 let message = format!("`{vm}` has no log yet: {path} does not exist");
                 Err(Refusal::new(Code::NotFound, message, "it is written when the VM starts"))
             }
-            Err(error) => Err(Refusal::new(Code::Failed, words(&error), "")),
+            Err(error) => Err(Refusal::new(Code::Failed, with_sources(&error), "")),
         }
     }
 

@@ -1,5 +1,6 @@
 //! While QEMU runs: its events, its answers, its silence and its end.
 
+use crate::base::with_sources;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::stopping::Order;
-use super::{Asked, At, Supervisor, words};
+use super::{Asked, At, Supervisor};
 use crate::host::Dial;
 use crate::host::run::Exit;
 use crate::vm::argv::token_id;
@@ -164,7 +165,7 @@ impl Talk {
                     Ok(_) => News::Back,
                     Err(error) => {
                         self.hang_up();
-                        News::Still(words(&error))
+                        News::Still(with_sources(&error))
                     }
                 }
             }
@@ -298,7 +299,7 @@ impl Supervisor {
                 // The line's own end will say so.
                 Happened::Status(Err(QmpError::Closed { .. })) => {}
                 Happened::Status(Err(error)) => {
-                    let seen = live.silent(&words(&error));
+                    let seen = live.silent(&with_sources(&error));
                     self.observe(seen).await;
                 }
                 Happened::News(News::Event(event)) => {

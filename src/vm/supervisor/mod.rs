@@ -158,12 +158,6 @@ async fn early_end(
     let _ = out.send(last).await;
 }
 
-/// An error with what caused it.
-fn words(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |error| error.source())
-        .fold(error.to_string(), |text, source| format!("{text}: {source}"))
-}
-
 /// Where the supervisor is in its round.
 enum At {
     /// Nothing runs.

@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::live::{ANSWER, Live};
-use super::{Outcome, Supervisor, words};
+use super::{Outcome, Supervisor};
 use crate::ask::view::DoneView;
 use crate::ask::{Code, Refusal};
-use crate::base::Name;
+use crate::base::{Name, with_sources};
 use crate::config::{Firmware, GpuRef};
 use crate::host::process::Signal;
 use crate::host::run::{Exit, Started};
@@ -121,7 +121,7 @@ impl Prepared {
         let laid = sup.with_files(move |host, vm| lay_out(host, vm, gpu.as_ref())).await;
         let (record, identity, own_vars) = match laid {
             Ok(Ok(laid)) => laid,
-            Ok(Err(error)) => return Err(failed(&name, words(&*error), "")),
+            Ok(Err(error)) => return Err(failed(&name, with_sources(&*error), "")),
             Err(refusal) => return Err(Why::Failed(refusal)),
         };
         let token = record.token;
@@ -134,7 +134,8 @@ impl Prepared {
                     host.state.copy_in(paths::name(vm, paths::VARS), &host.sys.path(vars))
                 });
                 let copied = sup.hearing(copy).await.map_err(Why::Failed)?;
-                copied.map_err(|error| failed(&name, words(&error), "look for free space"))?;
+                copied
+                    .map_err(|error| failed(&name, with_sources(&error), "look for free space"))?;
             }
             Firmware::Ovmf { .. } | Firmware::Seabios { .. } => {}
         }
@@ -185,7 +186,8 @@ impl Lent {
         let mut started = match sup.host.runner.start(command, sup.paths.log.clone()) {
             Ok(started) => started,
             Err(error) => {
-                let why = failed(&sup.vm.name, words(&error), "look at `qemu:` in the VM's file");
+                let why =
+                    failed(&sup.vm.name, with_sources(&error), "look at `qemu:` in the VM's file");
                 return Err(self.undo(sup, why).await);
             }
         };
@@ -246,7 +248,7 @@ impl Launched {
             }
             Some(Err(NotUp::Silent(error))) => {
                 let hint = "`hostctl vm log` shows what it said";
-                let why = failed(&sup.vm.name, words(&error), hint);
+                let why = failed(&sup.vm.name, with_sources(&error), hint);
                 return Err(self.undo(sup, why).await);
             }
         };
@@ -268,9 +270,11 @@ impl Launched {
                 let died = timeout(ANSWER, self.live.body.ended()).await;
                 let why = match died {
                     Ok(exit) => sup.died(exit).await,
-                    Err(_) => {
-                        failed(&sup.vm.name, words(&error), "`hostctl vm log` shows what it said")
-                    }
+                    Err(_) => failed(
+                        &sup.vm.name,
+                        with_sources(&error),
+                        "`hostctl vm log` shows what it said",
+                    ),
                 };
                 return Err(self.undo(sup, why).await);
             }

@@ -1,12 +1,13 @@
 //! The way down: power button, quit, signals, and giving back what the VM had.
 
+use crate::base::with_sources;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 
 use super::live::{ANSWER, Live, News};
-use super::{At, Supervisor, seconds, words};
+use super::{At, Supervisor, seconds};
 use crate::ask::view::{DoneView, VmState};
 use crate::ask::{Code, Refusal};
 use crate::config::{AfterDeadline, Vm};
@@ -139,7 +140,7 @@ impl Supervisor {
         if let Some(qmp) = live.talk.qmp().cloned() {
             self.step("telling QEMU to quit").await;
             match qmp.ask(Command::Quit, ANSWER).await {
-                Err(error) => warn!(vm = %self.vm.name, "{}", words(&error)),
+                Err(error) => warn!(vm = %self.vm.name, "{}", with_sources(&error)),
                 Ok(_) => match self.wait(&mut live, QUIT).await {
                     Waited::Ended(exit) => return self.gone(live, exit, None).await,
                     Waited::Kill => return At::Kill(live, "killed on request".to_owned()),
@@ -318,5 +319,5 @@ impl Supervisor {
 async fn press(live: &Live) -> Result<(), String> {
     let Some(qmp) = live.talk.qmp() else { return Err("QEMU does not answer".to_owned()) };
     let pressed = qmp.ask(Command::SystemPowerdown, ANSWER).await;
-    pressed.map(|_| ()).map_err(|error| words(&error))
+    pressed.map(|_| ()).map_err(|error| with_sources(&error))
 }
