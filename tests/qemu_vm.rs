@@ -15,9 +15,7 @@ use std::time::Duration;
 use hostd::ask::Code;
 use hostd::ask::view::{VmState, VmView};
 use hostd::base::{Bytes, Severity};
-use hostd::config::{
-    Accel, AfterDeadline, Disk, DiskFormat, Firmware, GpuOptions, GpuRef, Network, Stop, Vm,
-};
+use hostd::config::{Accel, AfterDeadline, Disk, DiskFormat, Firmware, GpuRef, Network, Stop, Vm};
 use hostd::host::Host;
 use hostd::vm::devices::FakeDevices;
 use hostd::vm::supervisor::{Deps, VmHandle, spawn};
@@ -68,7 +66,7 @@ impl Bench {
         sector.resize(1 << 20, 0);
         let path = self.path("boot, disk.img");
         std::fs::write(&path, sector).unwrap();
-        Disk { path, format: DiskFormat::Raw, readonly: true }
+        Disk { readonly: true, ..Disk::plain(path, 1) }
     }
 
     /// The numbers of the QEMUs that use our folders.
@@ -106,19 +104,12 @@ impl Drop for Bench {
 
 fn vm() -> Vm {
     Vm {
-        name: "test".parse().unwrap(),
-        memory: Bytes(64 << 20),
         cpus: 1,
-        qemu: "/usr/bin/qemu-system-x86_64".into(),
         accel: Accel::Tcg,
-        machine: "q35".into(),
-        cpu: None,
         firmware: Firmware::Seabios { log: true },
-        gpu: None,
-        gpu_options: GpuOptions::default(),
-        disks: Vec::new(),
         network: Network::None,
         stop: Stop { deadline: Duration::from_secs(1), then: AfterDeadline::Quit },
+        ..Vm::plain("test".parse().unwrap(), Bytes(64 << 20))
     }
 }
 
@@ -413,7 +404,7 @@ async fn garbage_in_place_of_the_socket() {
 #[tokio::test]
 async fn a_missing_disk_is_named_and_nothing_touched() {
     let bench = Bench::new();
-    let disk = |path: &str| Disk { path: path.into(), format: DiskFormat::Raw, readonly: false };
+    let disk = |path: &str| Disk::plain(path, 1);
     let disks = vec![disk("/nonexistent/a.img"), disk("/nonexistent/b.img")];
     let handle = bench.supervise(Vm { disks, ..vm() });
     let refusal = handle.start().await.unwrap_err();
@@ -438,13 +429,14 @@ async fn uefi_disks_and_network_are_taken_as_they_are_written() {
         .status()
         .unwrap();
     assert!(made.success());
-    let disk = |path: PathBuf, format| Disk { path, format, readonly: false };
+    let disk = |path: PathBuf, format| Disk { format, ..Disk::plain(path, 1) };
     let vm = Vm {
         cpus: 2,
         cpu: Some("qemu64,+rdtscp".into()),
         firmware: Firmware::Ovmf {
             code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
             vars: "/usr/share/OVMF/OVMF_VARS_4M.fd".into(),
+            secure: false,
         },
         disks: vec![disk(qcow2, DiskFormat::Qcow2), raw],
         network: Network::User,

@@ -87,7 +87,7 @@ fn events(events: &Events) -> Json {
 pub fn vm(vm: &Vm) -> Json {
     let firmware = match &vm.firmware {
         Firmware::Seabios { log } => json!({ "kind": "seabios", "log": log }),
-        Firmware::Ovmf { code, vars } => json!({ "kind": "ovmf", "code": code, "vars": vars }),
+        Firmware::Ovmf { code, vars, .. } => json!({ "kind": "ovmf", "code": code, "vars": vars }),
     };
     let gpu = vm.gpu.as_ref().map(|gpu| {
         let card = match gpu {
@@ -123,6 +123,7 @@ pub fn vm(vm: &Vm) -> Json {
             Network::None => json!("none"),
             Network::User => json!("user"),
             Network::Bridge(bridge) => json!({ "bridge": bridge }),
+            Network::Tap(tap) => json!({ "tap": tap }),
         },
         "firmware": firmware,
         "accel": match vm.accel {

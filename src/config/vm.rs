@@ -79,8 +79,6 @@ pub fn build(
         return None;
     }
     Some(Vm {
-        name: name?,
-        memory: memory?,
         cpus: raw.cpus?,
         qemu: raw.qemu?.0,
         accel: accel?,
@@ -92,6 +90,7 @@ pub fn build(
         disks,
         network: network?,
         stop: stop?,
+        ..Vm::plain(name?, memory?)
     })
 }
 
@@ -194,7 +193,7 @@ fn firmware(raw: RawFirmware, desk: &mut Desk<'_, '_>) -> Option<Firmware> {
             };
             let code = file("code", full.code, OVMF_CODE);
             let vars = file("vars", full.vars, OVMF_VARS);
-            Some(Firmware::Ovmf { code, vars })
+            Some(Firmware::Ovmf { code, vars, secure: false })
         }
     }
 }
@@ -220,7 +219,8 @@ fn disks(raw: List<RawDisk>, desk: &mut Desk<'_, '_>) -> Vec<Disk> {
             Some(RawDiskFormat::Raw) | None => DiskFormat::Raw,
         };
         let readonly = full.readonly.unwrap_or(ends("iso"));
-        out.push(Disk { path, format, readonly });
+        let boot = u32::try_from(i + 1).unwrap_or(u32::MAX);
+        out.push(Disk { format, readonly, ..Disk::plain(path, boot) });
     }
     out
 }

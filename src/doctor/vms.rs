@@ -118,7 +118,9 @@ type Files = (Vec<Problem>, (Vec<String>, bool));
 
 fn files(host: &Host, vm: &Vm) -> Files {
     let problems = preflight::check(host, vm, &Paths::new(host, &vm.name));
-    let Firmware::Ovmf { code, vars } = &vm.firmware else { return (problems, (vec![], false)) };
+    let Firmware::Ovmf { code, vars, .. } = &vm.firmware else {
+        return (problems, (vec![], false));
+    };
     let mut wrong = Vec::new();
     for image in [code, vars] {
         // What cannot be read is among the problems.

@@ -109,7 +109,7 @@ fn firmware(line: &mut Line, vm: &Vm, paths: &Paths) {
             line.option("-chardev", file.and("append=on"));
             line.pair("-device", "isa-debugcon,iobase=0x402,chardev=fw");
         }
-        Firmware::Ovmf { code, vars: _ } => {
+        Firmware::Ovmf { code, .. } => {
             let flash = |unit| Opts::new("if=pflash,format=raw").key("unit").value(unit);
             line.option("-drive", flash("0").and("readonly=on").key("file").path(code));
             line.option("-drive", flash("1").key("file").path(&paths.vars));
@@ -155,6 +155,10 @@ fn network(line: &mut Line, network: &Network, identity: &Identity) {
         Network::User => line.pair("-netdev", "user,id=net0"),
         Network::Bridge(bridge) => {
             line.option("-netdev", Opts::new("bridge,id=net0").key("br").value(bridge))
+        }
+        Network::Tap(tap) => {
+            let tap = Opts::new("tap,id=net0").key("ifname").value(tap);
+            line.option("-netdev", tap.and("script=no,downscript=no"))
         }
     };
     root_port(line, "net", 0x03);
@@ -299,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_gaming_vm() {
-        let disk = |path: &str, format, readonly| Disk { path: path.into(), format, readonly };
+        let disk = |path: &str, format, readonly| Disk { format, readonly, ..Disk::plain(path, 1) };
         let vm = Vm {
             accel: Accel::Kvm,
             cpu: Some("EPYC,topoext=on".into()),
@@ -307,6 +311,7 @@ mod tests {
             firmware: Firmware::Ovmf {
                 code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
                 vars: "/usr/share/OVMF/OVMF_VARS_4M.fd".into(),
+                secure: false,
             },
             disks: vec![
                 disk("/dev/zvol/tank/win, old", DiskFormat::Raw, false),
@@ -350,7 +355,7 @@ mod tests {
         let off = GpuOptions { x_vga: Some(false), ..gpu_options };
         assert!(!with_card(&Vm { gpu_options: off, ..vm() }, &card).contains("x-vga"));
         let (code, vars) = ("/c".into(), "/v".into());
-        let uefi = Vm { firmware: Firmware::Ovmf { code, vars }, ..vm() };
+        let uefi = Vm { firmware: Firmware::Ovmf { code, vars, secure: false }, ..vm() };
         assert!(!with_card(&uefi, &card).contains("x-vga"));
     }
 
@@ -368,7 +373,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_path_can_add_an_option(name in "/[^\0]{0,30}") {
-            let disk = Disk { path: name.clone().into(), format: DiskFormat::Raw, readonly: true };
+            let disk = Disk { readonly: true, ..Disk::plain(name.clone(), 1) };
             let vm = Vm { disks: vec![disk], ..vm() };
             let card = Lent::default();
             let start = Start { identity: &identity(), token: identity().uuid, card: &card };

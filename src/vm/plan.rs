@@ -136,7 +136,11 @@ mod tests {
     #[test]
     fn says_every_step_in_order() {
         let vm = Vm {
-            firmware: Firmware::Ovmf { code: "/fw/CODE".into(), vars: "/fw/VARS".into() },
+            firmware: Firmware::Ovmf {
+                code: "/fw/CODE".into(),
+                vars: "/fw/VARS".into(),
+                secure: false,
+            },
             gpu: Some(GpuRef::Name("amd".parse().unwrap())),
             ..vm()
         };

@@ -111,7 +111,7 @@ fn check_accel(host: &Host, accel: Accel) -> Option<Problem> {
 fn check_firmware(host: &Host, vm: &Vm) -> Vec<Problem> {
     match &vm.firmware {
         Firmware::Seabios { .. } => Vec::new(),
-        Firmware::Ovmf { code, vars } => {
+        Firmware::Ovmf { code, vars, .. } => {
             let next = "install OVMF (Debian: `apt install ovmf`) or correct `firmware:`";
             // The template is needed for the first start only.
             let template = (!paths::has_vars(host, &vm.name)).then_some(vars);
@@ -136,6 +136,15 @@ fn readable_file(host: &Host, file: &Path, next: &str) -> Option<Problem> {
 fn check_network(host: &Host, network: &Network) -> Option<Problem> {
     match network {
         Network::None | Network::User => None,
+        Network::Tap(name) => {
+            let tap = format!("/sys/class/net/{name}/tun_flags");
+            (name.contains('/') || !host.sys.exists(tap)).then(|| {
+                Problem::new(
+                    format!("there is no tap `{name}`"),
+                    format!("make it (`ip tuntap add {name} mode tap`), or use a bridge"),
+                )
+            })
+        }
         Network::Bridge(name) => {
             let bridge = format!("/sys/class/net/{name}/bridge");
             (name.contains('/') || !host.sys.exists(bridge)).then(|| {
@@ -195,7 +204,7 @@ mod tests {
     use crate::vm::tests::vm;
 
     fn disk(path: &str, format: DiskFormat) -> Disk {
-        Disk { path: path.into(), format, readonly: false }
+        Disk { format, ..Disk::plain(path, 1) }
     }
 
     fn problems(fake: &FakeHost, vm: &Vm) -> Vec<String> {
@@ -215,7 +224,11 @@ mod tests {
         let vm = Vm {
             machine: "pc".into(),
             accel: Accel::Kvm,
-            firmware: Firmware::Ovmf { code: "/no/CODE.fd".into(), vars: "/no/VARS.fd".into() },
+            firmware: Firmware::Ovmf {
+                code: "/no/CODE.fd".into(),
+                vars: "/no/VARS.fd".into(),
+                secure: false,
+            },
             network: Network::Bridge("br0".into()),
             disks: vec![
                 disk("/srv/none", DiskFormat::Raw),
@@ -253,7 +266,11 @@ mod tests {
         let mut vm = Vm {
             qemu: "qemu-system-x86_64".into(),
             accel: Accel::Kvm,
-            firmware: Firmware::Ovmf { code: "/fw/CODE".into(), vars: "/fw/VARS".into() },
+            firmware: Firmware::Ovmf {
+                code: "/fw/CODE".into(),
+                vars: "/fw/VARS".into(),
+                secure: false,
+            },
             network: Network::Bridge("br0".into()),
             disks: vec![disk("/srv/raw", DiskFormat::Raw)],
             ..vm()

@@ -5,24 +5,16 @@ use std::time::Duration;
 use super::identity::Identity;
 use super::paths::Paths;
 use crate::base::Bytes;
-use crate::config::{Accel, AfterDeadline, Firmware, GpuOptions, Network, Stop, Vm};
+use crate::config::{Accel, AfterDeadline, Network, Stop, Vm};
 
 /// A VM that runs anywhere.
 pub(crate) fn vm() -> Vm {
     Vm {
-        name: "gaming".parse().unwrap(),
-        memory: Bytes(64 << 20),
         cpus: 1,
-        qemu: "/usr/bin/qemu-system-x86_64".into(),
         accel: Accel::Tcg,
-        machine: "q35".into(),
-        cpu: None,
-        firmware: Firmware::Seabios { log: false },
-        gpu: None,
-        gpu_options: GpuOptions::default(),
-        disks: Vec::new(),
         network: Network::None,
         stop: Stop { deadline: Duration::from_secs(1), then: AfterDeadline::Quit },
+        ..Vm::plain("gaming".parse().unwrap(), Bytes(64 << 20))
     }
 }
 

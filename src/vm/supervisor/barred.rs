@@ -14,7 +14,7 @@ use super::{Deps, VmHandle, spawn_with};
 use crate::ask::view::VmState;
 use crate::ask::{Code, Refusal};
 use crate::base::{Bytes, Name};
-use crate::config::{Accel, AfterDeadline, Firmware, GpuOptions, Network, Stop, Vm};
+use crate::config::{Accel, AfterDeadline, Firmware, Network, Stop, Vm};
 use crate::host::Host;
 use crate::vm::lifecycle::Life;
 use crate::vm::paths;
@@ -111,19 +111,14 @@ fn left_behind(host: &Host) -> Vec<Name> {
 /// A VM of which only the name is known. Nothing is ever started from it.
 fn faceless(name: Name) -> Vm {
     Vm {
-        name,
-        memory: Bytes(0),
         cpus: 0,
         qemu: "".into(),
         accel: Accel::Tcg,
         machine: String::new(),
-        cpu: None,
         // Its firmware log is shown if there is one.
         firmware: Firmware::Seabios { log: true },
-        gpu: None,
-        gpu_options: GpuOptions::default(),
-        disks: Vec::new(),
         network: Network::None,
         stop: Stop { deadline: DEADLINE, then: AfterDeadline::Ask },
+        ..Vm::plain(name, Bytes(0))
     }
 }

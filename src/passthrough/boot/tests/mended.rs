@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::base::Bytes;
-use crate::config::{Accel, AfterDeadline, Firmware, GpuOptions, GpuRef, Network, Stop};
+use crate::config::{Firmware, GpuRef};
 use crate::pci::fake::FakeDevice;
 
 const LATIN_1: &[u8] = b"# caf\xe9\nGRUB_CMDLINE_LINUX=\"quiet\"\n";
@@ -237,19 +237,9 @@ async fn a_card_that_moved_is_taken_where_it_is() {
 #[tokio::test]
 async fn vga_is_only_given_up_when_every_guest_is_known() {
     let uefi = Vm {
-        name: "windows".parse().unwrap(),
-        memory: Bytes(0),
-        cpus: 1,
-        qemu: "".into(),
-        accel: Accel::Tcg,
-        machine: String::new(),
-        cpu: None,
-        firmware: Firmware::Ovmf { code: "".into(), vars: "".into() },
+        firmware: Firmware::Ovmf { code: "".into(), vars: "".into(), secure: false },
         gpu: Some(GpuRef::Name("gaming".parse().unwrap())),
-        gpu_options: GpuOptions::default(),
-        disks: Vec::new(),
-        network: Network::None,
-        stop: Stop { deadline: std::time::Duration::ZERO, then: AfterDeadline::Ask },
+        ..Vm::plain("windows".parse().unwrap(), Bytes(0))
     };
     let rig = Rig::new();
     rig.with(|_| {}, Some(std::slice::from_ref(&uefi))).setup(&[]).await.unwrap();
