@@ -55,7 +55,7 @@ impl Bench {
         let (out, mut changes) = mpsc::channel(16);
         tokio::spawn(async move { while changes.recv().await.is_some() {} });
         let devices = self.devices.clone();
-        spawn(Deps { host: self.host(), devices, out }, vm)
+        spawn(Deps::new(self.host(), devices, out), vm)
     }
 
     /// A disk that boots into these instructions.
@@ -511,7 +511,7 @@ fn hostd_killed_at_every_step_is_recovered_from() {
         let (finished, _changes) = first.block_on(async {
             // Nobody takes more than so many: there it stands when it is killed.
             let (out, mut changes) = mpsc::channel(1);
-            let deps = Deps { host: bench.host(), devices: bench.devices.clone(), out };
+            let deps = Deps::new(bench.host(), bench.devices.clone(), out);
             let handle = spawn(deps, quick());
             let asking = tokio::spawn({
                 let handle = handle.clone();

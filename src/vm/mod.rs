@@ -37,8 +37,10 @@
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
+//! - [`autostart`], [`unfinished`]: starts with the host, and those that took it down
 
 pub mod argv;
+pub mod autostart;
 pub mod devices;
 pub mod identity;
 pub mod last_good;
@@ -51,6 +53,7 @@ pub mod process;
 pub mod qmp;
 pub mod record;
 pub mod supervisor;
+pub mod unfinished;
 
 pub use plan::plan;
 pub use supervisor::{Deps, VmHandle, spawn};

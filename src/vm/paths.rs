@@ -47,6 +47,8 @@ pub const LOG: &str = "qemu.log";
 pub const OLD_LOG: &str = "qemu.log.1";
 /// The firmware's messages of this run.
 pub const FIRMWARE_LOG: &str = "firmware.log";
+/// What the owner's hooks have said.
+pub const HOOKS_LOG: &str = "hooks.log";
 /// hostd's note of what it has done for the VM; see [`super::record`].
 pub const RECORD: &str = "state.json";
 /// How the name of a note begins that is being written.

@@ -126,6 +126,12 @@ impl Prepared {
         };
         let token = record.token;
         sup.record = Some(record);
+        if let Err(refusal) = sup.before_start().await {
+            return Err(Why::Failed(refusal));
+        }
+        if sup.cancelled() {
+            return Err(Why::Cancelled);
+        }
         match sup.vm.firmware.clone() {
             Firmware::Ovmf { vars, .. } if !own_vars => {
                 let step = Step::Variables { from: vars.clone(), to: sup.paths.vars.clone() };
@@ -282,7 +288,7 @@ impl Launched {
         sup.step.clear();
         let (name, pid) = (sup.vm.name.clone(), self.live.body.held.id.pid);
         let outcome = if state == RunState::Running {
-            let why = "started on request".to_owned();
+            let why = format!("started {}", sup.begun);
             sup.observe(Observation::Runs { why }).await;
             let devices = sup.record.as_ref().map(|record| record.devices.clone());
             let (functions, version) = (devices.unwrap_or_default(), qmp.greeting().version);
