@@ -5,13 +5,19 @@ use super::{Outcome, Supervisor};
 use crate::ask::view::DoneView;
 use crate::ask::{Code, Refusal};
 use crate::base::with_sources;
-use crate::vm::lifecycle::Request;
+use crate::vm::lifecycle::{Action, Request};
 use crate::vm::qmp::wire::{Command, RunState};
 use crate::vm::qmp::{Qmp, QmpError};
 
 impl Supervisor {
     /// Does it, looks what came of it, and answers who asked.
-    pub(super) async fn act(&mut self, live: &Live, request: Request) {
+    pub(super) async fn act(&mut self, live: &Live, action: Action) {
+        let request = match action {
+            Action::Pause => Request::Pause,
+            Action::Resume => Request::Resume,
+            Action::Reset => Request::Reset,
+            other => return self.misplaced(other),
+        };
         let outcome = match live.talk.qmp() {
             None => Err("QEMU does not answer".to_owned()),
             Some(qmp) => tell(qmp, request).await.map_err(|error| with_sources(&error)),

@@ -31,7 +31,6 @@ use crate::vm::lifecycle::{End, Life, Observation};
 use crate::vm::process::{find, has_token, hold, token_of};
 use crate::vm::qmp::wire::RunState;
 use crate::vm::record::{Phase, Record, RecordError};
-use crate::vm::unfinished;
 
 /// A child of a killed hostd may be just about to become QEMU.
 const LOOKS: u32 = 4;
@@ -74,26 +73,12 @@ impl Supervisor {
 
     /// No note, no process.
     async fn nothing_noted(&mut self, damaged: Option<RecordError>) -> At {
-        let Some(error) = damaged else {
-            self.unfinished().await;
-            return At::Rest;
-        };
+        let Some(error) = damaged else { return At::Rest };
         // It may have been lent before; giving it back twice is fine.
         self.record = Some(Record::begin(Uuid::ZERO, self.vm.gpu.as_ref()));
         self.life = Life::at(VmState::Starting, "looking for what an earlier hostd has left");
         let why = format!("{}, and no QEMU of this VM runs", with_sources(&error));
         self.undone(why).await
-    }
-
-    /// A start that was not finished when the host went down is told, and
-    /// keeps the VM from being started with the host.
-    async fn unfinished(&mut self) {
-        if self.vm.autostart.is_none() || self.bar.is_some() {
-            return;
-        }
-        if let Ok(Some(why)) = self.with_files(unfinished::why).await {
-            self.observe(Observation::NotStarted { why }).await;
-        }
     }
 
     /// Finds this VM's QEMU: the noted one, or by its token, or by its socket.

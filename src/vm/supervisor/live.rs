@@ -16,7 +16,7 @@ use crate::host::Dial;
 use crate::host::run::Exit;
 use crate::vm::argv::token_id;
 use crate::vm::identity::Uuid;
-use crate::vm::lifecycle::{Action, End, Observation, Request};
+use crate::vm::lifecycle::{Action, End, Observation};
 use crate::vm::process::Held;
 use crate::vm::qmp::wire::{Event, RunState, Shutdown};
 use crate::vm::qmp::{self, Events, Qmp, QmpError};
@@ -300,9 +300,11 @@ impl Supervisor {
                         return At::Stop(live, Order::new(&self.vm, force));
                     }
                     Some(Action::Kill) => return At::Kill(live, "killed on request".to_owned()),
-                    Some(Action::Pause) => self.act(&live, Request::Pause).await,
-                    Some(Action::Resume) => self.act(&live, Request::Resume).await,
-                    Some(Action::Reset) => self.act(&live, Request::Reset).await,
+                    Some(action @ (Action::Pause | Action::Resume | Action::Reset)) => {
+                        self.act(&live, action).await;
+                        // An answer that is on its way may be of before.
+                        pulse = Pulse::new();
+                    }
                     Some(action) => self.misplaced(action),
                 },
                 Happened::Status(Ok(state)) => {

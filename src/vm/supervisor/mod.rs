@@ -54,6 +54,7 @@ use super::lifecycle::{Action, Life, Observation, Request, Verdict};
 use super::logs::keep_bounded;
 use super::paths::Paths;
 use super::record::Record;
+use super::unfinished;
 use crate::ask::view::{DoneView, VmState, VmView};
 use crate::ask::{Code, Refusal};
 use crate::base::Timestamp;
@@ -117,7 +118,12 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         // Not `off`, as long as nobody has looked.
         Life::at(VmState::Starting, "hostd was restarted; looking for its QEMU")
     } else {
-        barred::at_rest(bar.as_ref(), Life::new("not started since this hostd came up"))
+        let mut life = Life::new("not started since this hostd came up");
+        // Known before anybody can start it with the host.
+        if let (Some(_), Some(why)) = (vm.autostart, unfinished::why(&deps.host, &vm.name)) {
+            life.observe(Observation::NotStarted { why });
+        }
+        barred::at_rest(bar.as_ref(), life)
     };
     let since = deps.host.clock.now();
     let reason = barred::reason(bar.as_ref(), &life.reason);
