@@ -32,13 +32,14 @@
 //! - [`supervisor`]: the task that does it all
 //! - [`record`], [`process`]: how a hostd that was killed is followed by one
 //!   that knows what to do; QEMU outlives both
-//! - [`qmp`]: the conversation with QEMU
+//! - [`qmp`]: the conversation with QEMU; [`agent`]: that with the guest
 //! - [`devices`]: the graphics card, lent and given back
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
 //! - [`autostart`], [`unfinished`]: starts with the host, and those that took it down
 
+pub mod agent;
 pub mod argv;
 pub mod autostart;
 pub mod devices;
