@@ -21,7 +21,7 @@ use crate::config::{Firmware, GpuRef};
 use crate::host::process::Signal;
 use crate::host::run::{Exit, Started};
 use crate::host::{Command, Host};
-use crate::vm::argv::{Start, argv};
+use crate::vm::argv::{Facts, Start, argv};
 use crate::vm::devices;
 use crate::vm::identity::{self, Identity, Uuid};
 use crate::vm::last_good;
@@ -187,7 +187,13 @@ impl Lent {
             return Err(self.undo(sup, Why::Failed(refusal)).await);
         }
         let token = self.before.token;
-        let start = Start { identity: &self.before.identity, token, card: &self.card };
+        let vm = sup.vm.clone();
+        let facts = match sup.with_files(move |host, _| Facts::read(host, &vm)).await {
+            Ok(facts) => facts,
+            Err(refusal) => return Err(self.undo(sup, Why::Failed(refusal)).await),
+        };
+        let start =
+            Start { identity: &self.before.identity, token, card: &self.card, facts: &facts };
         let command = Command::new(&sup.vm.qemu, argv(&sup.vm, &sup.paths, &start));
         let mut started = match sup.host.runner.start(command, sup.paths.log.clone()) {
             Ok(started) => started,
