@@ -9,13 +9,16 @@
 //! Beside it: sockets that others connect to ([`listen`]), locks against a
 //! second process ([`lock`]), the user database ([`users`]) and commands that
 //! carry a connection ([`carry`]), and the ioctls of KVM and VFIO ([`kvm`],
-//! [`vfio`]). Text and bytes come out of here, never
+//! [`vfio`]), and how processors belong together ([`topology`], [`cpus`]) and who
+//! runs where ([`affinity`]). Text and bytes come out of here, never
 //! judgements.
 //!
 //! Read [`sys`] first.
 
+pub mod affinity;
 pub mod carry;
 pub mod clock;
+pub mod cpus;
 pub mod dial;
 pub mod fake;
 pub mod folder;
@@ -26,6 +29,7 @@ pub mod process;
 pub mod run;
 pub mod store;
 pub mod sys;
+pub mod topology;
 pub mod uevent;
 pub mod users;
 pub mod vfio;
