@@ -174,6 +174,7 @@ mod tests {
                 devices: Vec::new(),
                 step: String::new(),
                 responsive: true,
+                performance: None,
             }),
             Fact::Pools(PoolsView {
                 pools: vec![PoolView {

@@ -195,6 +195,7 @@ mod tests {
             devices: Vec::new(),
             step: String::new(),
             responsive: true,
+            performance: None,
         })
     }
 

@@ -37,6 +37,7 @@
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
+//! - [`performance`]: what the host does for it while it runs
 
 pub mod argv;
 pub mod devices;
@@ -45,6 +46,7 @@ pub mod last_good;
 pub mod lifecycle;
 pub mod logs;
 pub mod paths;
+pub mod performance;
 pub mod plan;
 pub mod preflight;
 pub mod process;

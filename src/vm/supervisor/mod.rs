@@ -106,6 +106,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         devices: Vec::new(),
         step: String::new(),
         responsive: true,
+        performance: None,
     };
     let (tell, view) = watch::channel(first);
     let (out, last) = (deps.out.clone(), tell.clone());
@@ -377,6 +378,7 @@ impl Supervisor {
             devices: self.record.iter().flat_map(|record| &record.devices).copied().collect(),
             step: self.step.clone(),
             responsive: !self.life.silent,
+            performance: None,
         };
         if self.view.send_if_modified(|old| {
             let changed = *old != view;
