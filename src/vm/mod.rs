@@ -38,6 +38,7 @@
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
 //! - [`autostart`], [`unfinished`]: starts with the host, and those that took it down
+//! - [`performance`]: what the host does for it while it runs
 
 pub mod agent;
 pub mod argv;
@@ -48,6 +49,7 @@ pub mod last_good;
 pub mod lifecycle;
 pub mod logs;
 pub mod paths;
+pub mod performance;
 pub mod plan;
 pub mod preflight;
 pub mod process;

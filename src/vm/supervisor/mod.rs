@@ -441,6 +441,7 @@ impl Supervisor {
             step: self.step.clone(),
             responsive: !self.life.silent,
             held: self.life.held,
+            performance: None,
         };
         if self.view.send_if_modified(|old| {
             let changed = *old != view;
