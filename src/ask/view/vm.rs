@@ -70,12 +70,19 @@ pub struct VmView {
     #[serde(default)]
     pub step: String,
     /// False when QEMU lives and does not answer: nobody knows then whether
-    /// the guest runs. Left out when true.
+    /// the guest runs. False too when the guest runs and its agent, which has
+    /// spoken before, is silent. Left out when true.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub responsive: bool,
     /// True when it is paused because somebody wanted it so. Left out when false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub held: bool,
+    /// Whether the guest's agent speaks; left out as long as it never has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<bool>,
+    /// What the agent says of the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestView>,
     /// What the host does for it while it runs; left out when that is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub performance: Option<PerformanceView>,
@@ -94,9 +101,24 @@ impl VmView {
             step: String::new(),
             responsive: true,
             held: false,
+            agent: None,
+            guest: None,
             performance: None,
         }
     }
+}
+
+/// What a guest says of itself, through its agent; empty where it does not.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GuestView {
+    /// `Microsoft Windows 11`.
+    pub os: String,
+    /// `22631`.
+    pub kernel: String,
+    /// Its own name.
+    pub host_name: String,
+    /// Where others reach it.
+    pub addresses: Vec<String>,
 }
 
 /// What is in force on the host for a VM.
