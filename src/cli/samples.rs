@@ -6,8 +6,8 @@ pub use cards::*;
 
 use crate::ask::view::{
     DoneView, EventView, EventsView, FindingView, HugepagesView, LogView, MovedView,
-    PerformanceView, PinsView, PoolView, PoolsView, ScanView,
-    ServiceView, ServicesView, StatusLine, StatusView, VdevView, VmState, VmView, VmsView,
+    PerformanceView, PinsView, PoolView, PoolsView, ScanView, ServiceView, ServicesView,
+    StatusLine, StatusView, VdevView, VmState, VmView, VmsView,
 };
 use crate::base::{Bytes, Severity, Timestamp};
 use crate::cli::view::Look;

@@ -64,9 +64,9 @@ pub fn mask(cpus: &Cpus) -> String {
     };
     let all = (0..=groups).rev().map(group);
     // The kernel takes groups without their leading zeros only at the front.
-    let words = all.enumerate().map(|(at, bits)| {
-        if at == 0 { format!("{bits:x}") } else { format!("{bits:08x}") }
-    });
+    let words = all
+        .enumerate()
+        .map(|(at, bits)| if at == 0 { format!("{bits:x}") } else { format!("{bits:08x}") });
     words.collect::<Vec<_>>().join(",")
 }
 

@@ -155,9 +155,7 @@ fn workqueues(hands: &Hands, host: &Cpus) -> Vec<Wanted> {
     // The mask of all first: those of their own are cut to it.
     std::iter::once(format!("{WORKQUEUES}/cpumask"))
         .chain(own)
-        .map(|path| {
-            Wanted::new(Knob::attribute(path, Spelling::Mask), Want::Within(host.clone()))
-        })
+        .map(|path| Wanted::new(Knob::attribute(path, Spelling::Mask), Want::Within(host.clone())))
         .collect()
 }
 

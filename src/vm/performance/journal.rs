@@ -117,8 +117,7 @@ impl Journal {
             return Ok(Self::default());
         };
         let path = || host.runtime.path(FILE).display().to_string();
-        serde_json::from_str(&text)
-            .map_err(|source| JournalError::Damaged { path: path(), source })
+        serde_json::from_str(&text).map_err(|source| JournalError::Damaged { path: path(), source })
     }
 
     /// Keeps it; one that says nothing is removed.

@@ -258,7 +258,9 @@ fn scrubs(text: &str) -> Vec<(String, &'static str)> {
     for line in text.lines().map(str::trim_start) {
         if let Some(pool) = line.strip_prefix("pool:") {
             found.push((pool.trim().to_owned(), "none"));
-        } else if let (Some(scan), Some((_, state))) = (line.strip_prefix("scan:"), found.last_mut()) {
+        } else if let (Some(scan), Some((_, state))) =
+            (line.strip_prefix("scan:"), found.last_mut())
+        {
             let scan = scan.trim_start();
             if scan.starts_with("scrub in progress") {
                 *state = "running";

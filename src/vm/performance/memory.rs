@@ -169,11 +169,7 @@ pub fn plan(facts: &Facts, vm: &Vm, promised: u64) -> Result<MemoryPlan, String>
     let reserve = reserve(vm);
     let mut words = Vec::new();
     if let Some(total) = facts.node_total.filter(|total| *total < vm.memory.0) {
-        return Err(format!(
-            "{} wanted on one NUMA node, which has {}",
-            vm.memory,
-            Bytes(total)
-        ));
+        return Err(format!("{} wanted on one NUMA node, which has {}", vm.memory, Bytes(total)));
     }
     // What is taken out of the memory that is available now.
     let (pages, guest) = match &facts.pool {

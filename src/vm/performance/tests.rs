@@ -64,7 +64,8 @@ impl Kernel {
     /// Memory after a change: the cache fills what it may, up to 16 GiB.
     fn recount(sys: &SysRoot, max: u64) {
         let size = max.min(16 * G);
-        let stats = format!("13 1 0x01\nname type data\nsize 4 {size}\nc_min 4 {G}\nc_max 4 {max}\n");
+        let stats =
+            format!("13 1 0x01\nname type data\nsize 4 {size}\nc_min 4 {G}\nc_max 4 {max}\n");
         std::fs::write(sys.path("/proc/spl/kstat/zfs/arcstats"), stats).unwrap();
         let pages = Self::number(sys, &format!("{POOL}/nr_hugepages"));
         let available = (28 * G - size).saturating_sub(pages << 21) >> 10;
@@ -98,7 +99,8 @@ impl WriteHook for Kernel {
             let most = self.findable.load(Ordering::SeqCst) as u64;
             let pages = value.trim().parse::<u64>().unwrap().min(most);
             value = pages.to_string();
-            std::fs::write(sys.path(format!("{POOL}/free_hugepages")), format!("{value}\n")).unwrap();
+            std::fs::write(sys.path(format!("{POOL}/free_hugepages")), format!("{value}\n"))
+                .unwrap();
         }
         if text == memory::ARC_MAX && value.trim() != "0" {
             max = value.trim().parse().unwrap();
@@ -109,12 +111,13 @@ impl WriteHook for Kernel {
     }
 }
 
-struct Threads1 {
+/// Threads, with faults.
+struct Faulty {
     fake: Arc<FakeAffinity>,
     faults: Arc<Faults>,
 }
 
-impl Affinity for Threads1 {
+impl Affinity for Faulty {
     fn get(&self, thread: u32) -> io::Result<Cpus> {
         self.fake.get(thread)
     }
@@ -178,7 +181,8 @@ fn answer(units: &Units, faults: &Faults, words: &str) -> Option<Result<Output, 
 
 impl Rig {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // Where `/run` is too: the record is written often, and durably.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let fake = FakeHost::new(dir.path());
         samples::lay(&fake, &samples::intel_8c16t());
         let faults = Arc::new(Faults::default());
@@ -206,7 +210,7 @@ impl Rig {
                 }))
             })
         });
-        let affinity = Threads1 { fake: Arc::clone(&threads), faults: Arc::clone(&faults) };
+        let affinity = Faulty { fake: Arc::clone(&threads), faults: Arc::clone(&faults) };
         let rooms = Rooms::new(&host, Arc::new(affinity)).at_once();
         Self { _dir: dir, fake, host, kernel, faults, threads, units, rooms }
     }
@@ -252,6 +256,8 @@ impl Rig {
         file(&format!("{POOL}/free_hugepages"), "4");
         file(&format!("{POOL}/resv_hugepages"), "0");
         file(memory::ARC_MAX, "0");
+        file("/proc/spl/kstat/zfs/arcstats", "");
+        file("/proc/meminfo", "");
         file("/proc/sys/vm/drop_caches", "0");
         file("/proc/sys/vm/compact_memory", "");
     }
@@ -336,12 +342,10 @@ async fn the_host_makes_room_and_is_as_it_was_after() {
     assert_eq!((shown("system.slice"), shown("plex.service")), ("0-3,8-11", "inactive"));
     assert_eq!((shown("tank"), units.get("off.service")), ("paused", None));
     let list = |thread: u32| cpus::list(&rig.threads.get(thread).unwrap());
-    assert_eq!((list(2), list(300), list(17), list(900)), (
-        "0-3,8-11".into(),
-        "0-3,8-11".into(),
-        "5".into(),
-        "0-15".into()
-    ));
+    assert_eq!(
+        (list(2), list(300), list(17), list(900)),
+        ("0-3,8-11".into(), "0-3,8-11".into(), "5".into(), "0-15".into())
+    );
     assert_eq!(rig.text("/sys/devices/virtual/workqueue/cpumask"), "f0f");
     let irq = |irq: u32| rig.text(&format!("/proc/irq/{irq}/smp_affinity_list"));
     // One that was within the guest's goes to all of the host's; one of the
@@ -375,9 +379,9 @@ async fn writes() -> (usize, usize) {
 async fn a_fault_at_any_write_of_a_start_is_undone() {
     let (there, _) = writes().await;
     assert!(there > 20, "{there}");
+    let rig = Rig::new();
+    let home = rig.state();
     for number in 0..there {
-        let rig = Rig::new();
-        let home = rig.state();
         rig.fail(move |at| at == number);
         match rig.start(&gaming()).await {
             Ok(ready) => assert!(ready.warnings.len() >= 2, "{number}: {:?}", ready.warnings),
@@ -385,7 +389,7 @@ async fn a_fault_at_any_write_of_a_start_is_undone() {
         }
         rig.heal();
         let done = rig.rooms.restore(&gaming().name).await.unwrap();
-        assert_eq!((rig.state(), done), (home, Settled::default()), "{number}");
+        assert_eq!((rig.state(), done), (home.clone(), Settled::default()), "{number}");
         assert!(!rig.record().exists(), "{number}");
     }
 }
@@ -394,9 +398,9 @@ async fn a_fault_at_any_write_of_a_start_is_undone() {
 async fn a_fault_at_any_write_of_the_way_back_stays_on_record() {
     let (_, back) = writes().await;
     assert!(back > 20, "{back}");
+    let rig = Rig::new();
+    let home = rig.state();
     for number in 0..back {
-        let rig = Rig::new();
-        let home = rig.state();
         rig.start(&gaming()).await.unwrap();
         rig.fail(move |at| at == number);
         let done = rig.rooms.restore(&gaming().name).await.unwrap();
@@ -412,9 +416,9 @@ async fn a_fault_at_any_write_of_the_way_back_stays_on_record() {
 #[tokio::test]
 async fn a_hostd_that_is_killed_at_any_write_is_followed_by_one_that_undoes_it() {
     let (there, back) = writes().await;
+    let rig = Rig::new();
+    let home = rig.state();
     for number in 0..there + back {
-        let rig = Rig::new();
-        let home = rig.state();
         *lock(&rig.faults.killed) = Some((number, rig.record(), None));
         rig.fail(move |at| at >= number);
         // What it says no longer reaches anybody.
@@ -431,7 +435,7 @@ async fn a_hostd_that_is_killed_at_any_write_is_followed_by_one_that_undoes_it()
         }
         rig.heal();
         let done = rig.rooms.recover(&[]).await.unwrap();
-        assert_eq!((rig.state(), done), (home, Settled::default()), "{number}");
+        assert_eq!((rig.state(), done), (home.clone(), Settled::default()), "{number}");
         assert!(!rig.record().exists(), "{number}");
     }
 }
@@ -443,7 +447,10 @@ async fn two_guests_share_the_host() {
     let (one, two) = (vm("one", 4, 4 * G), vm("two", 4, 2 * G));
     let first = rig.start(&one).await.unwrap().pins.unwrap();
     let second = rig.start(&two).await.unwrap().pins.unwrap();
-    assert_eq!((cpus::list(&first.vcpus), cpus::list(&second.vcpus)), ("6-7,14-15".into(), "4-5,12-13".into()));
+    assert_eq!(
+        (cpus::list(&first.vcpus), cpus::list(&second.vcpus)),
+        ("6-7,14-15".into(), "4-5,12-13".into())
+    );
     // Four pages were free, and are promised to the first.
     assert_eq!(rig.text(&format!("{POOL}/nr_hugepages")), (4 + 2044 + 1024).to_string());
     assert_eq!(lock(&rig.units)["system.slice"], "0-3,8-11");
@@ -456,7 +463,10 @@ async fn two_guests_share_the_host() {
     rig.rooms.restore(&one.name).await.unwrap();
     assert_eq!(lock(&rig.units)["system.slice"], "0-3,6-11,14-15");
     assert_eq!(lock(&rig.units)["plex.service"], "inactive");
-    assert_eq!((rig.text(GOVERNOR), lock(&rig.units)["tank"].clone()), ("performance".into(), "paused".into()));
+    assert_eq!(
+        (rig.text(GOVERNOR), lock(&rig.units)["tank"].clone()),
+        ("performance".into(), "paused".into())
+    );
     assert_eq!(rig.text("/sys/devices/system/cpu/cpu6/cpufreq/scaling_governor"), "powersave");
     rig.rooms.recover(std::slice::from_ref(&two.name)).await.unwrap();
     assert_eq!(rig.text(GOVERNOR), "performance");
@@ -471,7 +481,9 @@ async fn what_somebody_else_has_set_is_left_alone_and_told() {
     rig.fake.file(GOVERNOR, "schedutil\n").unwrap();
     lock(&rig.units).insert("tank".into(), "repaired 0B".into());
     // The thread has ended, and its number is another's.
-    rig.fake.file("/proc/300/stat", "300 (x) S 2 0 0 0 -1 2097152 0 0 0 0 0 1 0 0 20 0 1 0 99 0").unwrap();
+    rig.fake
+        .file("/proc/300/stat", "300 (x) S 2 0 0 0 -1 2097152 0 0 0 0 0 1 0 0 20 0 1 0 99 0")
+        .unwrap();
     rig.threads.thread(300, [1]);
     let done = rig.rooms.restore(&gaming().name).await.unwrap();
     assert_eq!(done.left, [""; 0]);

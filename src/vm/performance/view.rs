@@ -17,9 +17,8 @@ pub fn view(journal: &Journal, vm: &Name) -> Option<PerformanceView> {
     });
     let count = |what: fn(&Entry) -> bool| journal.entries.iter().filter(|e| what(e)).count();
     let is_thread = |entry: &Entry| matches!(entry.knob, Knob::Thread { .. });
-    let is_irq = |entry: &Entry| {
-        matches!(&entry.knob, Knob::Attribute { spelling: Spelling::List, .. })
-    };
+    let is_irq =
+        |entry: &Entry| matches!(&entry.knob, Knob::Attribute { spelling: Spelling::List, .. });
     let moved = MovedView { kthreads: count(is_thread), irqs: count(is_irq) };
     let stopped = journal.entries.iter().filter_map(|entry| match &entry.knob {
         Knob::Service { unit } if claim.services.contains(unit) => Some(unit.clone()),
