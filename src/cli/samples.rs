@@ -88,15 +88,11 @@ fn performance() -> PerformanceView {
 
 pub fn vms() -> VmsView {
     let vm = |name: &str, state, reason: &str, pid, step: &str| VmView {
-        name: name.parse().unwrap(),
-        state,
-        since: ago(11_520),
-        reason: reason.into(),
         pid,
         devices: vec!["0000:01:00.0".parse().unwrap(), "0000:01:00.1".parse().unwrap()],
         step: step.into(),
-        responsive: true,
         performance: (name == "gaming").then(performance),
+        ..VmView::new(name.parse().unwrap(), state, ago(11_520), reason)
     };
     VmsView {
         vms: vec![

@@ -32,14 +32,17 @@
 //! - [`supervisor`]: the task that does it all
 //! - [`record`], [`process`]: how a hostd that was killed is followed by one
 //!   that knows what to do; QEMU outlives both
-//! - [`qmp`]: the conversation with QEMU
+//! - [`qmp`]: the conversation with QEMU; [`agent`]: that with the guest
 //! - [`devices`]: the graphics card, lent and given back
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
+//! - [`autostart`], [`unfinished`]: starts with the host, and those that took it down
 //! - [`performance`]: what the host does for it while it runs
 
+pub mod agent;
 pub mod argv;
+pub mod autostart;
 pub mod devices;
 pub mod identity;
 pub mod last_good;
@@ -53,6 +56,7 @@ pub mod process;
 pub mod qmp;
 pub mod record;
 pub mod supervisor;
+pub mod unfinished;
 
 pub use plan::plan;
 pub use supervisor::{Deps, VmHandle, spawn};

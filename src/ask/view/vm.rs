@@ -73,9 +73,30 @@ pub struct VmView {
     /// the guest runs. Left out when true.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub responsive: bool,
+    /// True when it is paused because somebody wanted it so. Left out when false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held: bool,
     /// What the host does for it while it runs; left out when that is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub performance: Option<PerformanceView>,
+}
+
+impl VmView {
+    /// A VM in a state, and nothing else known of it.
+    pub fn new(name: Name, state: VmState, since: Timestamp, reason: impl Into<String>) -> Self {
+        Self {
+            name,
+            state,
+            since,
+            reason: reason.into(),
+            pid: None,
+            devices: Vec::new(),
+            step: String::new(),
+            responsive: true,
+            held: false,
+            performance: None,
+        }
+    }
 }
 
 /// What is in force on the host for a VM.
@@ -144,6 +165,11 @@ fn yes() -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_true(flag: &bool) -> bool {
     *flag
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// `hostctl vm log`.
