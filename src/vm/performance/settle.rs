@@ -131,7 +131,7 @@ fn note(hands: &Hands, journal: &mut Journal, wanted: &Wanted, done: &mut Settle
             Some(goal) if knob.same(&goal, &was) => {}
             Some(goal) => {
                 let (knob, first) = (knob.clone(), wanted.first.clone());
-                journal.entries.push(Entry { knob, was, first, wrote: vec![goal] });
+                journal.entries.push(Entry { knob, was, first, wrote: vec![goal], held: false });
             }
             None => done.cannot.push(format!("{}: it says `{}`", knob.words(), brief(&was))),
         },
@@ -207,6 +207,17 @@ fn set(hands: &Hands, entry: &mut Entry, goal: &str, done: &mut Settled) -> bool
         }
     };
     if entry.knob.same(&now, goal) {
+        entry.held = true;
+        return true;
+    }
+    // A person has started the service, or resumed the scrub: it is theirs.
+    let by_hand = matches!(entry.knob, Knob::Service { .. } | Knob::Scrub { .. });
+    if by_hand && entry.held {
+        done.notes.push(format!(
+            "{} is `{}` meanwhile: left alone",
+            entry.knob.words(),
+            brief(&now)
+        ));
         return true;
     }
     if !is_ours(entry, &now) {
@@ -219,7 +230,10 @@ fn set(hands: &Hands, entry: &mut Entry, goal: &str, done: &mut Settled) -> bool
     let words = entry.knob.words();
     match (written, after) {
         (_, Ok(None)) => return false,
-        (_, Ok(Some(after))) if entry.knob.same(&after, goal) => return true,
+        (_, Ok(Some(after))) if entry.knob.same(&after, goal) => {
+            entry.held = true;
+            return true;
+        }
         (Err(error), _) => done.cannot.push(format!("{words}: {error}")),
         (Ok(()), Err(error)) => done.cannot.push(format!("{words}: {error}")),
         (Ok(()), Ok(Some(after))) => {

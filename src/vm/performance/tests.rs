@@ -18,6 +18,7 @@ use crate::host::fake::FakeHost;
 use crate::host::run::{Exit, Output};
 use crate::host::sys::WriteHook;
 use crate::host::topology::samples;
+use crate::host::units::{Doing, Property, Scope, UnitError};
 
 const G: u64 = 1 << 30;
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
@@ -153,29 +154,66 @@ fn answer(units: &Units, faults: &Faults, words: &str) -> Option<Result<Output, 
     let (program, rest) = words.split_once(' ')?;
     let last = words.rsplit(' ').next()?.to_owned();
     match (program, rest.split(' ').next()?) {
-        ("systemctl", "is-active") => say(units.get(&last).map_or("inactive", |state| state)),
-        ("systemctl", "show") => say(units.get(&last).map_or("", |state| state)),
         ("zpool", "status") => {
             say(&format!("  pool: tank\n  scan: scrub {} since x\n", units["tank"]))
         }
-        (_, verb) => {
+        ("zpool", "scrub") => {
             if faults.next().is_err() {
                 return Some(Err(1));
             }
-            let (key, value) = match (program, verb) {
-                ("systemctl", "start") => (last, "active".to_owned()),
-                ("systemctl", "stop") => (last, "inactive".to_owned()),
-                ("systemctl", "set-property") => {
-                    let unit = words.split(' ').rev().nth(1)?;
-                    (unit.to_owned(), last.strip_prefix("AllowedCPUs=")?.to_owned())
-                }
-                ("zpool", "scrub") if rest.contains("-p") => (last, "paused".to_owned()),
-                ("zpool", "scrub") => (last, "in progress".to_owned()),
-                _ => return None,
-            };
-            units.insert(key, value);
+            let state = if rest.contains("-p") { "paused" } else { "in progress" };
+            units.insert(last, state.to_owned());
             say("")
         }
+        _ => None,
+    }
+}
+
+/// systemd, as far as it is asked.
+struct Systemd {
+    units: Units,
+    faults: Arc<Faults>,
+}
+
+impl Systemd {
+    fn set(&self, unit: &str, state: String) -> Doing<'_, ()> {
+        let done = self.faults.next().map_err(|error| UnitError::Absent(error.to_string()));
+        if done.is_ok() {
+            lock(&self.units).insert(unit.to_owned(), state);
+        }
+        Box::pin(std::future::ready(done))
+    }
+
+    fn get(&self, unit: &str) -> String {
+        lock(&self.units).get(unit).cloned().unwrap_or_default()
+    }
+}
+
+impl crate::host::Units for Systemd {
+    fn scope<'a>(&'a self, _: &'a Scope, _: &'a [u32]) -> Doing<'a, ()> {
+        Box::pin(std::future::ready(Err(UnitError::Absent("not asked here".to_owned()))))
+    }
+
+    fn set_properties<'a>(&'a self, unit: &'a str, all: &'a [Property]) -> Doing<'a, ()> {
+        let [Property::AllowedCpus(cpus)] = all else { panic!("{all:?}") };
+        self.set(unit, cpus::list(cpus))
+    }
+
+    fn allowed_cpus<'a>(&'a self, unit: &'a str) -> Doing<'a, Vec<u32>> {
+        let cpus = cpus::parse_list(&self.get(unit)).unwrap();
+        Box::pin(std::future::ready(Ok(cpus.into_iter().collect())))
+    }
+
+    fn is_active<'a>(&'a self, unit: &'a str) -> Doing<'a, bool> {
+        Box::pin(std::future::ready(Ok(self.get(unit) == "active")))
+    }
+
+    fn start_unit<'a>(&'a self, unit: &'a str) -> Doing<'a, ()> {
+        self.set(unit, "active".to_owned())
+    }
+
+    fn stop_unit<'a>(&'a self, unit: &'a str) -> Doing<'a, ()> {
+        self.set(unit, "inactive".to_owned())
     }
 }
 
@@ -191,7 +229,6 @@ impl Rig {
         Self::fill(&fake, &threads);
         let mut host = fake.host();
         Kernel::recount(&host.sys, 16 * G);
-        host.sys = host.sys.with_hook(Arc::clone(&kernel) as Arc<dyn WriteHook>);
         let units: Units = Arc::default();
         for (unit, state) in [("plex.service", "active"), ("tank", "in progress")] {
             lock(&units).insert(unit.to_owned(), state.to_owned());
@@ -199,6 +236,9 @@ impl Rig {
         for slice in ["init.scope", "system.slice", "user.slice"] {
             lock(&units).insert(slice.to_owned(), String::new());
         }
+        let (known, all) = (Arc::clone(&units), Arc::clone(&faults));
+        host.units = Arc::new(Systemd { units: known, faults: all });
+        host.sys = host.sys.with_hook(Arc::clone(&kernel) as Arc<dyn WriteHook>);
         let (known, all) = (Arc::clone(&units), Arc::clone(&faults));
         fake.runner.on(move |command| {
             let words = command.to_string().replace('\'', "");
@@ -497,6 +537,22 @@ async fn what_somebody_else_has_set_is_left_alone_and_told() {
     assert_eq!(rig.text(GOVERNOR), "schedutil");
     assert_eq!(cpus::list(&rig.threads.get(300).unwrap()), "1");
     assert!(!rig.record().exists());
+}
+
+#[tokio::test]
+async fn a_service_that_a_person_has_started_again_stays() {
+    let rig = Rig::new();
+    let home = rig.state();
+    lock(&rig.units).insert("irqbalance.service".into(), "active".into());
+    let ready = rig.start(&gaming()).await.unwrap();
+    assert!(ready.warnings.iter().any(|w| w.contains("irqbalance")), "{:?}", ready.warnings);
+    lock(&rig.units).insert("plex.service".into(), "active".into());
+    lock(&rig.units).remove("irqbalance.service");
+    let done = rig.rooms.recover(&[gaming().name]).await.unwrap();
+    assert_eq!(done.notes, ["plex.service is `active` meanwhile: left alone"]);
+    assert_eq!(lock(&rig.units)["plex.service"], "active");
+    assert_eq!(rig.rooms.restore(&gaming().name).await.unwrap(), Settled::default());
+    assert_eq!(rig.state(), home);
 }
 
 #[tokio::test]
