@@ -22,6 +22,7 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 const PF_NO_SETAFFINITY: u64 = 0x0400_0000;
 /// What everybody's tasks are below, besides the guests' own slice.
 const SLICES: [&str; 4] = ["init.scope", "system.slice", "user.slice", "machine.slice"];
+const BALANCER: &str = "irqbalance.service";
 const WORKQUEUES: &str = "/sys/devices/virtual/workqueue";
 const IRQS: &str = "/proc/irq";
 /// Files of an interrupt's folder; its other entries are those who handle it.
@@ -63,6 +64,7 @@ pub fn wanted(hands: &Hands, journal: &Journal) -> (Vec<Wanted>, Vec<String>) {
                 wanted.extend(threads(hands, &kept, &host, &mut cannot));
                 wanted.extend(workqueues(hands, &host));
                 wanted.extend(interrupts(hands, &host));
+                cannot.extend(balancer(hands, journal));
             }
             wanted.extend(governors(hands, journal, &online, &mut cannot));
         }
@@ -169,6 +171,15 @@ fn interrupts(hands: &Hands, host: &Cpus) -> Vec<Wanted> {
         Wanted::new(Knob::attribute(path, Spelling::List), Want::Within(host.clone()))
     });
     std::iter::once(future).chain(now).collect()
+}
+
+/// irqbalance moves interrupts back as it likes.
+fn balancer(hands: &Hands, journal: &Journal) -> Option<String> {
+    let stopped = journal.claims.values().any(|claim| claim.services.iter().any(|s| s == BALANCER));
+    let runs = || hands.handle.block_on(hands.host.units.is_active(BALANCER)).unwrap_or(false);
+    (!stopped && runs()).then(|| {
+        format!("interrupts for long: {BALANCER} moves them back; add it to `stop-services`")
+    })
 }
 
 /// The interrupts that there are.

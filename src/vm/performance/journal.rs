@@ -86,6 +86,9 @@ pub struct Entry {
     /// What we have written or found after writing: anything else is somebody
     /// else's.
     pub wrote: Vec<String>,
+    /// It was seen to be as wanted: if it is as it was again, that was somebody.
+    #[serde(default)]
+    pub held: bool,
 }
 
 /// Why the record cannot be used. A damaged one is not the same as none.

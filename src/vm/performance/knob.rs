@@ -8,13 +8,11 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::host::affinity::Affinity;
-use crate::host::cpus;
+use crate::host::cpus::{self, Cpus};
 use crate::host::run::{Exit, Output, RunError};
 use crate::host::sys::SysError;
+use crate::host::units::{Property, UnitError};
 use crate::host::{Command, Host};
-
-/// A unit may take as long as systemd lets it by default, and a little more.
-const UNIT: Duration = Duration::from_secs(95);
 
 /// One thing of the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,6 +77,9 @@ pub enum KnobError {
     /// A command failed.
     #[error("{}", crate::base::with_sources(.0))]
     Run(#[from] RunError),
+    /// systemd said no.
+    #[error("{}", crate::base::with_sources(.0))]
+    Unit(#[from] UnitError),
     /// It is nothing that hostd sets, or no value for it.
     #[error("`{0}` is not for hostd to set")]
     NotOurs(String),
@@ -157,10 +158,7 @@ impl Hands {
     pub fn read(&self, knob: &Knob) -> Result<Option<String>, KnobError> {
         match knob {
             Knob::Service { unit } => {
-                // Exit status 3 and 4 say what the word says too.
-                let said = self.ask(Command::new("systemctl", ["is-active", "--", unit]))?;
-                let word = String::from_utf8_lossy(&said.stdout).trim().to_owned();
-                let runs = matches!(&*word, "active" | "activating" | "reloading" | "refreshing");
+                let runs = self.handle.block_on(self.host.units.is_active(unit))?;
                 Ok(Some(if runs { "active" } else { "inactive" }.to_owned()))
             }
             Knob::Scrub { pool } => {
@@ -170,8 +168,8 @@ impl Hands {
                 Ok(found.map(|(_, state)| state.to_owned()))
             }
             Knob::Slice { unit } => {
-                let words = ["show", "--property=AllowedCPUs", "--value", "--", unit];
-                self.run(Command::new("systemctl", words)).map(|text| Some(text.trim().to_owned()))
+                let cpus = self.handle.block_on(self.host.units.allowed_cpus(unit))?;
+                Ok(Some(cpus::list(&cpus)))
             }
             Knob::Thread { thread, started, .. } => {
                 if stat(&self.host, *thread).is_none_or(|stat| stat.started != *started) {
@@ -195,9 +193,10 @@ impl Hands {
     pub fn write(&self, knob: &Knob, value: &str) -> Result<(), KnobError> {
         match knob {
             Knob::Service { unit } => {
-                let verb = if value == "active" { "start" } else { "stop" };
-                let command = Command::new("systemctl", [verb, "--", unit]).deadline(UNIT);
-                self.run(command).map(drop)
+                let units = &self.host.units;
+                let doing =
+                    if value == "active" { units.start_unit(unit) } else { units.stop_unit(unit) };
+                Ok(self.handle.block_on(doing)?)
             }
             Knob::Scrub { pool } => {
                 let words: &[&str] = match value {
@@ -208,14 +207,12 @@ impl Hands {
                 self.run(Command::new("zpool", words)).map(drop)
             }
             Knob::Slice { unit } => {
-                let set = format!("AllowedCPUs={value}");
-                let words = ["set-property", "--runtime", "--", unit, &set];
-                self.run(Command::new("systemctl", words)).map(drop)
+                let cpus = parsed(value)?;
+                let all = [Property::AllowedCpus(cpus.into_iter().collect())];
+                Ok(self.handle.block_on(self.host.units.set_properties(unit, &all))?)
             }
             Knob::Thread { thread, .. } => {
-                let cpus = cpus::parse_list(value);
-                let cpus = cpus.ok_or_else(|| KnobError::NotOurs(value.to_owned()))?;
-                self.affinity.set(*thread, &cpus).map_err(KnobError::Thread)
+                self.affinity.set(*thread, &parsed(value)?).map_err(KnobError::Thread)
             }
             Knob::Attribute { path, .. } if is_ours(path) => {
                 Ok(self.host.sys.write(path, value.as_bytes())?)
@@ -270,6 +267,10 @@ fn scrubs(text: &str) -> Vec<(String, &'static str)> {
         }
     }
     found
+}
+
+fn parsed(value: &str) -> Result<Cpus, KnobError> {
+    cpus::parse_list(value).ok_or_else(|| KnobError::NotOurs(value.to_owned()))
 }
 
 /// What `/proc/PID/stat` says of a task.

@@ -353,6 +353,7 @@ mod tests {
     use super::*;
     use crate::host::topology::samples::{self, topology};
     use proptest::prelude::*;
+    use std::sync::LazyLock;
 
     const NONE: &Cpus = &Cpus::new();
 
@@ -466,21 +467,22 @@ mod tests {
     }
 
     fn any_machine() -> impl Strategy<Value = Topology> {
-        prop::sample::select(vec![0, 1, 2, 3, 4, 5, 6]).prop_map(|which| {
-            topology(&match which {
-                0 => samples::intel_8c16t(),
-                1 => samples::ryzen_5950x(),
-                2 => samples::ryzen_1800x(),
-                3 => samples::ryzen_7950x3d(),
-                4 => samples::epyc_2_nodes(),
-                5 => samples::small_vm(),
-                _ => samples::hybrid_12900k(),
-            })
-        })
+        static ALL: LazyLock<Vec<Topology>> = LazyLock::new(|| {
+            let all = [
+                samples::intel_8c16t(),
+                samples::ryzen_5950x(),
+                samples::ryzen_1800x(),
+                samples::ryzen_7950x3d(),
+                samples::epyc_2_nodes(),
+                samples::small_vm(),
+                samples::hybrid_12900k(),
+            ];
+            all.iter().map(topology).collect()
+        });
+        prop::sample::select(ALL.as_slice())
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn whole_cores_of_its_own_or_a_reason(
             machine in any_machine(),

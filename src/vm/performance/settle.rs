@@ -131,7 +131,7 @@ fn note(hands: &Hands, journal: &mut Journal, wanted: &Wanted, done: &mut Settle
             Some(goal) if knob.same(&goal, &was) => {}
             Some(goal) => {
                 let (knob, first) = (knob.clone(), wanted.first.clone());
-                journal.entries.push(Entry { knob, was, first, wrote: vec![goal] });
+                journal.entries.push(Entry { knob, was, first, wrote: vec![goal], held: false });
             }
             None => done.cannot.push(format!("{}: it says `{}`", knob.words(), brief(&was))),
         },
@@ -178,13 +178,12 @@ fn put_back(hands: &Hands, entry: &mut Entry, done: &mut Settled) -> bool {
     }
     let written = entry.first.iter().chain([&entry.was]).try_for_each(|v| hands.write(knob, v));
     let after = hands.read(knob);
-    // The first of two is enough, where the second cannot be seen.
-    let home = |after: &str| {
-        std::iter::once(&entry.was).chain(&entry.first).any(|value| knob.same(value, after))
-    };
+    let is_first = |after: &str| entry.first.as_ref().is_some_and(|first| knob.same(first, after));
     match (written, after) {
         (_, Ok(None)) => false,
-        (_, Ok(Some(after))) if home(&after) => false,
+        (_, Ok(Some(after))) if knob.same(&after, &entry.was) => false,
+        // The kernel took the second and shows the first: that is in force.
+        (Ok(()), Ok(Some(after))) if is_first(&after) => false,
         (Err(error), _) | (Ok(()), Err(error)) => {
             done.left.push(format!("{} is not `{}` again: {error}", knob.words(), entry.was));
             true
@@ -208,6 +207,17 @@ fn set(hands: &Hands, entry: &mut Entry, goal: &str, done: &mut Settled) -> bool
         }
     };
     if entry.knob.same(&now, goal) {
+        entry.held = true;
+        return true;
+    }
+    // A person has started the service, or resumed the scrub: it is theirs.
+    let by_hand = matches!(entry.knob, Knob::Service { .. } | Knob::Scrub { .. });
+    if by_hand && entry.held {
+        done.notes.push(format!(
+            "{} is `{}` meanwhile: left alone",
+            entry.knob.words(),
+            brief(&now)
+        ));
         return true;
     }
     if !is_ours(entry, &now) {
@@ -220,7 +230,10 @@ fn set(hands: &Hands, entry: &mut Entry, goal: &str, done: &mut Settled) -> bool
     let words = entry.knob.words();
     match (written, after) {
         (_, Ok(None)) => return false,
-        (_, Ok(Some(after))) if entry.knob.same(&after, goal) => return true,
+        (_, Ok(Some(after))) if entry.knob.same(&after, goal) => {
+            entry.held = true;
+            return true;
+        }
         (Err(error), _) => done.cannot.push(format!("{words}: {error}")),
         (Ok(()), Err(error)) => done.cannot.push(format!("{words}: {error}")),
         (Ok(()), Ok(Some(after))) => {

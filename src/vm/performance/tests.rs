@@ -18,6 +18,7 @@ use crate::host::fake::FakeHost;
 use crate::host::run::{Exit, Output};
 use crate::host::sys::WriteHook;
 use crate::host::topology::samples;
+use crate::host::units::{Doing, Property, Scope, UnitError};
 
 const G: u64 = 1 << 30;
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
@@ -111,12 +112,13 @@ impl WriteHook for Kernel {
     }
 }
 
-struct Threads1 {
+/// Threads, with faults.
+struct Faulty {
     fake: Arc<FakeAffinity>,
     faults: Arc<Faults>,
 }
 
-impl Affinity for Threads1 {
+impl Affinity for Faulty {
     fn get(&self, thread: u32) -> io::Result<Cpus> {
         self.fake.get(thread)
     }
@@ -152,35 +154,73 @@ fn answer(units: &Units, faults: &Faults, words: &str) -> Option<Result<Output, 
     let (program, rest) = words.split_once(' ')?;
     let last = words.rsplit(' ').next()?.to_owned();
     match (program, rest.split(' ').next()?) {
-        ("systemctl", "is-active") => say(units.get(&last).map_or("inactive", |state| state)),
-        ("systemctl", "show") => say(units.get(&last).map_or("", |state| state)),
         ("zpool", "status") => {
             say(&format!("  pool: tank\n  scan: scrub {} since x\n", units["tank"]))
         }
-        (_, verb) => {
+        ("zpool", "scrub") => {
             if faults.next().is_err() {
                 return Some(Err(1));
             }
-            let (key, value) = match (program, verb) {
-                ("systemctl", "start") => (last, "active".to_owned()),
-                ("systemctl", "stop") => (last, "inactive".to_owned()),
-                ("systemctl", "set-property") => {
-                    let unit = words.split(' ').rev().nth(1)?;
-                    (unit.to_owned(), last.strip_prefix("AllowedCPUs=")?.to_owned())
-                }
-                ("zpool", "scrub") if rest.contains("-p") => (last, "paused".to_owned()),
-                ("zpool", "scrub") => (last, "in progress".to_owned()),
-                _ => return None,
-            };
-            units.insert(key, value);
+            let state = if rest.contains("-p") { "paused" } else { "in progress" };
+            units.insert(last, state.to_owned());
             say("")
         }
+        _ => None,
+    }
+}
+
+/// systemd, as far as it is asked.
+struct Systemd {
+    units: Units,
+    faults: Arc<Faults>,
+}
+
+impl Systemd {
+    fn set(&self, unit: &str, state: String) -> Doing<'_, ()> {
+        let done = self.faults.next().map_err(|error| UnitError::Absent(error.to_string()));
+        if done.is_ok() {
+            lock(&self.units).insert(unit.to_owned(), state);
+        }
+        Box::pin(std::future::ready(done))
+    }
+
+    fn get(&self, unit: &str) -> String {
+        lock(&self.units).get(unit).cloned().unwrap_or_default()
+    }
+}
+
+impl crate::host::Units for Systemd {
+    fn scope<'a>(&'a self, _: &'a Scope, _: &'a [u32]) -> Doing<'a, ()> {
+        Box::pin(std::future::ready(Err(UnitError::Absent("not asked here".to_owned()))))
+    }
+
+    fn set_properties<'a>(&'a self, unit: &'a str, all: &'a [Property]) -> Doing<'a, ()> {
+        let [Property::AllowedCpus(cpus)] = all else { panic!("{all:?}") };
+        self.set(unit, cpus::list(cpus))
+    }
+
+    fn allowed_cpus<'a>(&'a self, unit: &'a str) -> Doing<'a, Vec<u32>> {
+        let cpus = cpus::parse_list(&self.get(unit)).unwrap();
+        Box::pin(std::future::ready(Ok(cpus.into_iter().collect())))
+    }
+
+    fn is_active<'a>(&'a self, unit: &'a str) -> Doing<'a, bool> {
+        Box::pin(std::future::ready(Ok(self.get(unit) == "active")))
+    }
+
+    fn start_unit<'a>(&'a self, unit: &'a str) -> Doing<'a, ()> {
+        self.set(unit, "active".to_owned())
+    }
+
+    fn stop_unit<'a>(&'a self, unit: &'a str) -> Doing<'a, ()> {
+        self.set(unit, "inactive".to_owned())
     }
 }
 
 impl Rig {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // Where `/run` is too: the record is written often, and durably.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let fake = FakeHost::new(dir.path());
         samples::lay(&fake, &samples::intel_8c16t());
         let faults = Arc::new(Faults::default());
@@ -189,7 +229,6 @@ impl Rig {
         Self::fill(&fake, &threads);
         let mut host = fake.host();
         Kernel::recount(&host.sys, 16 * G);
-        host.sys = host.sys.with_hook(Arc::clone(&kernel) as Arc<dyn WriteHook>);
         let units: Units = Arc::default();
         for (unit, state) in [("plex.service", "active"), ("tank", "in progress")] {
             lock(&units).insert(unit.to_owned(), state.to_owned());
@@ -197,6 +236,9 @@ impl Rig {
         for slice in ["init.scope", "system.slice", "user.slice"] {
             lock(&units).insert(slice.to_owned(), String::new());
         }
+        let (known, all) = (Arc::clone(&units), Arc::clone(&faults));
+        host.units = Arc::new(Systemd { units: known, faults: all });
+        host.sys = host.sys.with_hook(Arc::clone(&kernel) as Arc<dyn WriteHook>);
         let (known, all) = (Arc::clone(&units), Arc::clone(&faults));
         fake.runner.on(move |command| {
             let words = command.to_string().replace('\'', "");
@@ -208,7 +250,7 @@ impl Rig {
                 }))
             })
         });
-        let affinity = Threads1 { fake: Arc::clone(&threads), faults: Arc::clone(&faults) };
+        let affinity = Faulty { fake: Arc::clone(&threads), faults: Arc::clone(&faults) };
         let rooms = Rooms::new(&host, Arc::new(affinity)).at_once();
         Self { _dir: dir, fake, host, kernel, faults, threads, units, rooms }
     }
@@ -254,6 +296,8 @@ impl Rig {
         file(&format!("{POOL}/free_hugepages"), "4");
         file(&format!("{POOL}/resv_hugepages"), "0");
         file(memory::ARC_MAX, "0");
+        file("/proc/spl/kstat/zfs/arcstats", "");
+        file("/proc/meminfo", "");
         file("/proc/sys/vm/drop_caches", "0");
         file("/proc/sys/vm/compact_memory", "");
     }
@@ -375,9 +419,9 @@ async fn writes() -> (usize, usize) {
 async fn a_fault_at_any_write_of_a_start_is_undone() {
     let (there, _) = writes().await;
     assert!(there > 20, "{there}");
+    let rig = Rig::new();
+    let home = rig.state();
     for number in 0..there {
-        let rig = Rig::new();
-        let home = rig.state();
         rig.fail(move |at| at == number);
         match rig.start(&gaming()).await {
             Ok(ready) => assert!(ready.warnings.len() >= 2, "{number}: {:?}", ready.warnings),
@@ -385,7 +429,7 @@ async fn a_fault_at_any_write_of_a_start_is_undone() {
         }
         rig.heal();
         let done = rig.rooms.restore(&gaming().name).await.unwrap();
-        assert_eq!((rig.state(), done), (home, Settled::default()), "{number}");
+        assert_eq!((rig.state(), done), (home.clone(), Settled::default()), "{number}");
         assert!(!rig.record().exists(), "{number}");
     }
 }
@@ -394,9 +438,9 @@ async fn a_fault_at_any_write_of_a_start_is_undone() {
 async fn a_fault_at_any_write_of_the_way_back_stays_on_record() {
     let (_, back) = writes().await;
     assert!(back > 20, "{back}");
+    let rig = Rig::new();
+    let home = rig.state();
     for number in 0..back {
-        let rig = Rig::new();
-        let home = rig.state();
         rig.start(&gaming()).await.unwrap();
         rig.fail(move |at| at == number);
         let done = rig.rooms.restore(&gaming().name).await.unwrap();
@@ -412,9 +456,9 @@ async fn a_fault_at_any_write_of_the_way_back_stays_on_record() {
 #[tokio::test]
 async fn a_hostd_that_is_killed_at_any_write_is_followed_by_one_that_undoes_it() {
     let (there, back) = writes().await;
+    let rig = Rig::new();
+    let home = rig.state();
     for number in 0..there + back {
-        let rig = Rig::new();
-        let home = rig.state();
         *lock(&rig.faults.killed) = Some((number, rig.record(), None));
         rig.fail(move |at| at >= number);
         // What it says no longer reaches anybody.
@@ -431,7 +475,7 @@ async fn a_hostd_that_is_killed_at_any_write_is_followed_by_one_that_undoes_it()
         }
         rig.heal();
         let done = rig.rooms.recover(&[]).await.unwrap();
-        assert_eq!((rig.state(), done), (home, Settled::default()), "{number}");
+        assert_eq!((rig.state(), done), (home.clone(), Settled::default()), "{number}");
         assert!(!rig.record().exists(), "{number}");
     }
 }
@@ -493,6 +537,22 @@ async fn what_somebody_else_has_set_is_left_alone_and_told() {
     assert_eq!(rig.text(GOVERNOR), "schedutil");
     assert_eq!(cpus::list(&rig.threads.get(300).unwrap()), "1");
     assert!(!rig.record().exists());
+}
+
+#[tokio::test]
+async fn a_service_that_a_person_has_started_again_stays() {
+    let rig = Rig::new();
+    let home = rig.state();
+    lock(&rig.units).insert("irqbalance.service".into(), "active".into());
+    let ready = rig.start(&gaming()).await.unwrap();
+    assert!(ready.warnings.iter().any(|w| w.contains("irqbalance")), "{:?}", ready.warnings);
+    lock(&rig.units).insert("plex.service".into(), "active".into());
+    lock(&rig.units).remove("irqbalance.service");
+    let done = rig.rooms.recover(&[gaming().name]).await.unwrap();
+    assert_eq!(done.notes, ["plex.service is `active` meanwhile: left alone"]);
+    assert_eq!(lock(&rig.units)["plex.service"], "active");
+    assert_eq!(rig.rooms.restore(&gaming().name).await.unwrap(), Settled::default());
+    assert_eq!(rig.state(), home);
 }
 
 #[tokio::test]
