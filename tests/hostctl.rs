@@ -65,6 +65,7 @@ fn vm(state: VmState, step: &str) -> VmView {
         devices: Vec::new(),
         step: step.into(),
         responsive: true,
+        stats: None,
     }
 }
 

@@ -49,6 +49,7 @@ fn vm() -> VmView {
         devices: vec!["0000:01:00.0".parse().unwrap()],
         step: String::new(),
         responsive: true,
+        stats: None,
     }
 }
 

@@ -47,6 +47,7 @@ use super::devices::Devices;
 use super::lifecycle::{Action, Life, Observation, Request, Verdict};
 use super::logs::keep_bounded;
 use super::paths::Paths;
+use super::qmp::Qmp;
 use super::record::Record;
 use crate::ask::view::{DoneView, VmState, VmView};
 use crate::ask::{Code, Refusal};
@@ -106,8 +107,10 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         devices: Vec::new(),
         step: String::new(),
         responsive: true,
+        stats: None,
     };
     let (tell, view) = watch::channel(first);
+    let (line, qmp) = watch::channel(None);
     let (out, last) = (deps.out.clone(), tell.clone());
     let supervisor = Supervisor {
         paths: Paths::new(&deps.host, &vm.name),
@@ -116,6 +119,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         vm: Arc::clone(&vm),
         out: deps.out,
         view: tell,
+        line,
         asked,
         deaf: false,
         bar: bar.clone(),
@@ -129,7 +133,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let task = tokio::spawn(supervisor.run());
     let abort = task.abort_handle();
     tokio::spawn(early_end(task, last, out, Arc::clone(&deps.host.clock)));
-    VmHandle { vm, bar, host: deps.host, requests, view, task: abort }
+    VmHandle { vm, bar, host: deps.host, requests, view, qmp, task: abort }
 }
 
 /// How the reason of a VM begins whose supervisor is no more.
@@ -196,6 +200,8 @@ struct Supervisor {
     paths: Paths,
     out: mpsc::Sender<VmView>,
     view: watch::Sender<VmView>,
+    /// The way to speak to QEMU, for others; see [`VmHandle::qmp`].
+    line: watch::Sender<Option<Qmp>>,
     asked: mpsc::Receiver<Asked>,
     /// All handles are gone.
     deaf: bool,
@@ -377,6 +383,7 @@ impl Supervisor {
             devices: self.record.iter().flat_map(|record| &record.devices).copied().collect(),
             step: self.step.clone(),
             responsive: !self.life.silent,
+            stats: None,
         };
         if self.view.send_if_modified(|old| {
             let changed = *old != view;
