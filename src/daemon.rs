@@ -240,6 +240,7 @@ pub async fn run(
     tasks.watch("writer", writer.run(from_rooms));
     tasks.watch("vm facts", observe::vms(shared.clone(), vm_in, changes.clone()));
     tasks.watch("devices", observe::devices(shared.clone()));
+    tasks.watch("vm statistics", observe::vm_stats(shared.clone(), interval));
     let pools = zfs::Observer::new(host.clone(), config.pools.clone());
     tasks.watch("pools", observe::pools(shared.clone(), pools));
     tasks.watch("services", observe::services(shared.clone(), config.services.clone()));

@@ -21,6 +21,7 @@ use crate::config::{Config, Problems};
 use crate::host::sys::SysRoot;
 use crate::host::{Host, Store};
 use crate::passthrough::Passthrough;
+use crate::vm::usb;
 use crate::{doctor, pci, zfs};
 
 pub use config::{
@@ -110,6 +111,8 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
             view.notes.extend(wrong.map(what));
             Ok(Reply::Gpus(view))
         }
+        // Which VMs there are only the daemon knows.
+        Ask::UsbList => Ok(Reply::Usb(usb::view(&host.sys, &[]))),
         Ask::PoolStatus { pool } => {
             let mut view = zfs::Observer::new(host, config.pools).settled().await;
             view.unread |= wrong.is_some();
@@ -143,6 +146,9 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::VmHibernate { .. }
         | Ask::VmKill { .. }
         | Ask::VmLog { .. }
+        | Ask::VmAttach { .. }
+        | Ask::VmDetach { .. }
+        | Ask::VmMedia { .. }
         | Ask::ServiceList
         | Ask::EventQuery { .. } => Err(Refusal::new(
             Code::NoDaemon,

@@ -163,6 +163,17 @@ impl Client {
             Ask::VmLog { name, firmware } => {
                 self.method(names::VM, "Log", &(name.as_str(), firmware)).await
             }
+            Ask::VmAttach { name, device } => {
+                self.method(names::VM, "AttachUsb", &(name.as_str(), device.as_str())).await
+            }
+            Ask::VmDetach { name, device } => {
+                self.method(names::VM, "DetachUsb", &(name.as_str(), device.as_str())).await
+            }
+            Ask::VmMedia { name, drive, file, force } => {
+                let body = (name.as_str(), or_empty(drive), or_empty(file), force);
+                self.method(names::VM, "Media", &body).await
+            }
+            Ask::UsbList => self.method(names::USB, "List", &()).await,
             Ask::PoolStatus { pool } => self.method(names::POOL, "Status", &or_empty(pool)).await,
             Ask::ServiceList => self.method(names::SERVICE, "List", &()).await,
             Ask::EventQuery { query } => self.method(names::EVENT, "Query", query).await,

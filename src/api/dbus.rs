@@ -335,6 +335,44 @@ impl Vm {
         self.0.ask(Ask::VmLog { name: self::name(name)?, firmware }, on, &from).await
     }
 
+    /// `hostctl vm attach … usb`; `device` is an id, a port or a part of the
+    /// name. Needs `org.hostd.Host1.vm.operate`.
+    async fn attach_usb(
+        &self,
+        name: &str,
+        device: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmAttach { name: self::name(name)?, device }, on, &from).await
+    }
+
+    /// `hostctl vm detach … usb`. Needs `org.hostd.Host1.vm.operate`.
+    async fn detach_usb(
+        &self,
+        name: &str,
+        device: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmDetach { name: self::name(name)?, device }, on, &from).await
+    }
+
+    /// `hostctl vm media`; an empty `drive` is the only one, an empty `file`
+    /// takes out what is in it. Needs `org.hostd.Host1.vm.operate`.
+    async fn media(
+        &self,
+        name: &str,
+        drive: String,
+        file: String,
+        force: bool,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        let (name, drive, file) = (self::name(name)?, given(drive), given(file));
+        self.0.ask(Ask::VmMedia { name, drive, file, force }, on, &from).await
+    }
+
     /// A VM has moved; `step` is what is being done, empty when at rest.
     #[zbus(signal)]
     async fn changed(
@@ -344,6 +382,21 @@ impl Vm {
         reason: &str,
         step: &str,
     ) -> zbus::Result<()>;
+}
+
+/// USB devices of the host.
+pub struct Usb(pub Door);
+
+#[interface(name = "org.hostd.Host1.Usb")]
+impl Usb {
+    /// `hostctl usb list`.
+    async fn list(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::UsbList, on, &from).await
+    }
 }
 
 /// Pools.
@@ -402,6 +455,7 @@ pub fn publish<'a>(builder: Builder<'a>, door: &Door) -> Builder<'a> {
         .serve_at(names::OBJECT, Gpu(door.clone()))
         .serve_at(names::OBJECT, Boot(door.clone()))
         .serve_at(names::OBJECT, Vm(door.clone()))
+        .serve_at(names::OBJECT, Usb(door.clone()))
         .serve_at(names::OBJECT, Pool(door.clone()))
         .serve_at(names::OBJECT, Service(door.clone()))
         .serve_at(names::OBJECT, Event(door.clone()))

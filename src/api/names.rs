@@ -14,6 +14,8 @@ pub const GPU: &str = "org.hostd.Host1.Gpu";
 pub const BOOT: &str = "org.hostd.Host1.Boot";
 /// VMs.
 pub const VM: &str = "org.hostd.Host1.Vm";
+/// USB devices.
+pub const USB: &str = "org.hostd.Host1.Usb";
 /// Pools.
 pub const POOL: &str = "org.hostd.Host1.Pool";
 /// Watched services.

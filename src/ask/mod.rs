@@ -141,6 +141,33 @@ pub enum Ask {
         /// The firmware's debug port instead of QEMU's messages.
         firmware: bool,
     },
+    /// Give a USB device to a running VM.
+    VmAttach {
+        /// The VM.
+        name: Name,
+        /// An id, a port, or a part of the device's name.
+        device: String,
+    },
+    /// Take a USB device from a running VM.
+    VmDetach {
+        /// The VM.
+        name: Name,
+        /// An id, a port, or a part of the device's name.
+        device: String,
+    },
+    /// Change the medium in a CD-ROM drive of a running VM.
+    VmMedia {
+        /// The VM.
+        name: Name,
+        /// The drive; the only one when absent.
+        drive: Option<String>,
+        /// A disc's image on the host; the drive is emptied when absent.
+        file: Option<String>,
+        /// Whether the guest holds the tray closed or not.
+        force: bool,
+    },
+    /// USB devices of the host.
+    UsbList,
     /// Pools with their judgement.
     PoolStatus {
         /// One pool; all when absent.
@@ -171,6 +198,7 @@ impl Ask {
             | Self::VmList
             | Self::VmStatus { .. }
             | Self::VmLog { .. }
+            | Self::UsbList
             | Self::PoolStatus { .. }
             | Self::ServiceList
             | Self::EventQuery { .. } => None,
@@ -187,7 +215,10 @@ impl Ask {
             | Self::VmResume { .. }
             | Self::VmReset { .. }
             | Self::VmHibernate { .. }
-            | Self::VmKill { .. } => Some(Right::VmOperate),
+            | Self::VmKill { .. }
+            | Self::VmAttach { .. }
+            | Self::VmDetach { .. }
+            | Self::VmMedia { .. } => Some(Right::VmOperate),
         }
     }
 }
@@ -242,6 +273,8 @@ pub enum Reply {
     Vms(view::VmsView),
     /// To `VmLog`.
     Log(view::LogView),
+    /// To `UsbList`.
+    Usb(view::UsbView),
     /// To `PoolStatus`.
     Pools(view::PoolsView),
     /// To `ServiceList`.

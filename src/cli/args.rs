@@ -126,6 +126,9 @@ pub enum Command {
     /// VMs: start, stop, look
     #[command(subcommand)]
     Vm(Vm),
+    /// USB devices of the host
+    #[command(subcommand)]
+    Usb(Usb),
     /// ZFS pools: health, and how many failures they still tolerate
     #[command(subcommand)]
     Pool(Pool),
@@ -221,6 +224,47 @@ pub enum Vm {
         /// The VM
         name: Name,
     },
+    /// Give a device of the host to a running VM, until it stops
+    ///
+    /// For example: hostctl vm attach gaming usb 046d:c52b
+    Attach {
+        /// The VM
+        name: Name,
+        /// What kind of device
+        #[arg(value_enum)]
+        kind: Attachable,
+        /// Its id, its port, or a part of its name, as in `hostctl usb list`
+        device: String,
+    },
+    /// Take a device back from a running VM
+    Detach {
+        /// The VM
+        name: Name,
+        /// What kind of device
+        #[arg(value_enum)]
+        kind: Attachable,
+        /// Its id, its port, or a part of its name, as in `hostctl usb list`
+        device: String,
+    },
+    /// Put another disc into a CD-ROM drive of a running VM, or take it out
+    ///
+    /// For example: hostctl vm media gaming virtio-win.iso
+    Media {
+        /// The VM
+        name: Name,
+        /// The image of the disc, on the VM's host
+        #[arg(required_unless_present = "eject")]
+        file: Option<PathBuf>,
+        /// The drive; the only one when left out
+        #[arg(long)]
+        drive: Option<String>,
+        /// Leave the drive empty
+        #[arg(long, conflicts_with = "file")]
+        eject: bool,
+        /// Do not wait for a guest that holds the tray closed
+        #[arg(long)]
+        force: bool,
+    },
     /// The end of what QEMU has said
     Log {
         /// The VM
@@ -229,6 +273,23 @@ pub enum Vm {
         #[arg(long)]
         firmware: bool,
     },
+}
+
+/// A kind of device that a running VM can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Attachable {
+    /// A USB device
+    Usb,
+}
+
+/// `hostctl usb`.
+#[derive(Debug, Subcommand)]
+pub enum Usb {
+    /// What is plugged in, but hubs, and which VM has it
+    ///
+    /// Works without a daemon, which alone knows the VMs. Exit code 1 when it
+    /// could not be read.
+    List,
 }
 
 /// `hostctl pool`.

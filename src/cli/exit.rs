@@ -27,6 +27,7 @@ pub fn code(reply: &Reply) -> u8 {
             !view.notes.is_empty() || view.pools.iter().any(|pool| pool.health != Severity::Ok)
         }
         Reply::Services(view) => view.services.iter().any(|service| service.health != Severity::Ok),
+        Reply::Usb(view) => !view.notes.is_empty(),
         Reply::Quirks(view) => !view.notes.is_empty(),
         Reply::Rom(view) => !view.usable || !view.findings.is_empty(),
         Reply::RomDump(view) => !view.rom.usable || !view.rom.findings.is_empty(),

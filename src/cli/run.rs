@@ -7,7 +7,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use super::args::{
-    Boot, Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Rom, SchemaOf, Service, Vm,
+    Attachable, Boot, Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Rom, SchemaOf,
+    Service, Usb, Vm,
 };
 use super::exit;
 use super::out::{self, Out, WriteError};
@@ -88,6 +89,14 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
             let ask = Ask::IommuShow { group: Some(group) };
             show(out, answer(out, &cli.global, &ask).await, Detail::Full, exit::isolated)
         }
+        Command::Vm(Vm::Media { name, file, drive, eject: _, force }) => {
+            let file = match file.map(|file| whole(&cli.global, &file)).transpose() {
+                Ok(file) => file,
+                Err(refusal) => return out.refuse(&refusal),
+            };
+            let ask = Ask::VmMedia { name, drive, file, force };
+            show(out, answer(out, &cli.global, &ask).await, Detail::Full, exit::code)
+        }
         other => {
             let (ask, detail) = ask(other);
             show(out, answer(out, &cli.global, &ask).await, detail, exit::code)
@@ -125,6 +134,14 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Vm(Vm::Kill { name }) => (Ask::VmKill { name }, Full),
         Command::Vm(Vm::Status { name }) => (Ask::VmStatus { name }, Full),
         Command::Vm(Vm::Log { name, firmware }) => (Ask::VmLog { name, firmware }, Full),
+        Command::Vm(Vm::Attach { name, kind: Attachable::Usb, device }) => {
+            (Ask::VmAttach { name, device }, Full)
+        }
+        Command::Vm(Vm::Detach { name, kind: Attachable::Usb, device }) => {
+            (Ask::VmDetach { name, device }, Full)
+        }
+        Command::Vm(Vm::Media { name, .. }) => (Ask::VmStatus { name }, Full),
+        Command::Usb(Usb::List) => (Ask::UsbList, List),
         Command::Pool(Pool::List) => (Ask::PoolStatus { pool: None }, List),
         Command::Pool(Pool::Status { name, .. }) => (Ask::PoolStatus { pool: name }, Full),
         Command::Service(Service::List) => (Ask::ServiceList, List),
@@ -132,6 +149,19 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Gpu(Gpu::Rom(_)) => (Ask::GpuList, Full),
         Command::Status | Command::Config(_) | Command::Completions { .. } => (Ask::Status, Full),
     }
+}
+
+/// A file of the VM's host as the daemon finds it; from here only when that is here.
+fn whole(global: &Global, file: &Path) -> Result<String, Refusal> {
+    let wrong = |why: &str| {
+        Refusal::new(Code::Usage, format!("{}: {why}", file.display()), "name it from / on")
+    };
+    let path = match (&global.host, file.is_absolute()) {
+        (Some(_), false) => return Err(wrong("it is not a whole path of the other host")),
+        (Some(_), true) => file.to_owned(),
+        (None, _) => std::path::absolute(file).map_err(|error| wrong(&error.to_string()))?,
+    };
+    path.into_os_string().into_string().map_err(|_| wrong("its name is not UTF-8"))
 }
 
 fn place(global: &Global) -> Where {
@@ -185,6 +215,7 @@ fn local(ask: &Ask) -> bool {
         | Ask::BootSetup { .. }
         | Ask::BootRemove
         | Ask::BootStatus
+        | Ask::UsbList
         | Ask::PoolStatus { .. } => true,
         Ask::Status
         | Ask::GpuBind { .. }
@@ -201,6 +232,9 @@ fn local(ask: &Ask) -> bool {
         | Ask::VmHibernate { .. }
         | Ask::VmKill { .. }
         | Ask::VmLog { .. }
+        | Ask::VmAttach { .. }
+        | Ask::VmDetach { .. }
+        | Ask::VmMedia { .. }
         | Ask::ServiceList
         | Ask::EventQuery { .. } => false,
     }
@@ -357,6 +391,7 @@ mod tests {
             ("boot_status", Reply::BootStatus(samples::boot_status())),
             ("vm", Reply::Vms(samples::vms())),
             ("log", Reply::Log(samples::log())),
+            ("usb", Reply::Usb(samples::usb())),
             ("pool", Reply::Pools(samples::pools())),
             ("service", Reply::Services(samples::services())),
             ("event", Reply::Events(samples::events())),

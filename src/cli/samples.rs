@@ -5,9 +5,10 @@ mod cards;
 pub use cards::*;
 
 use crate::ask::view::{
-    DoneView, EventView, EventsView, FindingView, HugepagesView, LogView, MovedView,
+    DiskStatsView, DoneView, EventView, EventsView, FindingView, HugepagesView, LogView, MovedView,
     PerformanceView, PinsView, PoolView, PoolsView, ScanView, ServiceView, ServicesView,
-    StatusLine, StatusView, VdevView, VmState, VmView, VmsView,
+    StatusLine, StatusView, UsbDeviceView, UsbView, VdevView, VmState, VmStatsView, VmView,
+    VmsView,
 };
 use crate::base::{Bytes, Severity, Timestamp};
 use crate::cli::view::Look;
@@ -94,12 +95,60 @@ pub fn vms() -> VmsView {
         performance: (name == "gaming").then(performance),
         ..VmView::new(name.parse().unwrap(), state, ago(11_520), reason)
     };
+    let stats = VmStatsView {
+        time: ago(2),
+        seconds: 5.0,
+        cpu: Some(0.427),
+        memory: Some(8_700 << 20),
+        disks: vec![DiskStatsView {
+            name: "disk0".into(),
+            read_bytes: 52_428_800.0,
+            written_bytes: 1_572_864.0,
+            reads: 410.0,
+            writes: 32.0,
+            flushes: 4.2,
+            read_seconds: Some(0.0004),
+            write_seconds: None,
+            flush_seconds: Some(0.0121),
+        }],
+    };
     VmsView {
         vms: vec![
-            vm("gaming", VmState::Running, "started by uid 1000", Some(4242), ""),
+            VmView {
+                stats: Some(stats),
+                ..vm("gaming", VmState::Running, "started by uid 1000", Some(4242), "")
+            },
             vm("office", VmState::Preparing, "asked by uid 0", None, "binding 0000:01:00.0"),
             vm("old", VmState::Crashed, "QEMU ended by signal 11", None, ""),
         ],
+    }
+}
+
+pub fn usb() -> UsbView {
+    let device = |id: &str, port: &str, name: &str, driver: &str| UsbDeviceView {
+        id: id.into(),
+        port: port.into(),
+        name: name.into(),
+        serial: None,
+        drivers: vec![driver.into()],
+        used_by: None,
+    };
+    UsbView {
+        devices: vec![
+            UsbDeviceView {
+                used_by: Some("gaming".parse().unwrap()),
+                ..device("046d:c52b", "1-2.3", "Logitech USB Receiver", "usbfs")
+            },
+            UsbDeviceView {
+                serial: Some("E0D55E6C".into()),
+                ..device("0951:1666", "4-1", "Kingston DataTraveler 3.0", "usb-storage")
+            },
+            UsbDeviceView {
+                drivers: Vec::new(),
+                ..device("1234:abcd", "4-2", "USB device without a name", "")
+            },
+        ],
+        notes: Vec::new(),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::passthrough::{Bound, Owner, Passthrough, Released};
 use crate::pci;
 use crate::state::status;
 use crate::vm::supervisor::VmHandle;
+use crate::vm::{media, usb};
 
 /// Asks of each kind under way at one time. A VM's start holds its place until
 /// it runs, and a query until it had its turn: neither keeps a look out.
@@ -132,7 +133,11 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
         Ask::VmList => {
             Ok(Reply::Vms(VmsView { vms: shared.vms.values().map(VmHandle::view).collect() }))
         }
-        Ask::VmStatus { name } => Ok(Reply::Vms(VmsView { vms: vec![vm(shared, &name)?.view()] })),
+        Ask::VmStatus { name } => {
+            let mut view = vm(shared, &name)?.view();
+            view.stats = snapshot.vm_stats.get(&name).cloned();
+            Ok(Reply::Vms(VmsView { vms: vec![view] }))
+        }
         Ask::VmStart { name } => done(vm(shared, &name)?.start().await),
         Ask::VmStop { name, force } => done(vm(shared, &name)?.stop(force).await),
         Ask::VmRestart { name, force } => done(vm(shared, &name)?.restart(force).await),
@@ -142,6 +147,24 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
         Ask::VmHibernate { name } => done(vm(shared, &name)?.hibernate().await),
         Ask::VmKill { name } => done(vm(shared, &name)?.kill().await),
         Ask::VmLog { name, firmware } => vm(shared, &name)?.log(firmware).await.map(Reply::Log),
+        Ask::VmAttach { name, device } => {
+            let qmp = vm(shared, &name)?.qmp()?;
+            done(usb::attach(&shared.host, &name, &qmp, &device, &qemus(shared)).await)
+        }
+        Ask::VmDetach { name, device } => {
+            let qmp = vm(shared, &name)?.qmp()?;
+            done(usb::detach(&shared.host, &name, &qmp, &device).await)
+        }
+        Ask::VmMedia { name, drive, file, force } => {
+            let qmp = vm(shared, &name)?.qmp()?;
+            let (drive, file) = (drive.as_deref(), file.as_deref());
+            done(media::change(&shared.host, &name, &qmp, drive, file, force).await)
+        }
+        Ask::UsbList => {
+            let (sys, vms) = (shared.host.sys.clone(), qemus(shared));
+            let read = tokio::task::spawn_blocking(move || usb::view(&sys, &vms)).await;
+            read.map(Reply::Usb).map_err(|error| Refusal::new(Code::Failed, error.to_string(), ""))
+        }
         Ask::PoolStatus { pool } => {
             one_pool(read(&snapshot.pools, "the pools")?, pool.as_deref()).map(Reply::Pools)
         }
@@ -163,6 +186,12 @@ async fn in_full(shared: &Shared, group: Option<u32>) -> Answer {
     let sys = shared.host.sys.clone();
     let read = tokio::task::spawn_blocking(move || pci::in_full(&sys, group)).await;
     read.map_err(|error| Refusal::new(Code::Failed, error.to_string(), ""))?
+}
+
+/// The VMs that have a QEMU, with its number.
+fn qemus(shared: &Shared) -> Vec<(Name, u32)> {
+    let one = |(name, vm): (&Name, &VmHandle)| Some((name.clone(), vm.view().pid?));
+    shared.vms.iter().filter_map(one).collect()
 }
 
 fn done(result: Result<DoneView, Refusal>) -> Answer {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::debug;
@@ -14,12 +15,14 @@ use tracing::debug;
 use super::Shared;
 use crate::api;
 use crate::ask::view::VmView;
+use crate::base::Name;
 use crate::config::Service;
 use crate::host::uevent::{Heard, Uevents};
 use crate::host::{Clock, Host};
 use crate::riemann::index::{EXPIRE_INTERVAL, Index};
 use crate::riemann::stats::Stats;
 use crate::state::{Fact, Snapshot};
+use crate::vm::stats::{self, Sample};
 use crate::{media, pci, zfs};
 
 /// How often the devices are enumerated when the kernel says nothing.
@@ -122,6 +125,40 @@ pub(super) async fn vms(shared: Shared, mut from: mpsc::Receiver<VmView>, change
     }
     // No VM is configured: nothing will ever come.
     std::future::pending::<()>().await;
+}
+
+/// Looks each interval at what the running VMs take.
+pub(super) async fn vm_stats(shared: Shared, every: Duration) {
+    let mut ticks = ticks(every);
+    let mut before: BTreeMap<Name, (u32, Sample)> = BTreeMap::new();
+    loop {
+        ticks.tick().await;
+        // All at once: one that does not answer delays no other.
+        let looks = shared.vms.iter().filter_map(|(name, vm)| {
+            let (pid, qmp) = (vm.view().pid?, vm.qmp().ok()?);
+            let host = shared.host.clone();
+            Some(async move { (name, vm, pid, stats::sample(&host, pid, Some(&qmp)).await) })
+        });
+        let samples = join_all(looks).await;
+        let mut told: BTreeMap<&Name, _> = BTreeMap::new();
+        let mut now = BTreeMap::new();
+        for (name, vm, pid, sample) in samples {
+            let same = before.get(name).filter(|(other, _)| *other == pid);
+            let view = same.and_then(|(_, old)| stats::between(vm.vm().cpus, old, &sample));
+            told.insert(name, view);
+            now.insert(name.clone(), (pid, sample));
+        }
+        let gone = before.keys().filter(|name| !now.contains_key(name)).cloned();
+        let facts = gone
+            .map(|name| (name, None))
+            .chain(told.into_iter().map(|(name, stats)| (name.clone(), stats)));
+        for (name, stats) in facts.collect::<Vec<_>>() {
+            if shared.facts.send(Fact::VmStats { name, stats }).await.is_err() {
+                return;
+            }
+        }
+        before = now;
+    }
 }
 
 /// Enumerates the devices at the start, when the kernel says that one came,

@@ -60,6 +60,24 @@ pub const CATALOGUE: &[Entry] = &[
         attributes: &["vm", "vm-state"],
     },
     Entry {
+        service: "vm <name> cpu",
+        metric: "how busy its processors were, 0–1",
+        states: "ok; only while it runs",
+        attributes: &["vm"],
+    },
+    Entry {
+        service: "vm <name> memory",
+        metric: "bytes of the host's memory that it has",
+        states: "ok; only while it runs",
+        attributes: &["vm"],
+    },
+    Entry {
+        service: "vm <name> disk <disk>",
+        metric: "bytes read and written a second",
+        states: "ok; only while it runs",
+        attributes: &["vm"],
+    },
+    Entry {
         service: "zpool health",
         metric: "pools",
         states: "the worst pool; unknown when pools could not be read",
@@ -123,8 +141,8 @@ pub fn markdown() -> String {
 mod tests {
     use super::*;
     use crate::ask::view::{
-        CardView, GpuView, GpusView, IommuView, PoolView, PoolsView, ScanView, ServiceView,
-        ServicesView, VmState, VmView,
+        CardView, DiskStatsView, GpuView, GpusView, IommuView, PoolView, PoolsView, ScanView,
+        ServiceView, ServicesView, VmState, VmStatsView, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
     use crate::pci::{Change, What};
@@ -166,6 +184,26 @@ mod tests {
                 notes: Vec::new(),
             }),
             Fact::Vm(VmView::new("gaming".parse().unwrap(), VmState::Running, now, "")),
+            Fact::VmStats {
+                name: "gaming".parse().unwrap(),
+                stats: Some(VmStatsView {
+                    time: now,
+                    seconds: 5.0,
+                    cpu: Some(0.5),
+                    memory: Some(1 << 30),
+                    disks: vec![DiskStatsView {
+                        name: "disk0".into(),
+                        read_bytes: 1.0,
+                        written_bytes: 2.0,
+                        reads: 1.0,
+                        writes: 1.0,
+                        flushes: 1.0,
+                        read_seconds: None,
+                        write_seconds: None,
+                        flush_seconds: Some(0.001),
+                    }],
+                }),
+            },
             Fact::Pools(PoolsView {
                 pools: vec![PoolView {
                     name: "tank".into(),

@@ -4,9 +4,9 @@
 use super::Snapshot;
 use crate::ask::view::{
     GpuView, GpusView, IommuView, PoolView, PoolsView, ScanView, ServicesView, Verdict, VmState,
-    VmView,
+    VmStatsView, VmView,
 };
-use crate::base::{Event, Metric, Severity};
+use crate::base::{Event, Metric, Name, Severity};
 use crate::pci::{Change, What};
 
 /// The daemon itself; metric = things it cannot do here.
@@ -116,6 +116,38 @@ pub fn vm(vm: &VmView) -> Event {
         .metric(Metric::Int(i64::from(vm.state == VmState::Running)))
         .attribute("vm", vm.name.as_str())
         .attribute("vm-state", vm.state.as_str())
+}
+
+/// What a VM takes of the host; metric = share of its processors, bytes of
+/// memory, bytes a second of each disk. What could not be read is not told.
+pub fn vm_stats(name: &Name, stats: &VmStatsView) -> Vec<Event> {
+    let event = |what: String, metric, text: String| {
+        Event::new(format!("vm {name} {what}"), Severity::Ok, text)
+            .metric(metric)
+            .attribute("vm", name.as_str())
+    };
+    let mut events = Vec::new();
+    if let Some(cpu) = stats.cpu {
+        let text = format!("{:.0} % of its processors", cpu * 100.0);
+        events.push(event("cpu".to_owned(), Metric::Double(cpu), text));
+    }
+    if let Some(bytes) = stats.memory {
+        let metric = Metric::Int(i64::try_from(bytes).unwrap_or(i64::MAX));
+        events.push(event("memory".to_owned(), metric, format!("{} MiB", bytes >> 20)));
+    }
+    for disk in &stats.disks {
+        let all = disk.read_bytes + disk.written_bytes;
+        let mut text = format!(
+            "{:.0} KiB/s read, {:.0} KiB/s written",
+            disk.read_bytes / 1024.0,
+            disk.written_bytes / 1024.0
+        );
+        if let Some(flush) = disk.flush_seconds {
+            text += &format!(", {:.1} ms a flush", flush * 1000.0);
+        }
+        events.push(event(format!("disk {}", disk.name), Metric::Double(all), text));
+    }
+    events
 }
 
 /// How bad a VM's state is. Off is fine: somebody wanted it.

@@ -15,7 +15,7 @@ pub mod status;
 
 use std::collections::BTreeMap;
 
-use crate::ask::view::{GpusView, IommuView, PoolsView, ServicesView, VmView};
+use crate::ask::view::{GpusView, IommuView, PoolsView, ServicesView, VmStatsView, VmView};
 use crate::base::{Event, Name, Reading, Severity, Timestamp};
 use crate::pci::Change;
 
@@ -35,6 +35,13 @@ pub enum Fact {
     },
     /// One VM.
     Vm(VmView),
+    /// What a running VM takes of the host; nothing of one that does not run.
+    VmStats {
+        /// The VM.
+        name: Name,
+        /// Of the time since the last time.
+        stats: Option<VmStatsView>,
+    },
     /// All pools.
     Pools(PoolsView),
     /// All watched services.
@@ -65,6 +72,8 @@ pub struct Snapshot {
     pub gpus: Reading<GpusView>,
     /// VMs by name.
     pub vms: BTreeMap<Name, VmView>,
+    /// What running VMs take of the host.
+    pub vm_stats: BTreeMap<Name, VmStatsView>,
     /// Pools.
     pub pools: Reading<PoolsView>,
     /// Services.
@@ -90,6 +99,7 @@ impl Snapshot {
             iommu: not_yet(started),
             gpus: not_yet(started),
             vms: BTreeMap::new(),
+            vm_stats: BTreeMap::new(),
             pools: not_yet(started),
             services: not_yet(started),
             unavailable: BTreeMap::new(),
@@ -115,6 +125,16 @@ impl Snapshot {
                 let events = vec![events::vm(&view)];
                 let before = self.vms.insert(view.name.clone(), view.clone());
                 (before.as_ref() != Some(&view), events)
+            }
+            // Told each time, also when nothing is done: it is not told again
+            // with the rest.
+            Fact::VmStats { name, stats: Some(stats) } => {
+                let events = events::vm_stats(&name, &stats);
+                self.vm_stats.insert(name, stats);
+                (true, events)
+            }
+            Fact::VmStats { name, stats: None } => {
+                (self.vm_stats.remove(&name).is_some(), Vec::new())
             }
             Fact::Unavailable { what, why, severity } => {
                 let changed = match why.map(|why| (severity, why)) {

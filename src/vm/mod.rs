@@ -33,6 +33,8 @@
 //! - [`record`], [`process`]: how a hostd that was killed is followed by one
 //!   that knows what to do; QEMU outlives both
 //! - [`qmp`]: the conversation with QEMU; [`agent`]: that with the guest
+//! - [`usb`], [`media`]: devices and discs given to a running guest
+//! - [`stats`]: what a running VM takes of the host
 //! - [`devices`]: the graphics card, lent and given back
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
@@ -48,6 +50,7 @@ pub mod identity;
 pub mod last_good;
 pub mod lifecycle;
 pub mod logs;
+pub mod media;
 pub mod paths;
 pub mod performance;
 pub mod plan;
@@ -55,8 +58,10 @@ pub mod preflight;
 pub mod process;
 pub mod qmp;
 pub mod record;
+pub mod stats;
 pub mod supervisor;
 pub mod unfinished;
+pub mod usb;
 
 pub use plan::plan;
 pub use supervisor::{Deps, VmHandle, spawn};

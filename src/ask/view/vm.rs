@@ -86,6 +86,9 @@ pub struct VmView {
     /// What the host does for it while it runs; left out when that is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub performance: Option<PerformanceView>,
+    /// What it takes of the host, in `vm status` of one that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<VmStatsView>,
 }
 
 impl VmView {
@@ -104,6 +107,7 @@ impl VmView {
             agent: None,
             guest: None,
             performance: None,
+            stats: None,
         }
     }
 }
@@ -178,6 +182,45 @@ pub struct HugepagesView {
     pub size: Bytes,
     /// How many of them hostd has added, and takes away when it has ended.
     pub added: u64,
+}
+
+/// What a VM took of the host lately; null is what could not be read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct VmStatsView {
+    /// When this was so.
+    pub time: Timestamp,
+    /// Over how many seconds.
+    pub seconds: f64,
+    /// How busy its processors were, 0 to 1; a little more with what QEMU does
+    /// itself.
+    pub cpu: Option<f64>,
+    /// Bytes of memory that it has of the host.
+    pub memory: Option<u64>,
+    /// Its disks.
+    pub disks: Vec<DiskStatsView>,
+}
+
+/// What a disk of a VM did, per second.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DiskStatsView {
+    /// QEMU's name for it: `disk0`.
+    pub name: String,
+    /// Bytes read a second.
+    pub read_bytes: f64,
+    /// Bytes written a second.
+    pub written_bytes: f64,
+    /// Reads a second.
+    pub reads: f64,
+    /// Writes a second.
+    pub writes: f64,
+    /// Flushes a second.
+    pub flushes: f64,
+    /// Seconds that a read took; null when there was none.
+    pub read_seconds: Option<f64>,
+    /// Seconds that a write took; null when there was none.
+    pub write_seconds: Option<f64>,
+    /// Seconds that a flush took; null when there was none.
+    pub flush_seconds: Option<f64>,
 }
 
 fn yes() -> bool {

@@ -15,6 +15,7 @@ mod rom;
 mod service;
 mod status;
 mod table;
+mod usb;
 mod vm;
 
 use std::fmt::Write;
@@ -68,6 +69,7 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::Vms(view), Detail::List) => vm::list(view, look),
         (Reply::Vms(view), Detail::Full) => vm::show(view, look),
         (Reply::Log(view), _) => printable(&view.text),
+        (Reply::Usb(view), _) => usb::list(view, look),
         (Reply::Pools(view), Detail::List) => pool::list(view, look),
         (Reply::Pools(view), Detail::Full) => pool::show(view, look),
         (Reply::Services(view), _) => service::list(view, look),

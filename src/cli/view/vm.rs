@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::table::{cell, table};
 use super::{Look, paint, printable};
-use crate::ask::view::{PerformanceView, VmState, VmView, VmsView};
+use crate::ask::view::{DiskStatsView, PerformanceView, VmState, VmStatsView, VmView, VmsView};
 use crate::base::Severity;
 
 fn state(vm: &VmView) -> String {
@@ -28,6 +28,28 @@ fn pid(vm: &VmView) -> String {
     vm.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())
 }
 
+/// Processors and memory of one that runs; a dash is what could not be read.
+fn load(stats: &VmStatsView) -> String {
+    let dash = || "-".to_owned();
+    let cpu = stats.cpu.map_or_else(dash, |cpu| format!("{:.0} %", cpu * 100.0));
+    let memory = stats.memory.map_or_else(dash, |bytes| format!("{} MiB", bytes >> 20));
+    format!("cpu {cpu}, memory {memory}, over {:.0} s", stats.seconds)
+}
+
+/// What a disk does; how long it takes is what a player feels.
+fn disk(disk: &DiskStatsView) -> String {
+    let rate = |bytes: f64, count: f64, took: Option<f64>| {
+        let took = took.map_or(String::new(), |secs| format!(", {:.1} ms each", secs * 1000.0));
+        format!("{:.1} MiB/s ({count:.0}/s{took})", bytes / f64::from(1 << 20))
+    };
+    let flush = disk.flush_seconds.map_or(String::new(), |secs| {
+        format!(", {:.0} flushes/s, {:.1} ms each", disk.flushes, secs * 1000.0)
+    });
+    let read = rate(disk.read_bytes, disk.reads, disk.read_seconds);
+    let written = rate(disk.written_bytes, disk.writes, disk.write_seconds);
+    format!("reads {read}, writes {written}{flush}")
+}
+
 pub fn list(view: &VmsView, look: Look) -> String {
     if view.vms.is_empty() {
         return "no VMs\n".to_owned();
@@ -49,12 +71,16 @@ pub fn show(view: &VmsView, look: Look) -> String {
             ("step", printable(&vm.step)),
             ("pid", vm.pid.map(|pid| pid.to_string()).unwrap_or_default()),
             ("devices", devices.join(" ")),
+            ("load", vm.stats.as_ref().map(load).unwrap_or_default()),
         ];
         let more = vm.performance.as_ref().map(performance).unwrap_or_default();
         // A string takes what it is given.
         let _ = writeln!(text, "{}", vm.name);
         for (key, value) in lines.iter().chain(&more).filter(|(_, value)| !value.is_empty()) {
             let _ = writeln!(text, "  {key:<8} {value}");
+        }
+        for disk in vm.stats.iter().flat_map(|stats| &stats.disks) {
+            let _ = writeln!(text, "  {:<8} {}", printable(&disk.name), self::disk(disk));
         }
     }
     text

@@ -253,7 +253,11 @@ impl Talk {
             | Event::Suspend
             | Event::Wakeup
             | Event::GuestPanicked
+            | Event::DeviceDeleted(_)
+            | Event::UnplugRefused(_)
             | Event::BlockIoError { .. } => true,
+            // A guest can make as many of these as it likes.
+            Event::Channel { .. } => self.tell.capacity() > EVENTS / 4,
         };
         if !free || self.tell.try_send(event).is_err() {
             self.shared.missed.fetch_add(1, Ordering::Relaxed);

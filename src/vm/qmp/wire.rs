@@ -78,6 +78,17 @@ pub enum Event {
         /// In QEMU's words.
         reason: String,
     },
+    /// A device that was to go is gone; QEMU's name of it, if it has one.
+    DeviceDeleted(String),
+    /// The guest did not let a device go.
+    UnplugRefused(String),
+    /// A program in the guest has opened or closed a channel.
+    Channel {
+        /// QEMU's name of its guest end.
+        id: String,
+        /// Whether it is open now.
+        open: bool,
+    },
     /// Any other, kept.
     Other {
         /// Its name.
@@ -174,6 +185,9 @@ fn event(name: &str, data: Map<String, Value>) -> Event {
             stopped: text("action") == "stop",
             reason: text("reason"),
         },
+        "DEVICE_DELETED" => Event::DeviceDeleted(text("device")),
+        "DEVICE_UNPLUG_GUEST_ERROR" => Event::UnplugRefused(text("device")),
+        "VSERPORT_CHANGE" => Event::Channel { id: text("id"), open: flag("open") },
         _ => Event::Other { name: short(name), data },
     }
 }
@@ -208,6 +222,54 @@ pub enum Command {
     SystemPowerdown,
     /// End QEMU.
     Quit,
+    /// Plug a device in.
+    DeviceAdd {
+        /// Its kind.
+        driver: &'static str,
+        /// The name that it gets.
+        id: String,
+        /// The bus it goes on.
+        bus: &'static str,
+        /// Its other properties, an object.
+        options: Value,
+    },
+    /// Pull a device out.
+    DeviceDel {
+        /// Its name.
+        id: String,
+    },
+    /// What is below a place in QEMU's tree of objects.
+    QomList {
+        /// The place.
+        path: String,
+    },
+    /// A property of an object.
+    QomGet {
+        /// The object.
+        path: String,
+        /// The property.
+        property: &'static str,
+    },
+    /// The guest's disks and what is in its drives.
+    QueryBlock,
+    /// What the guest's disks have done.
+    QueryBlockstats,
+    /// Put another medium into a drive.
+    ChangeMedium {
+        /// The guest's device.
+        device: String,
+        /// A raw image.
+        file: String,
+        /// Whether the guest holds the tray closed or not.
+        force: bool,
+    },
+    /// Take the medium out of a drive.
+    Eject {
+        /// The guest's device.
+        device: String,
+        /// Whether the guest holds the tray closed or not.
+        force: bool,
+    },
 }
 
 impl Command {
@@ -225,12 +287,58 @@ impl Command {
             Self::SystemWakeup => "system_wakeup",
             Self::SystemPowerdown => "system_powerdown",
             Self::Quit => "quit",
+            Self::DeviceAdd { .. } => "device_add",
+            Self::DeviceDel { .. } => "device_del",
+            Self::QomList { .. } => "qom-list",
+            Self::QomGet { .. } => "qom-get",
+            Self::QueryBlock => "query-block",
+            Self::QueryBlockstats => "query-blockstats",
+            Self::ChangeMedium { .. } => "blockdev-change-medium",
+            Self::Eject { .. } => "eject",
         }
+    }
+
+    fn arguments(&self) -> Option<Value> {
+        Some(match self {
+            Self::Capabilities
+            | Self::QueryStatus
+            | Self::QueryChardev
+            | Self::QueryCpus
+            | Self::QueryIothreads
+            | Self::Cont
+            | Self::Stop
+            | Self::SystemReset
+            | Self::SystemWakeup
+            | Self::SystemPowerdown
+            | Self::Quit
+            | Self::QueryBlock
+            | Self::QueryBlockstats => return None,
+            Self::DeviceAdd { driver, id, bus, options } => {
+                let mut all = options.as_object().cloned().unwrap_or_default();
+                let named = [("driver", *driver), ("id", id), ("bus", bus)];
+                all.extend(named.map(|(key, value)| (key.to_owned(), Value::from(value))));
+                Value::Object(all)
+            }
+            Self::DeviceDel { id } => json!({ "id": id }),
+            Self::QomList { path } => json!({ "path": path }),
+            Self::QomGet { path, property } => json!({ "path": path, "property": property }),
+            // The format is not left to be guessed: a guest could have written
+            // one that names other files.
+            Self::ChangeMedium { device, file, force } => json!({
+                "id": device, "filename": file, "format": "raw",
+                "read-only-mode": "read-only", "force": force,
+            }),
+            Self::Eject { device, force } => json!({ "id": device, "force": force }),
+        })
     }
 
     /// As a line.
     pub fn line(&self, id: u64) -> Vec<u8> {
-        let mut line = json!({ "execute": self.name(), "id": id }).to_string().into_bytes();
+        let mut line = json!({ "execute": self.name(), "id": id });
+        if let Some(arguments) = self.arguments() {
+            line["arguments"] = arguments;
+        }
+        let mut line = line.to_string().into_bytes();
         line.push(b'\n');
         line
     }

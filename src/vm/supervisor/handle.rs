@@ -16,6 +16,7 @@ use crate::config::{Firmware, Vm};
 use crate::host::Host;
 use crate::vm::lifecycle::Request;
 use crate::vm::paths;
+use crate::vm::qmp::Qmp;
 
 /// How much of a log is shown.
 const LOG_SHOWN: u64 = 256 << 10;
@@ -31,6 +32,7 @@ pub struct VmHandle {
     pub(super) host: Host,
     pub(super) requests: mpsc::Sender<Asked>,
     pub(super) view: watch::Receiver<VmView>,
+    pub(super) qmp: watch::Receiver<Option<Qmp>>,
     pub(super) task: AbortHandle,
 }
 
@@ -118,6 +120,15 @@ impl VmHandle {
     /// How the VM is, for waiting until that changes.
     pub fn watch(&self) -> watch::Receiver<VmView> {
         self.view.clone()
+    }
+
+    /// The way to speak to its QEMU, while it runs and answers.
+    pub fn qmp(&self) -> Result<Qmp, Refusal> {
+        self.qmp.borrow().clone().ok_or_else(|| {
+            let (name, view) = (&self.vm.name, self.view());
+            let message = format!("`{name}` is {}: {}", view.state.as_str(), view.reason);
+            Refusal::new(Code::Refused, message, "this needs a VM that runs and answers")
+        })
     }
 
     /// Its file, as it was when it was taken under supervision.

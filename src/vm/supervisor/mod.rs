@@ -60,6 +60,7 @@ use super::lifecycle::{Action, Life, Observation, Request, Verdict};
 use super::logs::keep_bounded;
 use super::paths::Paths;
 use super::performance::Rooms;
+use super::qmp::Qmp;
 use super::record::Record;
 use super::unfinished;
 use crate::ask::view::{DoneView, PerformanceView, VmState, VmView};
@@ -140,6 +141,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let reason = barred::reason(bar.as_ref(), &life.reason);
     let first = VmView::new(vm.name.clone(), life.state, since, reason);
     let (tell, view) = watch::channel(first);
+    let (line, qmp) = watch::channel(None);
     let (out, last) = (deps.out.clone(), tell.clone());
     let paths = Paths::new(&deps.host, &vm.name);
     let agent = Agent::at(Arc::clone(&deps.host.dial), &paths.agent);
@@ -151,6 +153,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         vm: Arc::clone(&vm),
         out: deps.out,
         view: tell,
+        line,
         asked,
         deaf: false,
         bar: bar.clone(),
@@ -174,7 +177,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let task = tokio::spawn(supervisor.run());
     let abort = task.abort_handle();
     tokio::spawn(early_end(task, last, out, Arc::clone(&deps.host.clock)));
-    VmHandle { vm, bar, host: deps.host, requests, view, task: abort }
+    VmHandle { vm, bar, host: deps.host, requests, view, qmp, task: abort }
 }
 
 /// How the reason of a VM begins whose supervisor is no more.
@@ -241,6 +244,8 @@ struct Supervisor {
     paths: Paths,
     out: mpsc::Sender<VmView>,
     view: watch::Sender<VmView>,
+    /// The way to speak to QEMU, for others; see [`VmHandle::qmp`].
+    line: watch::Sender<Option<Qmp>>,
     asked: mpsc::Receiver<Asked>,
     /// All handles are gone.
     deaf: bool,
@@ -469,6 +474,7 @@ impl Supervisor {
             agent: self.told.alive,
             guest: self.told.guest.clone(),
             performance: self.performance.clone(),
+            stats: None,
         };
         if self.view.send_if_modified(|old| {
             let changed = *old != view;
