@@ -153,6 +153,8 @@ impl Client {
                 self.method(names::VM, "Stop", &(name.as_str(), force)).await
             }
             Ask::VmKill { name } => self.method(names::VM, "Kill", &name.as_str()).await,
+            Ask::VmPlan { name } => self.method(names::VM, "Plan", &name.as_str()).await,
+            Ask::VmArgv { name } => self.method(names::VM, "Argv", &name.as_str()).await,
             Ask::VmLog { name, firmware } => {
                 self.method(names::VM, "Log", &(name.as_str(), firmware)).await
             }

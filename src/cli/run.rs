@@ -119,6 +119,8 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Vm(Vm::Stop { name, force }) => (Ask::VmStop { name, force }, Full),
         Command::Vm(Vm::Kill { name }) => (Ask::VmKill { name }, Full),
         Command::Vm(Vm::Status { name }) => (Ask::VmStatus { name }, Full),
+        Command::Vm(Vm::Plan { name }) => (Ask::VmPlan { name }, Full),
+        Command::Vm(Vm::Argv { name }) => (Ask::VmArgv { name }, Full),
         Command::Vm(Vm::Log { name, firmware }) => (Ask::VmLog { name, firmware }, Full),
         Command::Pool(Pool::List) => (Ask::PoolStatus { pool: None }, List),
         Command::Pool(Pool::Status { name, .. }) => (Ask::PoolStatus { pool: name }, Full),
@@ -180,6 +182,8 @@ fn local(ask: &Ask) -> bool {
         | Ask::BootSetup { .. }
         | Ask::BootRemove
         | Ask::BootStatus
+        | Ask::VmPlan { .. }
+        | Ask::VmArgv { .. }
         | Ask::PoolStatus { .. } => true,
         Ask::Status
         | Ask::GpuBind { .. }
@@ -342,6 +346,8 @@ mod tests {
             ("boot_plan", Reply::BootPlan(samples::boot_plan())),
             ("boot_status", Reply::BootStatus(samples::boot_status())),
             ("vm", Reply::Vms(samples::vms())),
+            ("vm_plan", Reply::VmPlan(samples::vm_plan())),
+            ("vm_argv", Reply::VmArgv(samples::vm_argv())),
             ("log", Reply::Log(samples::log())),
             ("pool", Reply::Pools(samples::pools())),
             ("service", Reply::Services(samples::services())),

@@ -6,7 +6,8 @@ pub use cards::*;
 
 use crate::ask::view::{
     DoneView, EventView, EventsView, FindingView, LogView, PoolView, PoolsView, ScanView,
-    ServiceView, ServicesView, StatusLine, StatusView, VdevView, VmState, VmView, VmsView,
+    ServiceView, ServicesView, StatusLine, StatusView, VdevView, VmArgvView, VmPlanView,
+    VmProblemView, VmState, VmView, VmsView,
 };
 use crate::base::{Severity, Timestamp};
 use crate::cli::view::Look;
@@ -81,6 +82,31 @@ pub fn vms() -> VmsView {
             vm("office", VmState::Preparing, "asked by uid 0", None, "binding 0000:01:00.0"),
             vm("old", VmState::Crashed, "QEMU ended by signal 11", None, ""),
         ],
+    }
+}
+
+pub fn vm_plan() -> VmPlanView {
+    VmPlanView {
+        steps: vec![
+            "make the folder /run/hostd/vms/gaming".into(),
+            "bind graphics card `radeon`".into(),
+            "let the guest run".into(),
+        ],
+        problems: vec![VmProblemView {
+            what: "there is no bridge `br0`".into(),
+            next: "make it (`ip link add br0 type bridge`), or use `network: user`".into(),
+        }],
+        warnings: vec!["USB device 046d:c52b is not there: the guest gets it when it comes".into()],
+        machine: "pc-q35-7.2".into(),
+        qemu: Some("QEMU 7.2.22".into()),
+    }
+}
+
+pub fn vm_argv() -> VmArgvView {
+    VmArgvView {
+        args: vec!["-name".into(), "debug-threads=on,guest=gaming".into(), "-S".into()],
+        command: "/usr/bin/qemu-system-x86_64 \\\n  -name debug-threads=on,guest=gaming \\\n  -S"
+            .into(),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::doctor;
 use crate::passthrough::{Bound, Owner, Passthrough, Released};
 use crate::pci;
 use crate::state::status;
+use crate::vm::plan::Plan;
 use crate::vm::supervisor::VmHandle;
 
 /// Asks of each kind under way at one time. A VM's start holds its place until
@@ -136,6 +137,8 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
         Ask::VmStart { name } => done(vm(shared, &name)?.start().await),
         Ask::VmStop { name, force } => done(vm(shared, &name)?.stop(force).await),
         Ask::VmKill { name } => done(vm(shared, &name)?.kill().await),
+        Ask::VmPlan { name } => Ok(Reply::VmPlan(preview(shared, &name).await?.into())),
+        Ask::VmArgv { name } => Ok(Reply::VmArgv(preview(shared, &name).await?.into())),
         Ask::VmLog { name, firmware } => vm(shared, &name)?.log(firmware).await.map(Reply::Log),
         Ask::PoolStatus { pool } => {
             one_pool(read(&snapshot.pools, "the pools")?, pool.as_deref()).map(Reply::Pools)
@@ -200,6 +203,14 @@ fn vm<'a>(shared: &'a Shared, name: &Name) -> Result<&'a VmHandle, Refusal> {
         known => format!("there are: {}", known.join(", ")),
     };
     Err(Refusal::new(Code::NotFound, format!("there is no VM {name}"), hint))
+}
+
+/// What a start of the VM would do, by its file as it was when hostd started.
+async fn preview(shared: &Shared, name: &Name) -> Result<Plan, Refusal> {
+    vm(shared, name)?;
+    let gone = || Refusal::new(Code::NotFound, format!("there is no VM {name}"), "");
+    let vm = shared.config.vms.iter().find(|vm| vm.name == *name).ok_or_else(gone)?;
+    crate::vm::preview(&shared.host, &shared.passthrough, vm).await
 }
 
 fn one_pool(mut view: PoolsView, name: Option<&str>) -> Result<PoolsView, Refusal> {

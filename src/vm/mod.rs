@@ -29,6 +29,7 @@
 //! - [`lifecycle`]: the picture above as a pure machine; verdicts on requests
 //! - [`mod@plan`], [`preflight`]: what a start would do, and what stands against it
 //! - [`argv`]: QEMU's command line
+//! - [`qemu`]: what the QEMU that is installed can do, and takes of the line
 //! - [`supervisor`]: the task that does it all
 //! - [`record`], [`process`]: how a hostd that was killed is followed by one
 //!   that knows what to do; QEMU outlives both
@@ -48,11 +49,12 @@ pub mod paths;
 pub mod plan;
 pub mod preflight;
 pub mod process;
+pub mod qemu;
 pub mod qmp;
 pub mod record;
 pub mod supervisor;
 
-pub use plan::plan;
+pub use plan::preview;
 pub use supervisor::{Deps, VmHandle, spawn};
 
 #[cfg(test)]
