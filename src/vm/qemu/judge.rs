@@ -25,16 +25,18 @@ const SINCE: &[(&str, &str)] = &[
     ("prealloc-threads", "5.0"),
 ];
 
-/// What Debian has put into packages of their own: 12's QEMU has all of SPICE
-/// in one with the rest.
+/// How to install what Debian has put into packages of their own; 12 has all of
+/// SPICE in `qemu-system-common`, 13 (QEMU 10) has not.
 const PACKAGES: &[(&str, &str)] = &[
-    ("qxl-vga", "qemu-system-modules-spice"),
-    ("chardev-spicevmc", "qemu-system-modules-spice"),
-    ("spice", "qemu-system-modules-spice"),
-    ("usb-host", "qemu-system-common"),
-    ("pa", "qemu-system-gui"),
-    ("pipewire", "qemu-system-gui"),
+    ("qxl-vga", SPICE),
+    ("chardev-spicevmc", SPICE),
+    ("spice", SPICE),
+    ("usb-host", "Debian: `apt install qemu-system-common`"),
+    ("pa", GUI),
+    ("pipewire", GUI),
 ];
+const SPICE: &str = "Debian 13: `apt install qemu-system-modules-spice`";
+const GUI: &str = "Debian: `apt install qemu-system-gui`";
 
 fn look<'a>(table: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
     table.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
@@ -52,7 +54,7 @@ fn remedy(can: &Capabilities, name: &str) -> String {
     let newer = look(SINCE, name).filter(|since| version(since).is_some_and(|since| since > now));
     match (newer, look(PACKAGES, name)) {
         (Some(since), _) => format!("it came with QEMU {since}: install that or a later one"),
-        (None, Some(package)) => format!("install it (Debian: `apt install {package}`)"),
+        (None, Some(package)) => format!("install it ({package})"),
         (None, None) => "take it out of the VM's file, or use a QEMU that has it".to_owned(),
     }
 }
