@@ -253,7 +253,7 @@ pub async fn preview(host: &Host, cards: &Passthrough, vm: &Vm) -> Result<Plan, 
     let mut known = Known::default();
     // The programs of another machine's files are not run here.
     if host.sys.is_real() {
-        known.qemu = Some(qemu::capabilities(host, &vm.qemu).await);
+        known.qemu = Some(qemu::look(host, &vm.qemu).await);
     }
     let mut said = Vec::new();
     let mut against = None;
@@ -403,7 +403,7 @@ mod tests {
 
     fn shown(vm: &Vm, made: &Made) -> String {
         let steps = steps(vm, &crate::vm::tests::paths(), made);
-        steps.iter().map(|step| format!("{step}\n")).collect()
+        steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
     #[test]

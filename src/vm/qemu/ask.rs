@@ -96,7 +96,8 @@ fn questions() -> String {
     all.extend(DEVICES.iter().map(|name| of("device-list-properties", "has", name)));
     all.extend(OBJECTS.iter().map(|name| of("qom-list-properties", "has", name)));
     all.push(plain("quit"));
-    all.iter().map(|one| format!("{one}\n")).collect()
+    let lines: Vec<String> = all.iter().map(ToString::to_string).collect();
+    lines.join("\n") + "\n"
 }
 
 /// Asks the program.

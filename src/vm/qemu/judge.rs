@@ -48,9 +48,14 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
+/// The same of this QEMU.
+fn can_version(can: &Capabilities) -> (u32, u32) {
+    (can.version.0, can.version.1)
+}
+
 /// How to come by what this QEMU has not: a newer one, or another package.
 fn remedy(can: &Capabilities, name: &str) -> String {
-    let now = (can.version.0, can.version.1);
+    let now = can_version(can);
     let newer = look(SINCE, name).filter(|since| version(since).is_some_and(|since| since > now));
     match (newer, look(PACKAGES, name)) {
         (Some(since), _) => format!("it came with QEMU {since}: install that or a later one"),
@@ -88,7 +93,7 @@ pub fn judge(vm: &Vm, args: &[OsString], can: &Capabilities) -> Vec<Problem> {
 
 fn old(can: &Capabilities) -> Option<Problem> {
     let (major, minor) = OLDEST;
-    ((can.version.0, can.version.1) < OLDEST).then(|| {
+    (can_version(can) < OLDEST).then(|| {
         Problem::new(
             format!("{} is older than what hostd knows", can.shown()),
             format!("install QEMU {major}.{minor} or later"),
@@ -118,17 +123,16 @@ fn machine(args: &[OsString], can: &Capabilities) -> Option<Problem> {
     let newest = can.resolve("q35").unwrap_or("q35");
     let what = format!("{} has no machine type `{wanted}`", can.shown());
     let came = wanted.strip_prefix("pc-q35-").and_then(version);
-    let next = match came.filter(|came| *came > (can.version.0, can.version.1)) {
-        Some((major, minor)) => format!(
+    let next = if let Some((major, minor)) = came.filter(|came| *came > can_version(can)) {
+        format!(
             "it came with QEMU {major}.{minor}: install that or a later one, or use `machine: \
              {newest}`, which is other hardware to the guest"
-        ),
-        None => {
-            let likeness = |name: &&String| strsim::damerau_levenshtein(name, wanted);
-            let near = can.machines.keys().filter(|name| name.contains("q35"));
-            let near = near.min_by_key(likeness).map_or(newest, String::as_str);
-            format!("use `machine: {near}`, which is the nearest that it has")
-        }
+        )
+    } else {
+        let likeness = |name: &&String| strsim::damerau_levenshtein(name, wanted);
+        let near = can.machines.keys().filter(|name| name.contains("q35"));
+        let near = near.min_by_key(likeness).map_or(newest, String::as_str);
+        format!("use `machine: {near}`, which is the nearest that it has")
     };
     Some(Problem::new(what, next))
 }

@@ -6,7 +6,8 @@
 //! - [`ask`]: the conversation, and the pure reading of what was said
 //! - [`judge`]: a line against the capabilities
 //! - here: the answers, kept in the state folder by what tells the binary from
-//!   another; a kept answer that is damaged is asked for anew
+//!   another; a kept answer that is damaged is asked for anew. Who only looks
+//!   ([`look`]) keeps nothing
 
 pub mod ask;
 pub mod judge;
@@ -103,8 +104,9 @@ fn hash(text: &str) -> u64 {
     })
 }
 
-/// What the QEMU at `qemu` can do; asked once for each state of the binary.
-pub async fn capabilities(host: &Host, qemu: &Path) -> Result<Capabilities, AskError> {
+/// What the QEMU at `qemu` can do, and where that is kept: the answer, and
+/// whether it is new.
+async fn known(host: &Host, qemu: &Path) -> Result<(PathBuf, Kept, bool), AskError> {
     let missing = || AskError::Missing(qemu.to_owned());
     let program = program(host, qemu).ok_or_else(missing)?;
     let of = identity(host, &program)?;
@@ -113,11 +115,24 @@ pub async fn capabilities(host: &Host, qemu: &Path) -> Result<Capabilities, AskE
     let kept = host.state.read(&file).ok().flatten();
     let kept = kept.and_then(|text| serde_json::from_str::<Kept>(&text).ok());
     if let Some(kept) = kept.filter(|kept| kept.form == FORM && kept.of == of) {
-        return Ok(kept.can);
+        return Ok((file, kept, false));
     }
     let can = ask::ask(host, &program).await?;
-    keep(host, &file, &Kept { form: FORM, of, can: can.clone() });
-    Ok(can)
+    Ok((file, Kept { form: FORM, of, can }, true))
+}
+
+/// What the QEMU at `qemu` can do; nothing is kept.
+pub async fn look(host: &Host, qemu: &Path) -> Result<Capabilities, AskError> {
+    Ok(known(host, qemu).await?.1.can)
+}
+
+/// What the QEMU at `qemu` can do; asked once for each state of the binary.
+pub async fn capabilities(host: &Host, qemu: &Path) -> Result<Capabilities, AskError> {
+    let (file, kept, new) = known(host, qemu).await?;
+    if new {
+        keep(host, &file, &kept);
+    }
+    Ok(kept.can)
 }
 
 /// Keeping saves time, and is no reason to fail: who is not root cannot.

@@ -36,7 +36,8 @@ fn line(vm: &Vm) -> Vec<OsString> {
 
 fn judged(vm: &Vm, can: &Capabilities) -> String {
     let problems = judge(vm, &line(vm), can);
-    problems.iter().map(|one| format!("{}: {}\n", one.what, one.next)).collect()
+    let lines = problems.iter().map(|one| format!("{}: {}", one.what, one.next));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -88,17 +89,22 @@ async fn is_asked_once_for_each_state_of_the_binary() {
     let dir = tempfile::tempdir().unwrap();
     let fake = FakeHost::new(dir.path());
     let host = fake.host();
-    let asked = capabilities(&host, Path::new(QEMU)).await.unwrap_err();
+    let asked = look(&host, Path::new(QEMU)).await.unwrap_err();
     assert_eq!(asked.to_string(), format!("QEMU is not there: {QEMU} does not exist"));
     fake.file(QEMU, "binary").unwrap();
     fake.runner.says(QEMU, SAID);
     fake.runner.says(&format!("{QEMU} -audiodev"), "Available audio drivers:\nnone\n");
+    // Who only looks leaves nothing behind.
+    let seen = look(&host, Path::new(QEMU)).await.unwrap();
+    assert_eq!((fake.runner.asked().len(), host.state.list(FOLDER).unwrap().len()), (2, 0));
     let first = capabilities(&host, Path::new("qemu-system-x86_64")).await.unwrap();
+    assert_eq!(first, seen);
     assert_eq!(first, Capabilities { audio: ["none".to_owned()].into(), ..can() });
     let questions = fake.runner.asked();
     assert_eq!(questions.len(), 2);
     assert!(String::from_utf8_lossy(&questions[0].stdin).ends_with("{\"execute\":\"quit\"}\n"));
     assert_eq!(capabilities(&host, Path::new(QEMU)).await.unwrap(), first);
+    assert_eq!(look(&host, Path::new(QEMU)).await.unwrap(), first);
     assert_eq!(fake.runner.asked(), []);
     // A damaged answer, and a package with another part of it.
     let file = Path::new(FOLDER).join(&host.state.list(FOLDER).unwrap()[0]);
