@@ -7,6 +7,7 @@
 //! - [`config_check`], [`config_show`], [`config_schema`]: for a person
 //! - [`answer`]: groups, cards, plans, pools and the doctor's checks, looked at once
 //! - `boot`: the boot setup
+//! - what a start of a VM would do, and its command line
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
 
@@ -17,10 +18,12 @@ mod rom;
 use std::path::{Path, PathBuf};
 
 use crate::ask::{Answer, Ask, Code, Refusal, Reply};
+use crate::base::Name;
 use crate::config::{Config, Problems};
 use crate::host::sys::SysRoot;
 use crate::host::{Host, Store};
 use crate::passthrough::Passthrough;
+use crate::vm::plan::Plan;
 use crate::vm::usb;
 use crate::{doctor, pci, zfs};
 
@@ -131,6 +134,8 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
             }
             Ok(Reply::Pools(view))
         }
+        Ask::VmPlan { name } => Ok(Reply::VmPlan(preview(host, config, wrong, name).await?.into())),
+        Ask::VmArgv { name } => Ok(Reply::VmArgv(preview(host, config, wrong, name).await?.into())),
         Ask::Status
         | Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }
@@ -188,6 +193,32 @@ async fn plan(
         view.warnings.push(why.to_owned());
     }
     Ok(Reply::Plan(view))
+}
+
+/// What a start of a VM would do; nothing is touched.
+async fn preview(
+    host: Host,
+    config: Config,
+    wrong: Option<String>,
+    name: &Name,
+) -> Result<Plan, Refusal> {
+    let vm = config.vms.iter().find(|vm| vm.name == *name).cloned();
+    let cards = Passthrough::with_quirks(host.clone(), config.gpus, config.quirks);
+    match (vm, wrong) {
+        (Some(vm), _) => crate::vm::preview(&host, &cards, &vm).await,
+        (None, Some(why)) => {
+            let message = format!("whether there is a VM {name} is not known: {why}");
+            Err(Refusal::new(Code::Usage, message, "`hostctl config check` lists all problems"))
+        }
+        (None, None) => {
+            let known: Vec<_> = config.vms.iter().map(|vm| vm.name.as_str()).collect();
+            let hint = match known.as_slice() {
+                [] => "write vms/NAME.yaml beside host.yaml".to_owned(),
+                known => format!("there are: {}", known.join(", ")),
+            };
+            Err(Refusal::new(Code::NotFound, format!("there is no VM {name}"), hint))
+        }
+    }
 }
 
 /// Judges a saved `zpool status`, JSON or text.

@@ -216,6 +216,32 @@ fn groups_and_cards_are_shown_without_a_daemon() {
 }
 
 #[test]
+fn a_vms_plan_and_its_command_line_need_no_daemon() {
+    let machine = Machine::new();
+    machine.file("root/proc/sys/kernel/random/boot_id", "a-boot\n");
+    machine.file(
+        "etc/vms/win.yaml",
+        "memory: 64M\ngpu: gaming\nnetwork: none\ndisks: [/srv/a.img, /srv/b.img]\n",
+    );
+    let (code, plan) = machine.document(&["vm", "plan", "win"]);
+    let problems = plan["problems"].to_string();
+    // All of them at once, and nothing is made.
+    for missing in ["/usr/bin/qemu-system-x86_64", "/dev/kvm", "/srv/a.img", "/srv/b.img"] {
+        assert!(problems.contains(missing), "{missing}: {plan}");
+    }
+    let steps = plan["steps"].to_string();
+    assert!(steps.contains("bind graphics card `gaming`") && code == 1, "{plan}");
+    assert!(!machine.dir.path().join("root/var").exists());
+    let (code, out, _) = machine.run(&["vm", "argv", "win"]);
+    assert_eq!(code, 0, "{out}");
+    for part in ["-device vfio-pci,host=0000:01:00.1,", "filename=/srv/b.img", "  -S"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let (code, error) = machine.document(&["vm", "argv", "wni"]);
+    assert_eq!((code, &error["error"]["hint"]), (5, &"there are: win".into()), "{error}");
+}
+
+#[test]
 fn a_plan_needs_no_daemon_and_touches_nothing() {
     let machine = Machine::new();
     machine.file("root/proc/sys/kernel/random/boot_id", "a-boot\n");

@@ -25,6 +25,7 @@ use hostd::vm::argv::{self, DiskFacts, Facts, Start};
 use hostd::vm::devices::Lent;
 use hostd::vm::identity::{Identity, Uuid};
 use hostd::vm::paths::{self, Paths};
+use hostd::vm::qemu::{capabilities, judge};
 
 const UUID: &str = "6f9619ff-8b86-4011-b42d-00cf4fc964ff";
 const GB: u64 = 1 << 30;
@@ -221,6 +222,16 @@ fn software(place: &Place, port: u16) -> Vec<Case> {
             "vnc_with_a_password",
             Vm { display: Display::Vnc(tcp(port, Some(place.path("pass, word")))), ..vm() },
         ),
+        case(
+            "secure_boot_and_a_tpm",
+            Vm {
+                firmware: ovmf(true),
+                tpm: true,
+                disks: vec![on(DiskBus::Nvme, place.disk("windows.img", 1))],
+                display: Display::Vnc(Viewers::Socket),
+                ..vm()
+            },
+        ),
         case("memory_of_one_node", Vm { numa_node: Some(0), ..vm() }),
         case("a_sound_card_that_nobody_hears", Vm { sound: Sound::Silent, ..vm() }),
         case(
@@ -405,6 +416,11 @@ fn lay_out(case: &Case, place: &Place, paths: &Paths) {
     }
 }
 
+fn qemu() -> PathBuf {
+    let qemu = std::env::var_os("HOSTD_TEST_QEMU");
+    qemu.map_or_else(|| "/usr/bin/qemu-system-x86_64".into(), PathBuf::from)
+}
+
 const CONVERSATION: &str = "{\"execute\":\"qmp_capabilities\"}\n\
     {\"execute\":\"query-status\"}\n{\"execute\":\"quit\"}\n";
 
@@ -421,11 +437,9 @@ async fn start(name: &str, dir: &Path) -> Option<String> {
     let paths = Paths::new(&host, &case.vm.name);
     lay_out(&case, &place, &paths);
     let _tpm = case.vm.tpm.then(|| swtpm(dir, &paths.tpm));
-    let qemu = std::env::var_os("HOSTD_TEST_QEMU");
-    let qemu = qemu.map_or_else(|| case.vm.qemu.clone(), PathBuf::from);
     let mut args = line(&case, &paths, &Facts::read(&host, &case.vm));
     args.extend(["-qmp", "stdio"].map(Into::into));
-    let mut command = Command::new(qemu, args).deadline(Duration::from_secs(60));
+    let mut command = Command::new(qemu(), args).deadline(Duration::from_secs(60));
     command.stdin = CONVERSATION.into();
     let output = host.runner.run(command).await.unwrap();
     let _ = std::fs::remove_file(paths::looking_glass(&case.vm.name));
@@ -444,4 +458,34 @@ async fn qemu_takes_them() {
         wrong.extend(start(name, dir.path()).await);
     }
     assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+}
+
+/// It finds nothing wrong with lines that QEMU takes, and what is missing in
+/// one that it does not.
+#[tokio::test]
+async fn qemu_says_what_it_can_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::real("/".into(), dir.path().join("lib"), dir.path().join("run"));
+    let can = capabilities(&host, &qemu()).await.unwrap();
+    let place = Place("/srv".into());
+    let mut wrong = Vec::new();
+    for mut case in software(&place, 5901).into_iter().chain(hardware(&place)) {
+        // Which sound drivers there are is up to the installation.
+        case.vm.sound = Sound::Silent;
+        let args = line(&case, &Paths::new(&host, &case.vm.name), &case.facts);
+        for one in judge(&case.vm, &args, &can) {
+            wrong.push(format!("{}: {}: {}", case.name, one.what, one.next));
+        }
+    }
+    assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
+    let newest = can.resolve("q35").unwrap();
+    assert!(newest.starts_with("pc-q35-"), "{newest}");
+    let mut case = software(&place, 5901).swap_remove(0);
+    case.vm.machine = "pc-q35-99.0".into();
+    let args = line(&case, &Paths::new(&host, &case.vm.name), &case.facts);
+    let said = &judge(&case.vm, &args, &can)[0];
+    assert!(said.next.starts_with("it came with QEMU 99.0"), "{said:?}");
+    // Asked once.
+    let kept = std::fs::read_dir(dir.path().join("lib/qemu")).unwrap().count();
+    assert_eq!((kept, capabilities(&host, &qemu()).await.unwrap()), (1, can));
 }

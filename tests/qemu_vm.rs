@@ -17,6 +17,7 @@ use hostd::ask::view::{VmState, VmView};
 use hostd::base::{Bytes, Severity};
 use hostd::config::{Accel, AfterDeadline, Disk, DiskFormat, Firmware, GpuRef, Network, Stop, Vm};
 use hostd::host::Host;
+use hostd::passthrough::Passthrough;
 use hostd::vm::devices::FakeDevices;
 use hostd::vm::supervisor::{Deps, VmHandle, spawn};
 use nix::sys::signal::{Signal, kill};
@@ -451,8 +452,9 @@ async fn uefi_disks_and_network_are_taken_as_they_are_written() {
     handle.kill().await.unwrap();
     bench.assert_clean();
     // The UUID is made once.
-    let shown = hostd::vm::plan(&bench.host(), &vm, &[]).unwrap();
-    assert_eq!(shown.warnings, [""; 0]);
+    let cards = Passthrough::new(bench.host(), Vec::new());
+    let shown = hostd::vm::preview(&bench.host(), &cards, &vm).await.unwrap();
+    assert_eq!((shown.problems, shown.warnings), (vec![], vec![]));
     assert!(!shown.command.contains("-uuid 00000000"), "{}", shown.command);
 }
 

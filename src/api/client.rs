@@ -160,6 +160,8 @@ impl Client {
             Ask::VmReset { name } => self.method(names::VM, "Reset", &name.as_str()).await,
             Ask::VmHibernate { name } => self.method(names::VM, "Hibernate", &name.as_str()).await,
             Ask::VmKill { name } => self.method(names::VM, "Kill", &name.as_str()).await,
+            Ask::VmPlan { name } => self.method(names::VM, "Plan", &name.as_str()).await,
+            Ask::VmArgv { name } => self.method(names::VM, "Argv", &name.as_str()).await,
             Ask::VmLog { name, firmware } => {
                 self.method(names::VM, "Log", &(name.as_str(), firmware)).await
             }

@@ -324,6 +324,26 @@ impl Vm {
         self.0.ask(Ask::VmKill { name: self::name(name)? }, on, &from).await
     }
 
+    /// `hostctl vm plan`: what `Start` would do, and what stands against it.
+    async fn plan(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmPlan { name: self::name(name)? }, on, &from).await
+    }
+
+    /// `hostctl vm argv`: QEMU's command line.
+    async fn argv(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmArgv { name: self::name(name)? }, on, &from).await
+    }
+
     /// `hostctl vm log`.
     async fn log(
         &self,

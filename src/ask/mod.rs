@@ -134,6 +134,16 @@ pub enum Ask {
         /// The VM.
         name: Name,
     },
+    /// What `VmStart` would do, and what stands against it.
+    VmPlan {
+        /// The VM.
+        name: Name,
+    },
+    /// QEMU's command line.
+    VmArgv {
+        /// The VM.
+        name: Name,
+    },
     /// What the VM has written: QEMU's messages, and the firmware's if kept.
     VmLog {
         /// The VM.
@@ -197,6 +207,8 @@ impl Ask {
             | Self::BootStatus
             | Self::VmList
             | Self::VmStatus { .. }
+            | Self::VmPlan { .. }
+            | Self::VmArgv { .. }
             | Self::VmLog { .. }
             | Self::UsbList
             | Self::PoolStatus { .. }
@@ -271,6 +283,10 @@ pub enum Reply {
     BootStatus(view::BootStatusView),
     /// To `VmList`, and to `VmStatus` with one entry.
     Vms(view::VmsView),
+    /// To `VmPlan`.
+    VmPlan(view::VmPlanView),
+    /// To `VmArgv`.
+    VmArgv(view::VmArgvView),
     /// To `VmLog`.
     Log(view::LogView),
     /// To `UsbList`.

@@ -265,6 +265,23 @@ pub enum Vm {
         #[arg(long)]
         force: bool,
     },
+    /// What a start would do, step by step, and what stands against it
+    ///
+    /// Nothing is touched. All problems at once, each with what to do; QEMU's
+    /// binary is asked what it can do. Works without a daemon. Exit code 1 when
+    /// there are problems.
+    Plan {
+        /// The VM
+        name: Name,
+    },
+    /// QEMU's command line, as a shell would take it
+    ///
+    /// With zeros where each start has a token of its own. Works without a
+    /// daemon.
+    Argv {
+        /// The VM
+        name: Name,
+    },
     /// The end of what QEMU has said
     Log {
         /// The VM

@@ -22,6 +22,7 @@ pub fn code(reply: &Reply) -> u8 {
         Reply::Gpus(view) => {
             !view.notes.is_empty() || view.gpus.iter().any(|gpu| !gpu.problems.is_empty())
         }
+        Reply::VmPlan(view) => !view.problems.is_empty(),
         Reply::Vms(view) => view.vms.iter().any(broken),
         Reply::Pools(view) => {
             !view.notes.is_empty() || view.pools.iter().any(|pool| pool.health != Severity::Ok)
@@ -34,9 +35,12 @@ pub fn code(reply: &Reply) -> u8 {
         Reply::BootStatus(view) => {
             view.safe_mode || view.checks.iter().any(|check| check.severity != Severity::Ok)
         }
-        Reply::BootPlan(_) | Reply::Plan(_) | Reply::Log(_) | Reply::Events(_) | Reply::Done(_) => {
-            false
-        }
+        Reply::BootPlan(_)
+        | Reply::Plan(_)
+        | Reply::VmArgv(_)
+        | Reply::Log(_)
+        | Reply::Events(_)
+        | Reply::Done(_) => false,
     };
     if findings { FINDINGS } else { FINE }
 }
@@ -63,7 +67,9 @@ fn broken(vm: &VmView) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ask::view::{BootStatusView, GpusView, IommuView, PoolsView, ServicesView, VmsView};
+    use crate::ask::view::{
+        BootStatusView, GpusView, IommuView, PoolsView, ServicesView, VmPlanView, VmsView,
+    };
     use crate::cli::samples;
 
     #[test]
@@ -100,5 +106,7 @@ mod tests {
         assert_eq!(code(&Reply::BootStatus(BootStatusView::default())), FINE);
         assert_eq!(code(&Reply::Vms(VmsView::default())), FINE);
         assert_eq!(code(&Reply::Vms(samples::vms())), FINDINGS);
+        assert_eq!(code(&Reply::VmPlan(samples::vm_plan())), FINDINGS);
+        assert_eq!(code(&Reply::VmPlan(VmPlanView::default())), FINE);
     }
 }

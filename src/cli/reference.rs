@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use crate::ask::view::{
     BootPlanView, BootStatusView, DoctorView, DoneView, EventsView, GpusView, IommuView, LogView,
-    PlanView, PoolsView, ServicesView, StatusView, UsbView, VmsView,
+    PlanView, PoolsView, ServicesView, StatusView, UsbView, VmArgvView, VmPlanView, VmsView,
 };
 
 const HEAD: &str = "# JSON documents
@@ -35,6 +35,8 @@ pub fn page() -> String {
     document::<BootPlanView>(&mut out, "`boot plan`");
     document::<BootStatusView>(&mut out, "`boot status`");
     document::<VmsView>(&mut out, "`vm list`, `vm status`");
+    document::<VmPlanView>(&mut out, "`vm plan`");
+    document::<VmArgvView>(&mut out, "`vm argv`");
     document::<LogView>(&mut out, "`vm log`");
     document::<UsbView>(&mut out, "`usb list`");
     document::<PoolsView>(&mut out, "`pool list`, `pool status`");

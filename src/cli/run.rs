@@ -133,6 +133,8 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Vm(Vm::Hibernate { name }) => (Ask::VmHibernate { name }, Full),
         Command::Vm(Vm::Kill { name }) => (Ask::VmKill { name }, Full),
         Command::Vm(Vm::Status { name }) => (Ask::VmStatus { name }, Full),
+        Command::Vm(Vm::Plan { name }) => (Ask::VmPlan { name }, Full),
+        Command::Vm(Vm::Argv { name }) => (Ask::VmArgv { name }, Full),
         Command::Vm(Vm::Log { name, firmware }) => (Ask::VmLog { name, firmware }, Full),
         Command::Vm(Vm::Attach { name, kind: Attachable::Usb, device }) => {
             (Ask::VmAttach { name, device }, Full)
@@ -216,6 +218,8 @@ fn local(ask: &Ask) -> bool {
         | Ask::BootRemove
         | Ask::BootStatus
         | Ask::UsbList
+        | Ask::VmPlan { .. }
+        | Ask::VmArgv { .. }
         | Ask::PoolStatus { .. } => true,
         Ask::Status
         | Ask::GpuBind { .. }
@@ -390,6 +394,8 @@ mod tests {
             ("boot_plan", Reply::BootPlan(samples::boot_plan())),
             ("boot_status", Reply::BootStatus(samples::boot_status())),
             ("vm", Reply::Vms(samples::vms())),
+            ("vm_plan", Reply::VmPlan(samples::vm_plan())),
+            ("vm_argv", Reply::VmArgv(samples::vm_argv())),
             ("log", Reply::Log(samples::log())),
             ("usb", Reply::Usb(samples::usb())),
             ("pool", Reply::Pools(samples::pools())),

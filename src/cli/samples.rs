@@ -7,8 +7,8 @@ pub use cards::*;
 use crate::ask::view::{
     DiskStatsView, DoneView, EventView, EventsView, FindingView, HugepagesView, LogView, MovedView,
     PerformanceView, PinsView, PoolView, PoolsView, ScanView, ServiceView, ServicesView,
-    StatusLine, StatusView, UsbDeviceView, UsbView, VdevView, VmState, VmStatsView, VmView,
-    VmsView,
+    StatusLine, StatusView, UsbDeviceView, UsbView, VdevView, VmArgvView, VmPlanView,
+    VmProblemView, VmState, VmStatsView, VmView, VmsView,
 };
 use crate::base::{Bytes, Severity, Timestamp};
 use crate::cli::view::Look;
@@ -149,6 +149,30 @@ pub fn usb() -> UsbView {
             },
         ],
         notes: Vec::new(),
+    }
+}
+pub fn vm_plan() -> VmPlanView {
+    VmPlanView {
+        steps: vec![
+            "make the folder /run/hostd/vms/gaming".into(),
+            "bind graphics card `radeon`".into(),
+            "let the guest run".into(),
+        ],
+        problems: vec![VmProblemView {
+            what: "there is no bridge `br0`".into(),
+            next: "make it (`ip link add br0 type bridge`), or use `network: user`".into(),
+        }],
+        warnings: vec!["USB device 046d:c52b is not there: the guest gets it when it comes".into()],
+        machine: "pc-q35-7.2".into(),
+        qemu: Some("QEMU 7.2.22".into()),
+    }
+}
+
+pub fn vm_argv() -> VmArgvView {
+    VmArgvView {
+        args: vec!["-name".into(), "debug-threads=on,guest=gaming".into(), "-S".into()],
+        command: "/usr/bin/qemu-system-x86_64 \\\n  -name debug-threads=on,guest=gaming \\\n  -S"
+            .into(),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::doctor;
 use crate::passthrough::{Bound, Owner, Passthrough, Released};
 use crate::pci;
 use crate::state::status;
+use crate::vm::plan::Plan;
 use crate::vm::supervisor::VmHandle;
 use crate::vm::{media, usb};
 
@@ -146,6 +147,8 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
         Ask::VmReset { name } => done(vm(shared, &name)?.reset().await),
         Ask::VmHibernate { name } => done(vm(shared, &name)?.hibernate().await),
         Ask::VmKill { name } => done(vm(shared, &name)?.kill().await),
+        Ask::VmPlan { name } => Ok(Reply::VmPlan(preview(shared, &name).await?.into())),
+        Ask::VmArgv { name } => Ok(Reply::VmArgv(preview(shared, &name).await?.into())),
         Ask::VmLog { name, firmware } => vm(shared, &name)?.log(firmware).await.map(Reply::Log),
         Ask::VmAttach { name, device } => {
             let qmp = vm(shared, &name)?.qmp()?;
@@ -234,6 +237,14 @@ fn vm<'a>(shared: &'a Shared, name: &Name) -> Result<&'a VmHandle, Refusal> {
         known => format!("there are: {}", known.join(", ")),
     };
     Err(Refusal::new(Code::NotFound, format!("there is no VM {name}"), hint))
+}
+
+/// What a start of the VM would do, by its file as it was when hostd started.
+async fn preview(shared: &Shared, name: &Name) -> Result<Plan, Refusal> {
+    vm(shared, name)?;
+    let gone = || Refusal::new(Code::NotFound, format!("there is no VM {name}"), "");
+    let vm = shared.config.vms.iter().find(|vm| vm.name == *name).ok_or_else(gone)?;
+    crate::vm::preview(&shared.host, &shared.passthrough, vm).await
 }
 
 fn one_pool(mut view: PoolsView, name: Option<&str>) -> Result<PoolsView, Refusal> {

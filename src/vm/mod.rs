@@ -29,6 +29,7 @@
 //! - [`lifecycle`]: the picture above as a pure machine; verdicts on requests
 //! - [`mod@plan`], [`preflight`]: what a start would do, and what stands against it
 //! - [`argv`]: QEMU's command line
+//! - [`qemu`]: what the QEMU that is installed can do, and takes of the line
 //! - [`supervisor`]: the task that does it all
 //! - [`record`], [`process`]: how a hostd that was killed is followed by one
 //!   that knows what to do; QEMU outlives both
@@ -56,6 +57,7 @@ pub mod performance;
 pub mod plan;
 pub mod preflight;
 pub mod process;
+pub mod qemu;
 pub mod qmp;
 pub mod record;
 pub mod stats;
@@ -63,7 +65,7 @@ pub mod supervisor;
 pub mod unfinished;
 pub mod usb;
 
-pub use plan::plan;
+pub use plan::preview;
 pub use supervisor::{Deps, VmHandle, spawn};
 
 #[cfg(test)]

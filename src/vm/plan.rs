@@ -6,22 +6,28 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::argv::{self, Facts, Start, argv};
+use super::argv::{self, Facts, Start, argv, unpinned};
 use super::devices::Lent;
 use super::identity::{self, Identity, Mac, Uuid};
 use super::paths::{self, Paths};
-use super::preflight;
-use crate::ask::view::PlanView;
+use super::preflight::{self, Problem};
+use super::qemu::{self, AskError, Capabilities};
+use crate::ask::view::{VmArgvView, VmPlanView, VmProblemView};
 use crate::ask::{Code, Refusal};
-use crate::base::PciAddress;
-use crate::config::{Firmware, GpuRef, Vm};
+use crate::base::{Bytes, PciAddress, with_sources};
+use crate::config::{Firmware, GpuRef, Hook, Hugepages, Network, Performance, Pinning, Vm};
 use crate::host::Host;
+use crate::passthrough::Passthrough;
 
-/// One step of a start.
+/// One step of a start, in the order of a start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// Run a command of the owner.
+    Hook(String),
     /// Make the runtime folder and rotate its log.
     Folder(PathBuf),
+    /// Keep the version of the machine type for all later starts.
+    Machine(String),
     /// Make the VM's own copy of the firmware's variables.
     Variables {
         /// The template.
@@ -29,8 +35,44 @@ pub enum Step {
         /// The copy.
         to: PathBuf,
     },
+    /// Make a snapshot of the disks.
+    Snapshot {
+        /// How many of those that hostd made by itself are kept.
+        keep: u32,
+    },
+    /// Stop units of the host.
+    Services(Vec<String>),
+    /// Pause a scrub that runs.
+    Scrub,
+    /// Make room for the guest's memory.
+    Room {
+        /// What the guest gets.
+        guest: Bytes,
+        /// What the host keeps for itself.
+        reserve: Bytes,
+    },
+    /// Take huge pages for the guest's memory.
+    Pages {
+        /// What the guest gets.
+        guest: Bytes,
+        /// The size of a page.
+        page: Bytes,
+        /// The node they come from.
+        node: Option<u32>,
+    },
+    /// Make the tap that joins the guest to its bridge.
+    Tap {
+        /// The tap.
+        tap: String,
+        /// The bridge.
+        bridge: String,
+    },
     /// Bind the card.
     Bind(GpuRef),
+    /// Bind an NVMe controller.
+    BindNvme(PciAddress),
+    /// Start swtpm.
+    Tpm(PathBuf),
     /// Start QEMU, its processors halted.
     Launch {
         /// The program.
@@ -38,6 +80,15 @@ pub enum Step {
     },
     /// Talk to QEMU, and make sure that it is ours.
     Connect(PathBuf),
+    /// Put QEMU's threads on their processors.
+    Pin(String),
+    /// Make the host's processors the guest's.
+    Processors {
+        /// The governor of the guest's processors.
+        governor: Option<String>,
+        /// Whether the host's work leaves them.
+        isolate: bool,
+    },
     /// Let the guest run.
     Run,
 }
@@ -45,34 +96,127 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Hook(run) => write!(f, "run the hook {run}"),
             Self::Folder(path) => write!(f, "make the folder {}", path.display()),
+            Self::Machine(machine) => {
+                write!(f, "keep {machine} as its machine type, so that its hardware stays")
+            }
             Self::Variables { from, to } => {
                 write!(f, "copy UEFI variables from {} to {}", from.display(), to.display())
             }
+            Self::Snapshot { keep } => {
+                write!(f, "make a snapshot of its disks, and keep the last {keep}")
+            }
+            Self::Services(units) => write!(f, "stop {}", units.join(", ")),
+            Self::Scrub => f.write_str("pause a scrub, if one runs"),
+            Self::Room { guest, reserve } => {
+                write!(f, "make room for {guest} of memory, beside {reserve} for the host")
+            }
+            Self::Pages { guest, page, node } => {
+                write!(f, "take {guest} of memory in pages of {page}")?;
+                node.map_or(Ok(()), |node| write!(f, " from NUMA node {node}"))
+            }
+            Self::Tap { tap, bridge } => write!(f, "make the tap {tap} on the bridge {bridge}"),
             Self::Bind(GpuRef::Name(name)) => write!(f, "bind graphics card `{name}`"),
             Self::Bind(GpuRef::Address(address)) => write!(f, "bind graphics card {address}"),
+            Self::BindNvme(address) => write!(f, "bind NVMe controller {address}"),
+            Self::Tpm(socket) => write!(f, "start swtpm at {}", socket.display()),
             Self::Launch { qemu } => write!(f, "start {} with halted processors", qemu.display()),
             Self::Connect(socket) => write!(f, "connect to QEMU at {}", socket.display()),
+            Self::Pin(how) => write!(f, "put the guest's processors on {how}"),
+            Self::Processors { governor, isolate } => {
+                let away = "move the host's work away from them";
+                match (governor, isolate) {
+                    (Some(name), true) => write!(f, "set their governor to {name}, {away}"),
+                    (Some(name), false) => write!(f, "set their governor to {name}"),
+                    (None, _) => f.write_str(away),
+                }
+            }
             Self::Run => f.write_str("let the guest run"),
         }
     }
 }
 
-/// The steps of a start. `own_vars`: the VM has its own variables already.
-pub fn steps(vm: &Vm, paths: &Paths, own_vars: bool) -> Vec<Step> {
+/// What a start finds already made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Made {
+    /// The VM has firmware variables of its own.
+    pub variables: bool,
+    /// The machine type that this start would keep, where none is kept yet.
+    pub machine: Option<String>,
+}
+
+/// The steps of a start.
+pub fn steps(vm: &Vm, paths: &Paths, made: &Made) -> Vec<Step> {
     let folder = paths.qmp.parent().unwrap_or(&paths.qmp).to_owned();
-    let mut steps = vec![Step::Folder(folder)];
+    let mut steps: Vec<Step> = vm.hooks.before_start.iter().map(hook).collect();
+    steps.push(Step::Folder(folder));
+    steps.extend(made.machine.clone().map(Step::Machine));
     match &vm.firmware {
-        Firmware::Ovmf { vars, .. } if !own_vars => {
+        Firmware::Ovmf { vars, .. } if !made.variables => {
             steps.push(Step::Variables { from: vars.clone(), to: paths.vars.clone() });
         }
         Firmware::Ovmf { .. } | Firmware::Seabios { .. } => {}
     }
+    if vm.snapshots.before_start {
+        steps.push(Step::Snapshot { keep: vm.snapshots.keep });
+    }
+    steps.extend(vm.performance.iter().flat_map(|performance| before(vm, performance)));
+    if let Hugepages::Size(page) = vm.hugepages {
+        steps.push(Step::Pages { guest: vm.memory, page, node: vm.numa_node });
+    }
+    if let Network::Bridge(bridge) = &vm.network {
+        let tap = paths::tap_name(&vm.name);
+        steps.push(Step::Tap { tap, bridge: bridge.clone() });
+    }
     steps.extend(vm.gpu.clone().map(Step::Bind));
+    steps.extend(vm.nvme.iter().map(|nvme| Step::BindNvme(nvme.address)));
+    if vm.tpm {
+        steps.push(Step::Tpm(paths.tpm.clone()));
+    }
     steps.push(Step::Launch { qemu: vm.qemu.clone() });
     steps.push(Step::Connect(paths.qmp.clone()));
+    steps.extend(pinned(&vm.pinning).map(Step::Pin));
+    if let Some(Performance { governor, isolate, .. }) = &vm.performance
+        && (governor.is_some() || *isolate)
+        && vm.pinning != Pinning::Off
+    {
+        steps.push(Step::Processors { governor: governor.clone(), isolate: *isolate });
+    }
     steps.push(Step::Run);
     steps
+}
+
+fn hook(hook: &Hook) -> Step {
+    let words = hook.run.iter().map(|word| crate::host::run::quoted(word.as_ref()));
+    Step::Hook(words.collect::<Vec<_>>().join(" "))
+}
+
+/// What the host does for a guest before it is there.
+fn before(vm: &Vm, performance: &Performance) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if !performance.stop_services.is_empty() {
+        steps.push(Step::Services(performance.stop_services.clone()));
+    }
+    if performance.pause_scrub {
+        steps.push(Step::Scrub);
+    }
+    steps.push(Step::Room { guest: vm.memory, reserve: performance.reserve });
+    steps
+}
+
+/// Where the guest's processors are put, in words.
+fn pinned(pinning: &Pinning) -> Option<String> {
+    match pinning {
+        Pinning::Off => None,
+        Pinning::Auto { leave } => {
+            Some(format!("whole cores of the host, of which {leave} are left to it"))
+        }
+        Pinning::Exact { vcpus, .. } => {
+            let list = vcpus.iter().map(ToString::to_string).collect::<Vec<_>>();
+            Some(format!("the host's processors {}", list.join(", ")))
+        }
+    }
 }
 
 /// A start that has not happened.
@@ -80,28 +224,115 @@ pub fn steps(vm: &Vm, paths: &Paths, own_vars: bool) -> Vec<Step> {
 pub struct Plan {
     /// In their order.
     pub steps: Vec<Step>,
-    /// What stands against it, and what is not known yet.
+    /// What stands against it.
+    pub problems: Vec<Problem>,
+    /// What to know, and what is not known.
     pub warnings: Vec<String>,
+    /// QEMU's machine type, with its version where it is known.
+    pub machine: String,
+    /// QEMU's version, where it is known.
+    pub version: Option<String>,
     /// The command line, with a start token of zeros.
     pub argv: Vec<OsString>,
     /// The same for a shell.
     pub command: String,
 }
 
-/// What starting `vm` would do. Reads only; needs neither root nor a daemon.
-/// `functions` are those of its card, where they are known.
-pub fn plan(host: &Host, vm: &Vm, functions: &[PciAddress]) -> Result<Plan, Refusal> {
+/// What is known from elsewhere.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The functions of the VM's card, where they are known.
+    pub functions: Vec<PciAddress>,
+    /// What its QEMU can do; `None` where it was not asked.
+    pub qemu: Option<Result<Capabilities, AskError>>,
+}
+
+/// What starting `vm` would do, with everything asked that can be. Changes
+/// nothing; needs neither root nor a daemon.
+pub async fn preview(host: &Host, cards: &Passthrough, vm: &Vm) -> Result<Plan, Refusal> {
+    let mut known = Known::default();
+    // The programs of another machine's files are not run here.
+    if host.sys.is_real() {
+        known.qemu = Some(qemu::look(host, &vm.qemu).await);
+    }
+    let mut said = Vec::new();
+    let mut against = None;
+    if let Some(gpu) = &vm.gpu {
+        let listed = cards.list().await.gpus;
+        let meant = listed.into_iter().find(|card| match gpu {
+            GpuRef::Name(name) => card.name == name.as_str(),
+            GpuRef::Address(address) => card.functions.contains(address),
+        });
+        known.functions = meant.map(|card| card.functions).unwrap_or_default();
+        match cards.plan(gpu, false).await.map_err(Refusal::from) {
+            Ok(plan) => said = plan.warnings,
+            // Who may not look has not seen a reason.
+            Err(refusal) if refusal.code == Code::Failed || refusal.code == Code::Denied => {
+                said.push(format!("whether the card can be bound is not known: {refusal}"));
+            }
+            Err(refusal) => against = Some(Problem::new(refusal.message, refusal.hint)),
+        }
+    }
+    let (host, vm) = (host.clone(), vm.clone());
+    // A disk may hang; who asks does not hang with it.
+    let planned = tokio::task::spawn_blocking(move || plan(&host, &vm, &known)).await;
+    let fail = |error: tokio::task::JoinError| Refusal::new(Code::Failed, error.to_string(), "");
+    let mut plan = planned.map_err(fail)??;
+    plan.problems.extend(against);
+    plan.warnings.extend(said);
+    Ok(plan)
+}
+
+/// The same with what is known from elsewhere.
+pub fn plan(host: &Host, vm: &Vm, known: &Known) -> Result<Plan, Refusal> {
     let paths = Paths::new(host, &vm.name);
     let fail = |error: &dyn fmt::Display| Refusal::new(Code::Failed, error.to_string(), "");
-    let problems = preflight::check(host, vm, &paths);
-    let mut warnings: Vec<String> =
-        problems.into_iter().map(|problem| format!("{}: {}", problem.what, problem.next)).collect();
-    let identity = identity::read(host, &vm.name).map_err(|error| fail(&error))?;
-    let identity = identity.unwrap_or_else(|| {
+    let mut problems = preflight::check(host, vm, &paths);
+    let mut warnings = preflight::warnings(host, vm);
+    let can = match &known.qemu {
+        Some(Ok(can)) => Some(can),
+        // That is among the problems.
+        Some(Err(AskError::Missing(_))) => None,
+        Some(Err(error)) => {
+            warnings.push(format!("what QEMU can do is not known: {}", with_sources(error)));
+            None
+        }
+        None => {
+            warnings.push("what QEMU can do was not asked".to_owned());
+            None
+        }
+    };
+    let kept = identity::read(host, &vm.name).map_err(|error| fail(&error))?;
+    if kept.is_none() {
         warnings.push("UUID and network address are made at the first start".to_owned());
-        Identity { uuid: Uuid::ZERO, mac: Mac([0x52, 0x54, 0, 0, 0, 0]), machine: None }
-    });
-    let guessed = match (&vm.gpu, functions) {
+    }
+    let made = Identity { uuid: Uuid::ZERO, mac: Mac([0x52, 0x54, 0, 0, 0, 0]), machine: None };
+    let mut identity = kept.unwrap_or(made);
+    let mut first = Made { variables: paths::has_vars(host, &vm.name), machine: None };
+    if unpinned(&vm.machine) && identity.machine.is_none() {
+        first.machine = can.and_then(|can| can.resolve(&vm.machine)).map(str::to_owned);
+        identity.machine.clone_from(&first.machine);
+    }
+    let card = Lent { functions: guessed(vm, known, &mut warnings), ..Lent::default() };
+    let facts = Facts::read(host, vm);
+    let start = Start { identity: &identity, token: Uuid::ZERO, card: &card, facts: &facts };
+    let argv = argv(vm, &paths, &start);
+    problems.extend(can.map(|can| qemu::judge(vm, &argv, can)).unwrap_or_default());
+    let pinned = identity.machine.filter(|_| unpinned(&vm.machine));
+    Ok(Plan {
+        steps: steps(vm, &paths, &first),
+        problems,
+        warnings,
+        machine: pinned.unwrap_or_else(|| vm.machine.clone()),
+        version: can.map(Capabilities::shown),
+        command: argv::show(vm, &argv),
+        argv,
+    })
+}
+
+/// The functions that the card will have had.
+fn guessed(vm: &Vm, known: &Known, warnings: &mut Vec<String>) -> Vec<PciAddress> {
+    match (&vm.gpu, known.functions.as_slice()) {
         (None, _) => Vec::new(),
         (Some(GpuRef::Address(address)), []) => vec![*address],
         (Some(GpuRef::Name(name)), []) => {
@@ -109,56 +340,102 @@ pub fn plan(host: &Host, vm: &Vm, functions: &[PciAddress]) -> Result<Plan, Refu
             Vec::new()
         }
         (Some(_), functions) => functions.to_vec(),
-    };
-    let own_vars = paths::has_vars(host, &vm.name);
-    let card = Lent { functions: guessed, ..Lent::default() };
-    let facts = Facts::read(host, vm);
-    let start = Start { identity: &identity, token: Uuid::ZERO, card: &card, facts: &facts };
-    let argv = argv(vm, &paths, &start);
-    let command = argv::show(vm, &argv);
-    Ok(Plan { steps: steps(vm, &paths, own_vars), warnings, argv, command })
+    }
 }
 
-impl From<&Plan> for PlanView {
-    fn from(plan: &Plan) -> Self {
+impl From<Plan> for VmPlanView {
+    fn from(plan: Plan) -> Self {
+        let problem = |problem: Problem| VmProblemView { what: problem.what, next: problem.next };
         Self {
             steps: plan.steps.iter().map(ToString::to_string).collect(),
-            warnings: plan.warnings.clone(),
+            problems: plan.problems.into_iter().map(problem).collect(),
+            warnings: plan.warnings,
+            machine: plan.machine,
+            qemu: plan.version,
         }
+    }
+}
+
+impl From<Plan> for VmArgvView {
+    fn from(plan: Plan) -> Self {
+        let words = plan.argv.iter().map(|arg| arg.to_string_lossy().into_owned());
+        Self { args: words.collect(), command: plan.command }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Hooks, Nvme, Snapshots};
     use crate::host::fake::FakeHost;
     use crate::vm::tests::vm;
+    use std::time::Duration;
 
-    #[test]
-    fn says_every_step_in_order() {
-        let vm = Vm {
+    fn full() -> Vm {
+        Vm {
             firmware: Firmware::Ovmf {
                 code: "/fw/CODE".into(),
                 vars: "/fw/VARS".into(),
                 secure: false,
             },
             gpu: Some(GpuRef::Name("amd".parse().unwrap())),
+            nvme: vec![Nvme { address: "04:00.0".parse().unwrap(), boot: 0 }],
+            tpm: true,
+            network: Network::Bridge("br0".into()),
+            hugepages: Hugepages::Size(Bytes(1 << 30)),
+            numa_node: Some(0),
+            pinning: Pinning::Exact { vcpus: vec![2, 10], emulator: vec![], iothreads: vec![] },
+            snapshots: Snapshots { before_start: true, keep: 3 },
+            hooks: Hooks {
+                before_start: vec![Hook {
+                    run: vec!["/etc/hostd/up".into(), "it's".into()],
+                    deadline: Duration::from_secs(1),
+                }],
+                after_stop: Vec::new(),
+            },
+            performance: Some(Performance {
+                stop_services: vec!["plexmediaserver.service".into()],
+                ..Performance::default()
+            }),
             ..vm()
-        };
-        let shown: Vec<String> =
-            steps(&vm, &crate::vm::tests::paths(), false).iter().map(ToString::to_string).collect();
-        assert_eq!(
-            shown,
-            [
-                "make the folder /run/hostd/vms/gaming",
-                "copy UEFI variables from /fw/VARS to /var/lib/hostd/vms/gaming/OVMF_VARS.fd",
-                "bind graphics card `amd`",
-                "start /usr/bin/qemu-system-x86_64 with halted processors",
-                "connect to QEMU at /run/hostd/vms/gaming/qmp.sock",
-                "let the guest run",
-            ]
-        );
-        assert_eq!(steps(&vm, &crate::vm::tests::paths(), true).len(), 5);
+        }
+    }
+
+    fn shown(vm: &Vm, made: &Made) -> String {
+        let steps = steps(vm, &crate::vm::tests::paths(), made);
+        steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn says_every_step_in_order() {
+        let made = Made { variables: false, machine: Some("pc-q35-7.2".into()) };
+        insta::assert_snapshot!(shown(&full(), &made), @r"
+        run the hook /etc/hostd/up 'it'\''s'
+        make the folder /run/hostd/vms/gaming
+        keep pc-q35-7.2 as its machine type, so that its hardware stays
+        copy UEFI variables from /fw/VARS to /var/lib/hostd/vms/gaming/OVMF_VARS.fd
+        make a snapshot of its disks, and keep the last 3
+        stop plexmediaserver.service
+        pause a scrub, if one runs
+        make room for 64M of memory, beside 2G for the host
+        take 64M of memory in pages of 1G from NUMA node 0
+        make the tap hd-7b685cf0 on the bridge br0
+        bind graphics card `amd`
+        bind NVMe controller 0000:04:00.0
+        start swtpm at /run/hostd/vms/gaming/swtpm.sock
+        start /usr/bin/qemu-system-x86_64 with halted processors
+        connect to QEMU at /run/hostd/vms/gaming/qmp.sock
+        put the guest's processors on the host's processors 2, 10
+        set their governor to performance, move the host's work away from them
+        let the guest run
+        ");
+        let made = Made { variables: true, machine: None };
+        insta::assert_snapshot!(shown(&vm(), &made), @r"
+        make the folder /run/hostd/vms/gaming
+        start /usr/bin/qemu-system-x86_64 with halted processors
+        connect to QEMU at /run/hostd/vms/gaming/qmp.sock
+        let the guest run
+        ");
     }
 
     #[test]
@@ -166,11 +443,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let host = FakeHost::new(dir.path()).host();
         let vm = Vm { gpu: Some(GpuRef::Address("01:00.0".parse().unwrap())), ..vm() };
-        let plan = plan(&host, &vm, &[]).unwrap();
+        let plan = plan(&host, &vm, &Known::default()).unwrap();
         assert!(plan.command.contains("vfio-pci,host=0000:01:00.0"), "{}", plan.command);
-        let warnings = PlanView::from(&plan).warnings.join("\n");
-        assert!(warnings.contains("QEMU is not there"), "{warnings}");
+        let view = VmPlanView::from(plan);
+        assert!(view.problems[0].what.contains("QEMU is not there"), "{view:?}");
+        let warnings = view.warnings.join("\n");
         assert!(warnings.contains("made at the first start"), "{warnings}");
         assert!(crate::host::SysRoot::new(dir.path()).list("/").unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_first_start_keeps_the_machine_that_it_finds() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeHost::new(dir.path());
+        fake.file("/proc/sys/kernel/random/uuid", "6f9619ff-8b86-4011-b42d-00cf4fc964ff").unwrap();
+        let host = fake.host();
+        let newest = |name: &str| Known {
+            qemu: Some(Ok(Capabilities {
+                machines: [(name.to_owned(), Some("q35".to_owned()))].into(),
+                ..Capabilities::default()
+            })),
+            ..Known::default()
+        };
+        let first = plan(&host, &vm(), &newest("pc-q35-7.2")).unwrap();
+        assert!(first.steps.contains(&Step::Machine("pc-q35-7.2".into())));
+        assert!(first.command.contains("type=pc-q35-7.2"), "{}", first.command);
+        identity::pin_machine(&host, &vm().name, "pc-q35-7.2").unwrap();
+        let later = plan(&host, &vm(), &newest("pc-q35-10.0")).unwrap();
+        assert_eq!(later.machine, "pc-q35-7.2");
+        assert!(!later.steps.iter().any(|step| matches!(step, Step::Machine(_))));
+        // A QEMU without it is said before anything is touched.
+        assert!(later.problems.iter().any(|one| one.what.contains("no machine type `pc-q35-7.2`")));
     }
 }

@@ -286,7 +286,7 @@ pub struct PartView {
     pub group: Option<u32>,
 }
 
-/// `hostctl gpu plan`, `vm plan`.
+/// `hostctl gpu plan`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PlanView {
     /// In the order they would be taken.

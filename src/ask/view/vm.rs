@@ -245,3 +245,36 @@ pub struct LogView {
     /// Where the whole of it is.
     pub path: String,
 }
+
+/// `hostctl vm plan`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct VmPlanView {
+    /// What a start would do, in its order.
+    pub steps: Vec<String>,
+    /// What stands against it; a start is refused with all of them.
+    pub problems: Vec<VmProblemView>,
+    /// What to know, and what is not known.
+    pub warnings: Vec<String>,
+    /// QEMU's machine type, with its version where it is known.
+    pub machine: String,
+    /// QEMU's name and version, where it is known.
+    pub qemu: Option<String>,
+}
+
+/// What stands against a start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct VmProblemView {
+    /// What is the case.
+    pub what: String,
+    /// What to do.
+    pub next: String,
+}
+
+/// `hostctl vm argv`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct VmArgvView {
+    /// The words after the program; what is not text is replaced.
+    pub args: Vec<String>,
+    /// The whole command as a shell takes it, one option a line.
+    pub command: String,
+}

@@ -68,6 +68,8 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::BootStatus(view), _) => boot::status(view, look),
         (Reply::Vms(view), Detail::List) => vm::list(view, look),
         (Reply::Vms(view), Detail::Full) => vm::show(view, look),
+        (Reply::VmPlan(view), _) => vm::plan(view),
+        (Reply::VmArgv(view), _) => printable(&view.command),
         (Reply::Log(view), _) => printable(&view.text),
         (Reply::Usb(view), _) => usb::list(view, look),
         (Reply::Pools(view), Detail::List) => pool::list(view, look),

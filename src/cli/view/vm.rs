@@ -1,10 +1,12 @@
-//! `hostctl vm list`, `vm status`.
+//! `hostctl vm list`, `vm status`, `vm plan`.
 
 use std::fmt::Write;
 
 use super::table::{cell, table};
 use super::{Look, paint, printable};
-use crate::ask::view::{DiskStatsView, PerformanceView, VmState, VmStatsView, VmView, VmsView};
+use crate::ask::view::{
+    DiskStatsView, PerformanceView, VmPlanView, VmState, VmStatsView, VmView, VmsView,
+};
 use crate::base::Severity;
 
 fn state(vm: &VmView) -> String {
@@ -111,6 +113,26 @@ fn performance(view: &PerformanceView) -> Vec<(&'static str, String)> {
     lines
 }
 
+/// Numbered steps, then what stands against them.
+pub fn plan(view: &VmPlanView) -> String {
+    let mut text = String::new();
+    for (number, step) in (1..).zip(&view.steps) {
+        // A string takes what it is given.
+        let _ = writeln!(text, "{number:>2}. {}", printable(step));
+    }
+    let with = view.qemu.as_deref().map_or(String::new(), |qemu| format!(" of {qemu}"));
+    let _ = writeln!(text, "machine: {}{}", printable(&view.machine), printable(&with));
+    for problem in &view.problems {
+        let word = paint::word(Severity::Critical);
+        let _ = writeln!(text, "{word}: {}", printable(&problem.what));
+        let _ = writeln!(text, "  {}", printable(&problem.next));
+    }
+    for warning in &view.warnings {
+        let _ = writeln!(text, "{}: {}", paint::word(Severity::Warning), printable(warning));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use crate::ask::Reply;
@@ -123,6 +145,9 @@ mod tests {
         let reply = Reply::Vms(samples::vms());
         insta::assert_snapshot!("vm_list", shown(&reply, Detail::List));
         insta::assert_snapshot!("vm_status", shown(&reply, Detail::Full));
+        insta::assert_snapshot!("vm_plan", shown(&Reply::VmPlan(samples::vm_plan()), Detail::Full));
+        let argv = Reply::VmArgv(samples::vm_argv());
+        assert!(shown(&argv, Detail::Full).ends_with("-S\n"));
         assert_eq!(shown(&Reply::Vms(VmsView::default()), Detail::List), "no VMs\n");
     }
 }

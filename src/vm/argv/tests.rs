@@ -1,7 +1,7 @@
 //! Parts of the line, and that no value becomes an option. Whole lines are in
 //! `tests/qemu_argv.rs`, where QEMU takes them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
@@ -136,7 +136,7 @@ fn a_disk_moves_no_other() {
 
 #[test]
 fn slots_are_never_shared() {
-    let vm = everything("x", &"/x".into(), MAX_DISKS);
+    let vm = everything("x", Path::new("/x"), MAX_DISKS);
     let card = Lent { functions: card(), ..Lent::default() };
     let args = with(&vm, &card, &Facts::default());
     let mut slots: Vec<String> = args
@@ -167,27 +167,27 @@ fn usb_devices_have_names_that_qemu_takes() {
 }
 
 /// A VM with all that a file can say, every text and path of it `text`.
-fn everything(text: &str, path: &PathBuf, disks: usize) -> Vm {
+fn everything(text: &str, path: &Path, disks: usize) -> Vm {
     let viewers = Viewers::Tcp {
         address: "127.0.0.1:5901".parse().unwrap(),
-        password_file: Some(path.clone()),
+        password_file: Some(path.to_owned()),
     };
     let bus = |n: usize| if n == 0 { DiskBus::Scsi } else { DiskBus::Virtio };
     let said = || Some(text.to_owned());
-    let disk = |n| Disk { bus: bus(n), serial: said(), ..Disk::plain(path.clone(), 0) };
+    let disk = |n| Disk { bus: bus(n), serial: said(), ..Disk::plain(path.to_owned(), 0) };
     Vm {
         machine: text.to_owned(),
         uuid: said(),
         hugepages: Hugepages::Size(Bytes(2 << 20)),
         numa_node: Some(0),
         pinning: Pinning::Auto { leave: 1 },
-        firmware: Firmware::Ovmf { code: path.clone(), vars: path.clone(), secure: true },
-        gpu_options: GpuOptions { rom: Some(path.clone()), ..GpuOptions::default() },
+        firmware: Firmware::Ovmf { code: path.to_owned(), vars: path.to_owned(), secure: true },
+        gpu_options: GpuOptions { rom: Some(path.to_owned()), ..GpuOptions::default() },
         disks: (0..disks).map(disk).collect(),
         nvme: vec![crate::config::Nvme { address: card()[0], boot: 0 }; MAX_NVME],
         network: Network::Tap(text.to_owned()),
         usb: vec![UsbRef::Port { bus: 1, path: text.to_owned() }],
-        evdev: Some(Evdev { devices: vec![path.clone()], toggle: Toggle::AltAlt }),
+        evdev: Some(Evdev { devices: vec![path.to_owned()], toggle: Toggle::AltAlt }),
         looking_glass: Some(Bytes(32 << 20)),
         sound: crate::config::Sound::Silent,
         display: crate::config::Display::Spice(viewers),

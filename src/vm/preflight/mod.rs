@@ -1,13 +1,24 @@
 //! What can be known to go wrong before anything is touched. Needs no root,
-//! reads only; all problems at once, each with the next step.
+//! reads only; all problems at once, each with the next step. What cannot be
+//! known is among the warnings, as is what a VM can do without.
+//!
+//! - here: QEMU, firmware, network, disks, files and sockets
+//! - `host`: processors and memory
+//! - `lent`: devices of the host
 
-use crate::base::with_sources;
-use std::path::{Path, PathBuf};
+mod host;
+mod lent;
 
-use super::argv::MAX_DISKS;
+use std::path::Path;
+
+use super::argv::{MAX_DISKS, MAX_SATA, on_ahci};
 use super::paths::{self, Paths};
+use super::qemu::program;
 use crate::ask::{Code, Refusal};
-use crate::config::{Accel, Disk, DiskFormat, Firmware, Network, Vm};
+use crate::base::with_sources;
+use crate::config::{
+    Accel, Disk, DiskFormat, Display, Firmware, Hook, Network, Sound, Viewers, Vm,
+};
 use crate::host::Host;
 use crate::host::sys::Kind;
 
@@ -21,7 +32,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
+    /// What is the case, and what to do.
+    pub fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
         Self { what: what.into(), next: next.into() }
     }
 }
@@ -32,9 +44,6 @@ const SOCKET_LIMIT: usize = 107;
 /// How a qcow2 image begins.
 const QCOW2: &[u8] = b"QFI\xfb";
 
-/// Where a program given by name is looked for.
-const PROGRAMS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
-
 /// Everything that stands against starting `vm`.
 pub fn check(host: &Host, vm: &Vm, paths: &Paths) -> Vec<Problem> {
     let mut found = Vec::new();
@@ -44,13 +53,29 @@ pub fn check(host: &Host, vm: &Vm, paths: &Paths) -> Vec<Problem> {
     found.extend(check_firmware(host, vm));
     found.extend(check_network(host, &vm.network));
     found.extend(vm.disks.iter().filter_map(|disk| check_disk(host, disk)));
-    if vm.disks.len() > MAX_DISKS {
-        let what = format!("{} disks are more than the machine has slots for", vm.disks.len());
-        found.push(Problem::new(what, format!("use at most {MAX_DISKS}")));
-    }
-    if paths.qmp.as_os_str().len() > SOCKET_LIMIT {
-        let what = format!("{} is too long for a socket's path", paths.qmp.display());
+    found.extend(check_places(vm));
+    found.extend(host::check(host, vm));
+    found.extend(lent::check(host, vm));
+    found.extend(check_tpm(host, vm));
+    found.extend(check_display(host, vm));
+    let hooks = vm.hooks.before_start.iter().chain(&vm.hooks.after_stop);
+    found.extend(hooks.filter_map(|hook| check_hook(host, hook)));
+    // The longest of them all: which ones there are is up to the VM's file.
+    let longest = [&paths.qmp, &paths.agent, &paths.serial, &paths.tpm, &paths.display];
+    let longest = longest.into_iter().max_by_key(|path| path.as_os_str().len());
+    if let Some(path) = longest.filter(|path| path.as_os_str().len() > SOCKET_LIMIT) {
+        let what = format!("{} is too long for a socket's path", path.display());
         found.push(Problem::new(what, "use a shorter --runtime-dir or VM name"));
+    }
+    found
+}
+
+/// What is no reason not to start, and what cannot be known.
+pub fn warnings(host: &Host, vm: &Vm) -> Vec<String> {
+    let mut found = host::warnings(host, vm);
+    found.extend(lent::warnings(host, vm));
+    if vm.hyperv && vm.accel == Accel::Tcg {
+        found.push("Hyper-V's enlightenments are left out: QEMU has them with KVM only".to_owned());
     }
     found
 }
@@ -66,13 +91,7 @@ pub fn refusal(vm: &Vm, problems: &[Problem]) -> Option<Refusal> {
 }
 
 fn check_qemu(host: &Host, qemu: &Path) -> Option<Problem> {
-    let places: Vec<PathBuf> = if qemu.components().count() > 1 {
-        vec![qemu.to_owned()]
-    } else {
-        PROGRAMS.iter().map(|folder| Path::new(folder).join(qemu)).collect()
-    };
-    let there = places.iter().any(|place| matches!(host.sys.kind(place), Ok(Kind::File)));
-    (!there).then(|| {
+    program(host, qemu).is_none().then(|| {
         Problem::new(
             format!("QEMU is not there: {} does not exist", qemu.display()),
             "install it (Debian: `apt install qemu-system-x86`) or correct `qemu:` in the VM's file",
@@ -155,6 +174,61 @@ fn check_network(host: &Host, network: &Network) -> Option<Problem> {
             })
         }
     }
+}
+
+/// Whether there is room for everything.
+fn check_places(vm: &Vm) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let sata = vm.disks.iter().filter(|disk| on_ahci(disk)).count();
+    if vm.disks.len() > MAX_DISKS {
+        let what = format!("{} disks are more than the machine has slots for", vm.disks.len());
+        found.push(Problem::new(what, format!("use at most {MAX_DISKS}")));
+    }
+    if sata > MAX_SATA {
+        let what = format!("{sata} SATA disks and CD-ROM drives are more than there are ports");
+        found.push(Problem::new(what, format!("use at most {MAX_SATA}; the others on `scsi`")));
+    }
+    found
+}
+
+fn check_tpm(host: &Host, vm: &Vm) -> Option<Problem> {
+    (vm.tpm && program(host, Path::new("swtpm")).is_none()).then(|| {
+        Problem::new(
+            "the TPM's program is not there: swtpm",
+            "install it (Debian: `apt install swtpm`), or take `tpm` out of the VM's file",
+        )
+    })
+}
+
+fn check_display(host: &Host, vm: &Vm) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if vm.sound == Sound::Spice && !matches!(vm.display, Display::Spice(_)) {
+        found.push(Problem::new(
+            "sound goes to SPICE, and there is no SPICE display",
+            "use another `sound`, or a `display` with SPICE",
+        ));
+    }
+    let (viewers, vnc) = match &vm.display {
+        Display::Off => return found,
+        Display::Spice(viewers) => (viewers, false),
+        Display::Vnc(viewers) => (viewers, true),
+    };
+    let Viewers::Tcp { address, password_file } = viewers else { return found };
+    if vnc && address.port() < 5900 {
+        let what = format!("VNC has no display at port {}", address.port());
+        found.push(Problem::new(what, "use a port from 5900 on"));
+    }
+    if let Some(file) = password_file {
+        found.extend(readable_file(host, file, "write the display's password into it"));
+    }
+    found
+}
+
+fn check_hook(host: &Host, hook: &Hook) -> Option<Problem> {
+    let run = hook.run.first().map_or("", String::as_str);
+    program(host, Path::new(run)).is_none().then(|| {
+        Problem::new(format!("hook `{run}` does not exist"), "write it, or correct `hooks:`")
+    })
 }
 
 fn check_disk(host: &Host, disk: &Disk) -> Option<Problem> {
@@ -283,6 +357,45 @@ mod tests {
         assert_eq!(problems(&fake, &vm), [""; 0]);
         vm.disks = vec![vm.disks[0].clone(); MAX_DISKS + 1];
         assert_eq!(problems(&fake, &vm).len(), 1);
+    }
+
+    #[test]
+    fn programs_places_and_passwords() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeHost::new(dir.path());
+        fake.file("/usr/bin/qemu-system-x86_64", b"x").unwrap();
+        fake.file("/srv/raw", b"").unwrap();
+        let hook = |run: &str| Hook {
+            run: vec![run.to_owned()],
+            deadline: std::time::Duration::from_secs(1),
+        };
+        let address = "127.0.0.1:80".parse().unwrap();
+        let sata = Disk { cdrom: true, ..disk("/srv/raw", DiskFormat::Raw) };
+        let vm = Vm {
+            tpm: true,
+            hyperv: true,
+            disks: vec![sata; MAX_SATA + 1],
+            sound: Sound::Spice,
+            display: Display::Vnc(Viewers::Tcp { address, password_file: Some("/pw".into()) }),
+            hooks: crate::config::Hooks {
+                before_start: vec![hook("qemu-system-x86_64"), hook("/opt/a")],
+                after_stop: vec![hook("b")],
+            },
+            ..vm()
+        };
+        insta::assert_snapshot!(problems(&fake, &vm).join("\n"), @r"
+        7 SATA disks and CD-ROM drives are more than there are ports
+        the TPM's program is not there: swtpm
+        sound goes to SPICE, and there is no SPICE display
+        VNC has no display at port 80
+        /pw does not exist
+        hook `/opt/a` does not exist
+        hook `b` does not exist
+        ");
+        insta::assert_snapshot!(warnings(&fake.host(), &vm).join("\n"), @r"
+        how much memory there is is not known: /proc/meminfo does not say
+        Hyper-V's enlightenments are left out: QEMU has them with KVM only
+        ");
     }
 
     #[test]
