@@ -8,10 +8,12 @@
 //! - [`answer`]: groups, cards, plans, pools and the doctor's checks, looked at once
 //! - `boot`: the boot setup
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
+//! - [`vm_import`]: a VM of libvirt or Proxmox as a VM file
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
 
 mod boot;
 mod config;
+mod import;
 mod rom;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ use crate::{doctor, pci, zfs};
 pub use config::{
     CONFIG, Checked, ReadConfig, config_check, config_schema, config_show, read_config,
 };
+pub use import::vm_import;
 pub use rom::{rom_check, rom_save};
 
 /// The machine that is read.

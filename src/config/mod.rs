@@ -26,6 +26,7 @@ mod desk;
 mod formats;
 mod host;
 mod ids;
+pub mod import;
 mod page;
 pub mod problem;
 pub mod quirks;
