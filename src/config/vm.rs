@@ -120,7 +120,7 @@ pub fn build(
         qemu_args: texts(raw.qemu_args),
         user: raw.user.map(|Text(user)| user),
         resources,
-        snapshots: raw.snapshots.and_then(life::snapshots)?,
+        snapshots: raw.snapshots.as_ref().and_then(life::snapshots)?,
         autostart: autostart?,
         on_crash: on_crash?,
         hooks,

@@ -128,7 +128,7 @@ impl Draft {
             let what =
                 if wrong.path.is_empty() { "the file".to_owned() } else { wrong.path.clone() };
             let said = format!("{}; {}", wrong.message, wrong.fix);
-            if !self.remove(&wrong.path) {
+            if wrong.path == "memory" || !self.remove(&wrong.path) {
                 return Err(NotImported::Incomplete(said));
             }
             self.note(0, &what, format!("left out: {said}"));

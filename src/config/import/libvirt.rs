@@ -30,7 +30,7 @@ pub fn read(text: &str) -> Result<Draft, NotImported> {
         "kvm" => {}
         "qemu" => draft.set("accel", "tcg"),
         other => {
-            note(root, &mut draft, "domain", format!("the type `{}` is not known", clip(other)))
+            note(root, &mut draft, "domain", format!("the type `{}` is not known", clip(other)));
         }
     }
     for node in elements(root) {

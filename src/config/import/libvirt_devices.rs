@@ -52,7 +52,7 @@ pub fn read(devices: Node<'_, '_>, draft: &mut Draft) {
             "tpm" => tpm(node, draft),
             "shmem" if attr(node, "name") == "looking-glass" => {
                 let bytes = child(node, "size").and_then(|s| size(&text_of(s), attr(s, "unit")));
-                let mib = bytes.map(|bytes| bytes.mib()).unwrap_or_default();
+                let mib = bytes.map(crate::base::Bytes::mib).unwrap_or_default();
                 draft.set(
                     "looking-glass",
                     if mib == 1024 { "1G".into() } else { format!("{mib}M") },

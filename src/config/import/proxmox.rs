@@ -59,6 +59,10 @@ pub fn read(text: &str) -> Option<Draft> {
             }
         }
     }
+    // An order says nothing of a VM that does not start by itself.
+    if get("onboot") != Some("1") && draft.get("autostart").is_some() {
+        draft.set("autostart", false);
+    }
     arguments(&words, &mut draft);
     chipset(&mut draft);
     Some(draft)
@@ -112,7 +116,7 @@ fn general(line: Line<'_>, draft: &mut Draft) -> bool {
         },
         "cpu" => cpu(line, draft),
         "affinity" => {
-            lost(line, "each processor is pinned to one, or none; write `pinning: auto`", draft)
+            lost(line, "each processor is pinned to one, or none; write `pinning: auto`", draft);
         }
         "cpuunits" => draft.set_in("resources", "cpu-weight", value.parse::<u32>().unwrap_or(100)),
         "machine" => {

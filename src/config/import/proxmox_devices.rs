@@ -82,8 +82,9 @@ fn disk(line: Line<'_>, kind: &str, order: &[&str], draft: &mut Draft) {
         draft.note(number, key, "the disk hangs on `sata` now, no longer on `ide`");
     }
     let format = option(&options, "format").unwrap_or_default();
-    let qcow2 = path.ends_with(".qcow2") || format == "qcow2";
-    if path.ends_with(".vmdk") || format == "vmdk" {
+    let ends = |ending: &str| path.to_ascii_lowercase().ends_with(ending);
+    let qcow2 = ends(".qcow2") || format == "qcow2";
+    if ends(".vmdk") || format == "vmdk" {
         return lost(line, "its format is vmdk: `qemu-img convert` makes it raw", draft);
     }
     let mut disk = json!({ "path": path, "bus": bus });
@@ -209,9 +210,8 @@ fn usb(line: Line<'_>, draft: &mut Draft) {
     let first = options.first().copied().unwrap_or_default();
     match (first.0, first.1) {
         ("spice", _) | ("host", "spice") => {}
-        ("host", device) => draft.usb(device.replace("0x", "")),
         ("mapping", _) => lost(line, "it is named by a mapping; write it under `usb`", draft),
-        (device, "") => draft.usb(device.replace("0x", "")),
+        ("host", device) | (device, "") => draft.usb(device.replace("0x", "")),
         _ => lost(line, "write it under `usb`", draft),
     }
 }

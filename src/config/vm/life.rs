@@ -55,6 +55,7 @@ pub fn resources(raw: Option<RawResources>, desk: &mut Desk<'_, '_>) -> Resource
 }
 
 /// What the host does for it; `pinned` is where it runs, if that is known.
+#[allow(clippy::option_option, reason = "wrong, absent and given are three cases")]
 pub fn performance(
     raw: RawPerformance,
     pinned: Option<&Pinning>,
@@ -92,11 +93,12 @@ pub fn performance(
 }
 
 /// Snapshots of its disks.
-pub fn snapshots(raw: RawSnapshots) -> Option<Snapshots> {
+pub fn snapshots(raw: &RawSnapshots) -> Option<Snapshots> {
     Some(Snapshots { before_start: raw.before_start?, keep: raw.keep? })
 }
 
 /// Whether it starts with the host.
+#[allow(clippy::option_option, reason = "wrong, absent and given are three cases")]
 pub fn autostart(raw: RawAutostart, desk: &mut Desk<'_, '_>) -> Option<Option<Autostart>> {
     match raw {
         RawAutostart::Switch(false) => Some(None),

@@ -59,7 +59,7 @@ pub fn read(
     // What is given and wrong has its problem already, and agrees with nothing.
     let unknown = cpus.is_none() && desk.root.has(&Trail::to("cpus"));
     let topology = match raw {
-        Some(raw) if desk.root.has(&Trail::to("topology").key("cores")) => Some(topology(raw)?),
+        Some(raw) if desk.root.has(&Trail::to("topology").key("cores")) => Some(topology(&raw)?),
         _ => None,
     };
     let pinning = self::pinning(pinning?, desk)?;
@@ -81,7 +81,7 @@ pub fn read(
     (!unknown).then_some((count, topology, pinning))
 }
 
-fn topology(raw: RawTopology) -> Option<Topology> {
+fn topology(raw: &RawTopology) -> Option<Topology> {
     let (sockets, dies) = (raw.sockets?, raw.dies?);
     Some(Topology { sockets, dies, cores: raw.cores?, threads: raw.threads? })
 }
