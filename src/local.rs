@@ -9,10 +9,12 @@
 //! - `boot`: the boot setup
 //! - what a start of a VM would do, and its command line
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
+//! - [`vm_import`]: a VM of libvirt or Proxmox as a VM file
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
 
 mod boot;
 mod config;
+mod import;
 mod rom;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ use crate::{doctor, pci, zfs};
 pub use config::{
     CONFIG, Checked, ReadConfig, config_check, config_schema, config_show, read_config,
 };
+pub use import::vm_import;
 pub use rom::{rom_check, rom_save};
 
 /// The machine that is read.

@@ -390,3 +390,19 @@ async fn another_machine_is_reached_through_ssh() {
     assert_eq!(ran.code, 4);
     assert!(ran.stderr.contains("does not answer: it ended"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_vm_of_another_program_becomes_a_file() {
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/import/samples");
+    let (xml, conf) = (format!("{samples}/windows.xml"), format!("{samples}/100.conf"));
+    let ran = without_daemon(&["vm", "import", &xml, "--name", "gaming"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("\nprofile: windows-11\n"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("/var/lib/hostd/vms/gaming/OVMF_VARS.fd"), "{}", ran.stderr);
+    let ran = without_daemon(&["vm", "import", &conf, "--json"]);
+    let document = ran.document();
+    assert_eq!((ran.code, &document["name"]), (0, &Value::from("win11")));
+    assert!(document["notes"][0]["line"].is_u64(), "{document}");
+    let ran = without_daemon(&["vm", "import", &format!("{samples}/nothing.xml")]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+}

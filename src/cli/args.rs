@@ -290,6 +290,24 @@ pub enum Vm {
         #[arg(long)]
         firmware: bool,
     },
+    /// Make a VM file of a VM of libvirt or Proxmox
+    ///
+    /// For example: hostctl vm import win11.xml > /etc/hostd/vms/win11.yaml
+    ///
+    /// Reads what `virsh dumpxml --inactive NAME` prints, or
+    /// /etc/pve/qemu-server/NUMBER.conf. The file goes to standard output, what
+    /// could not be carried or has to be done by hand to standard error. Works
+    /// without a daemon, and writes nothing.
+    ///
+    /// With --json: {"name","from","yaml","notes":[{"line","what","message"}]}
+    Import {
+        /// The domain's XML, or Proxmox's configuration
+        #[arg(conflicts_with = "host")]
+        file: PathBuf,
+        /// The VM's name instead of the one it has
+        #[arg(long)]
+        name: Option<Name>,
+    },
 }
 
 /// A kind of device that a running VM can be given.

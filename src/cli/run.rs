@@ -73,6 +73,7 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
             Ok(exit::FINE)
         }
         Command::Config(config) => self::config(out, &config),
+        Command::Vm(Vm::Import { file, name }) => import(out, &file, name.as_ref()),
         Command::Pool(Pool::Status { from: Some(file), name }) => {
             show(out, judged(&file, name.as_deref()), Detail::Full, exit::code)
         }
@@ -123,7 +124,7 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Boot(Boot::Setup { gpus }) => (Ask::BootSetup { gpus }, Full),
         Command::Boot(Boot::Remove) => (Ask::BootRemove, Full),
         Command::Boot(Boot::Status) => (Ask::BootStatus, Full),
-        Command::Vm(Vm::List) => (Ask::VmList, List),
+        Command::Vm(Vm::List | Vm::Import { .. }) => (Ask::VmList, List),
         Command::Vm(Vm::Start { name }) => (Ask::VmStart { name }, Full),
         Command::Vm(Vm::Stop { name, force }) => (Ask::VmStop { name, force }, Full),
         Command::Vm(Vm::Restart { name, force }) => (Ask::VmRestart { name, force }, Full),
@@ -324,6 +325,28 @@ fn judged(file: &Path, name: Option<&str>) -> Answer {
         return Err(Refusal::new(Code::NotFound, message, ""));
     }
     Ok(Reply::Pools(view))
+}
+
+/// A VM of another program as a VM file; what it lacks is speech.
+fn import(out: Out, file: &Path, name: Option<&Name>) -> Result<u8, WriteError> {
+    let imported = match local::vm_import(file, name) {
+        Ok(imported) => imported,
+        Err(refusal) => return out.refuse(&refusal),
+    };
+    if out.json {
+        let document = serde_json::to_string_pretty(&imported).unwrap_or_default();
+        out::data(&format!("{document}\n"))?;
+        return Ok(exit::FINE);
+    }
+    out::data(&imported.yaml)?;
+    for note in &imported.notes {
+        out.note(&note.to_string());
+    }
+    out.note(&format!(
+        "save it as /etc/hostd/vms/{}.yaml, then: hostctl config check",
+        imported.name
+    ));
+    Ok(exit::FINE)
 }
 
 fn config(out: Out, config: &Config) -> Result<u8, WriteError> {

@@ -18,11 +18,8 @@ pub fn on_word(all: &[&Json], text: &str, trail: &Trail) -> (String, String) {
     if !words.is_empty() {
         let near = nearest(text, words.iter().copied());
         let near = near.map(|w| format!("did you mean {w}? ")).unwrap_or_default();
-        let keys: Vec<&str> = all.iter().flat_map(|s| schema::keys(s)).map(|(k, _)| k).collect();
-        let or = match keys.as_slice() {
-            [] => String::new(),
-            keys => format!(", or a mapping with {}", keys.join(", ")),
-        };
+        let has_keys = all.iter().any(|s| schema::keys(s).next().is_some());
+        let or = if has_keys { format!(", or {}", mapping_of(all)) } else { String::new() };
         let fix = format!("{near}write one of: {}{or}", words.join(", "));
         let key = trail.last_key().unwrap_or_default();
         return (format!("`{shown}` is not a value of `{key}`"), fix);
@@ -34,6 +31,9 @@ pub fn on_word(all: &[&Json], text: &str, trail: &Trail) -> (String, String) {
         (["boolean"], _) => "write true or false".to_owned(),
         (["array"], _) => "write each item on a line of its own after `- `".to_owned(),
         (["object"], _) => mapping(all),
+        (["boolean", ..], "yes" | "on" | "true") => "write true".to_owned(),
+        (["boolean", ..], "no" | "off" | "false") => "write false".to_owned(),
+        (["boolean", "object"], _) => format!("write true or false, or {}", mapping_of(all)),
         (["integer"], _) if text.parse::<i64>().is_ok() => "write it without quotes".to_owned(),
         (["integer"], _) => all.first().map(|s| range(s)).unwrap_or_default(),
         _ => String::new(),
@@ -73,6 +73,10 @@ pub fn on_collection(all: &[&Json], node: &Node, trail: &Trail) -> (String, Stri
     let kinds: Vec<&str> = all.iter().map(|s| schema::kind(s)).collect();
     let (should, fix) = match (all.iter().find_map(|s| schema::format(s)), words.as_slice()) {
         (Some(format), _) => (format.wanted, format.like.to_owned()),
+        (None, [_, ..]) if kinds.contains(&"object") => {
+            let fix = format!("write one of: {}, or {}", words.join(", "), mapping_of(all));
+            ("a word or a mapping", fix)
+        }
         (None, [_, ..]) => ("one word", format!("write one of: {}", words.join(", "))),
         (None, []) if kinds == ["array"] => ("a list", "begin each item with `- `".to_owned()),
         (None, []) if kinds == ["object"] => ("a mapping", mapping(all)),
@@ -126,16 +130,16 @@ pub fn elsewhere(schema: &Json, trail: &Trail, key: &str) -> Option<String> {
     }
     let mut out = Vec::new();
     walk(schema, trail, key, &mut out);
-    match out.as_slice() {
-        [one] => Some(one.clone()),
-        _ => None,
-    }
+    out.dedup();
+    // A key of many sections says nothing about which was meant.
+    (1..=3).contains(&out.len()).then(|| out.join("` or `"))
 }
 
 fn wanted(kinds: &[&str]) -> &'static str {
     match kinds {
         ["boolean"] => "true or false",
         ["integer"] => "a whole number",
+        ["boolean", "object"] => "true, false or a mapping",
         ["array"] => "a list",
         ["object"] => "a mapping",
         _ => "what belongs here",
@@ -146,4 +150,14 @@ fn wanted(kinds: &[&str]) -> &'static str {
 fn mapping(all: &[&Json]) -> String {
     let keys: Vec<&str> = all.iter().flat_map(|s| schema::keys(s)).map(|(k, _)| k).collect();
     format!("write it as `key: value`; known here: {}", keys.join(", "))
+}
+
+fn mapping_of(all: &[&Json]) -> String {
+    let mut keys: Vec<&str> = Vec::new();
+    for (key, _) in all.iter().flat_map(|s| schema::keys(s)) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    format!("a mapping with {}", keys.join(", "))
 }

@@ -54,11 +54,15 @@ impl Check<'_> {
                 None
             }
             (Value::Map(entries), [first, ..]) => {
-                // Of several mappings the one that knows the first key.
-                let knows = |s: &&&Json| {
-                    entries.first().is_some_and(|e| schema::keys(s).any(|(k, _)| k == e.key))
+                // Of several mappings the first of those that fit best: with
+                // what they must have, then with the most known keys.
+                let fit = |s: &Json| {
+                    let known =
+                        entries.iter().take(64).filter(|e| schema::property(s, &e.key).is_some());
+                    let must = known.clone().filter(|e| schema::is_required(s, &e.key));
+                    (must.count(), known.count())
                 };
-                let best = same.iter().find(knows).unwrap_or(first);
+                let best = same.iter().rev().max_by_key(|s| fit(s)).unwrap_or(first);
                 Some(self.map(best, entries, trail))
             }
             (Value::List(items), [one, ..]) => {
@@ -79,7 +83,7 @@ impl Check<'_> {
         let (mut out, mut meant) = (Map::new(), Vec::new());
         let given: HashSet<&str> = entries.iter().map(|e| e.key.as_str()).collect();
         for Entry { key, at, value } in entries {
-            let Some((_, property)) = schema::keys(schema).find(|(known, _)| known == key) else {
+            let Some(property) = schema::property(schema, key) else {
                 meant.extend(self.unknown(schema, &given, key, *at, trail));
                 continue;
             };
@@ -143,6 +147,9 @@ impl Check<'_> {
             "remove it for now".to_owned()
         } else if of_the_file {
             format!("`{shown}` belongs to the file's top level; check the indentation")
+        } else if exact.as_deref() == Some(&trail.without_items()) {
+            message = format!("`{shown}` does not go with the other keys here");
+            "keep one or the others".to_owned()
         } else if let Some(place) = exact {
             format!("`{shown}` belongs to `{place}`; check the indentation")
         } else {

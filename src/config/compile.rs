@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::across::Shared;
 use super::desk::Desk;
 use super::page::Page;
-use super::problem::{Problem, Problems};
+use super::problem::Problems;
 use super::quirks::QuirkFiles;
 use super::text::clip_path;
-use super::tree::Trail;
 use super::types::{Config, Gpu, Vm};
 use super::world::{Exists, Role, Source};
 use super::{host, quirks, schema, vm};
@@ -75,7 +75,7 @@ pub fn judge(sources: &[Source], exists: Exists<'_>) -> Judged {
 struct Vms {
     out: Vec<Vm>,
     names: HashMap<Name, PathBuf>,
-    disks: HashMap<PathBuf, Name>,
+    shared: Shared,
 }
 
 impl Vms {
@@ -103,16 +103,9 @@ impl Vms {
         let Some((root, raw)) = page.read(schema::vm()) else { return };
         let built = vm::build(raw, name, gpus, &mut Desk { root: &root, exists, page: &mut page });
         let Some(vm) = built.filter(|_| !page.wrong) else { return };
-        for (i, disk) in vm.disks.iter().enumerate().filter(|(_, disk)| !disk.readonly) {
-            let Some(other) = self.disks.get(&disk.path) else {
-                self.disks.insert(disk.path.clone(), vm.name.clone());
-                continue;
-            };
-            let message = format!("the VM {other} writes to this disk too");
-            let fix = "never run both at once, or give each its own";
-            let trail = Trail::to("disks").item(i);
-            let place = root.place(&trail.key("path"));
-            page.report(Problem::new(place, trail, message, fix).warning());
+        self.shared.compare(&vm, gpus, &mut Desk { root: &root, exists, page: &mut page });
+        if page.wrong {
+            return;
         }
         self.out.push(vm);
     }

@@ -11,6 +11,9 @@ use serde::de::{Deserialize, Deserializer, Error};
 
 pub use super::ids::BarSize;
 use super::ids::{ClassCode, IdRange, Sentence};
+use super::words::{
+    Argument, CpuList, DiskSerial, GlassSize, Mac, ShortText, UsbId, UsbName, UsbPort, Uuid,
+};
 use crate::base::{Bytes, Name, PciAddress, span};
 
 /// One format.
@@ -95,7 +98,7 @@ const fn known<F: Format>() -> Known {
 }
 
 /// Every format.
-pub const ALL: [Known; 17] = [
+pub const ALL: [Known; 27] = [
     known::<Size>(),
     known::<Span>(),
     known::<Address>(),
@@ -113,6 +116,16 @@ pub const ALL: [Known; 17] = [
     known::<ClassCode>(),
     known::<Sentence>(),
     known::<BarSize>(),
+    known::<UsbId>(),
+    known::<UsbPort>(),
+    known::<UsbName>(),
+    known::<Mac>(),
+    known::<Uuid>(),
+    known::<CpuList>(),
+    known::<GlassSize>(),
+    known::<ShortText>(),
+    known::<Argument>(),
+    known::<DiskSerial>(),
 ];
 
 /// The format of that name.

@@ -18,6 +18,7 @@
 //! are made from it. [`types`] is what the rest of the program sees: nothing
 //! in it can be invalid any more. Read [`compile`] first.
 
+mod across;
 mod advice;
 mod check;
 pub mod compile;
@@ -25,6 +26,7 @@ mod desk;
 mod formats;
 mod host;
 mod ids;
+pub mod import;
 mod page;
 pub mod problem;
 pub mod quirks;
@@ -38,6 +40,7 @@ mod text;
 mod tree;
 pub mod types;
 mod vm;
+mod words;
 pub mod world;
 mod yaml;
 

@@ -8,8 +8,8 @@ use super::schema;
 
 const HEAD: &str = "# Configuration
 
-<!-- Made from the schema in src/config/raw.rs. After a change there:
-     HOSTD_BLESS=1 cargo test --test config -->
+<!-- Made from the schema in src/config/raw. After a change there:
+     HOSTD_BLESS=1 cargo test --test docs -->
 
 hostd reads `/etc/hostd/host.yaml` and the VM files `/etc/hostd/vms/*.yaml`. \
 `hostctl config check` lists everything that is wrong with them, with line and column; \
@@ -84,6 +84,7 @@ fn value(schema: &Json) -> String {
             _ => "a mapping, below".to_owned(),
         });
     }
+    all.dedup();
     all.join(" or ")
 }
 

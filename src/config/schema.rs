@@ -127,6 +127,11 @@ pub fn keys(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
     schema["properties"].as_object().into_iter().flatten().map(|(k, v)| (k.as_str(), v))
 }
 
+/// What may stand under a key of a mapping.
+pub fn property<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
+    schema["properties"].as_object()?.get(key)
+}
+
 /// Whether a mapping must have the key.
 pub fn is_required(schema: &Value, key: &str) -> bool {
     schema["required"].as_array().is_some_and(|keys| keys.iter().any(|k| k == key))

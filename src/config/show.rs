@@ -1,16 +1,15 @@
 //! The effective configuration as files that would mean the same, defaults
 //! written out: `hostctl config show`.
 
+mod vm;
+
 use std::fmt::Write as _;
 
 use serde_json::{Value as Json, json};
 
+pub use self::vm::vm;
 use super::desk::exact;
-use super::types::{
-    Accel, AfterDeadline, Config, DiskFormat, Events, Firmware, Gpu, GpuRef, Network, Probe,
-    ResizableBar, Service, Vm,
-};
-use crate::base::Bytes;
+use super::types::{Config, Events, Gpu, Probe, Service};
 
 /// One YAML document for `host.yaml` and one for each VM, each after a comment
 /// that names its file.
@@ -81,72 +80,6 @@ fn service(service: &Service) -> Json {
 fn events(events: &Events) -> Json {
     let listen = |a: Option<std::net::SocketAddr>| a.map_or("off".into(), |a| a.to_string());
     json!({ "tcp": listen(events.tcp), "udp": listen(events.udp) })
-}
-
-/// A VM file.
-pub fn vm(vm: &Vm) -> Json {
-    let firmware = match &vm.firmware {
-        Firmware::Seabios { log } => json!({ "kind": "seabios", "log": log }),
-        Firmware::Ovmf { code, vars, .. } => json!({ "kind": "ovmf", "code": code, "vars": vars }),
-    };
-    let gpu = vm.gpu.as_ref().map(|gpu| {
-        let card = match gpu {
-            GpuRef::Name(name) => name.to_string(),
-            GpuRef::Address(address) => address.to_string(),
-        };
-        let options = &vm.gpu_options;
-        without_null(json!({
-            "card": card,
-            "rom": options.rom,
-            "resizable-bar": match options.resizable_bar {
-                ResizableBar::Keep => "keep".to_owned(),
-                ResizableBar::Max => "max".to_owned(),
-                ResizableBar::Size(bytes) => size(bytes),
-            },
-            "x-vga": options.x_vga,
-            "hide-hypervisor": options.hide_hypervisor,
-        }))
-    });
-    let disk = |disk: &super::types::Disk| {
-        let format = match disk.format {
-            DiskFormat::Raw => "raw",
-            DiskFormat::Qcow2 => "qcow2",
-        };
-        json!({ "path": disk.path, "format": format, "readonly": disk.readonly })
-    };
-    without_null(json!({
-        "memory": size(vm.memory),
-        "cpus": vm.cpus,
-        "gpu": gpu,
-        "disks": vm.disks.iter().map(disk).collect::<Vec<_>>(),
-        "network": match &vm.network {
-            Network::None => json!("none"),
-            Network::User => json!("user"),
-            Network::Bridge(bridge) => json!({ "bridge": bridge }),
-            Network::Tap(tap) => json!({ "tap": tap }),
-        },
-        "firmware": firmware,
-        "accel": match vm.accel {
-            Accel::Kvm => "kvm",
-            Accel::Tcg => "tcg",
-        },
-        "machine": vm.machine,
-        "cpu": vm.cpu,
-        "qemu": vm.qemu,
-        "stop": {
-            "deadline": exact(vm.stop.deadline),
-            "then": match vm.stop.then {
-                AfterDeadline::Ask => "ask",
-                AfterDeadline::Quit => "quit",
-            },
-        },
-    }))
-}
-
-/// Without loss: memory is a whole number of megabytes.
-fn size(memory: Bytes) -> String {
-    let mib = memory.mib();
-    if mib > 0 && mib.is_multiple_of(1024) { format!("{}G", mib / 1024) } else { format!("{mib}M") }
 }
 
 /// A mapping without the keys that have no value.

@@ -173,6 +173,15 @@ impl Trail {
         })
     }
 
+    /// The keys on the way: `disks.path`.
+    pub fn without_items(&self) -> String {
+        let keys = self.0.iter().filter_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            Step::Index(_) => None,
+        });
+        keys.collect::<Vec<_>>().join(".")
+    }
+
     fn with(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);

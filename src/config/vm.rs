@@ -1,27 +1,25 @@
 //! What a VM file means: raw → checked, as far as it is sound.
+//!
+//! `profile` says what is usual; the guest's parts are judged in `processors`,
+//! `firmware`, `disks` and `devices`, how it lives on the host in `life`.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod devices;
+mod disks;
+mod firmware;
+mod life;
+mod processors;
+mod profile;
 
+use std::path::Path;
+
+use self::profile::Usual;
 use super::desk::Desk;
-use super::formats::{AbsolutePath, CardRef, Text};
-use super::raw::{
-    List, RawAccel, RawDisk, RawDiskFormat, RawDiskFull, RawFirmware, RawFirmwareFull,
-    RawFirmwareKind, RawNetwork, RawNetworkKind, RawStop, RawThen, RawVm, RawVmGpu, RawVmGpuFull,
-};
+use super::formats::{CardRef, Text};
+use super::raw::{RawAccel, RawSmbios, RawVm, RawVmGpu, RawVmGpuFull};
 use super::text::nearest;
 use super::tree::Trail;
-use super::types::{
-    Accel, AfterDeadline, Disk, DiskFormat, Firmware, Gpu, GpuOptions, GpuRef, Network, Stop, Vm,
-};
-use crate::base::{Bytes, Name};
-
-/// Where Debian's `ovmf` puts them.
-const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
-/// Longest name of an interface that the kernel takes.
-const MAX_INTERFACE: usize = 15;
+use super::types::{Accel, Firmware, Gpu, GpuOptions, GpuRef, Smbios, Vm};
+use crate::base::Name;
 
 /// Judges one VM file. `name` is the file's stem if it is a name; `gpus` are
 /// the configured cards, if host.yaml could be read.
@@ -38,7 +36,10 @@ pub fn build(
         let fix = format!("remove it, write `{name}`, or rename the file to {said}.yaml");
         desk.error(&Trail::to("name"), message, fix);
     }
-    let memory = raw.memory.and_then(|Text(memory)| sane(memory, desk));
+    let usual = Usual::of(raw.profile);
+    let memory = raw.memory.and_then(|Text(memory)| processors::memory(memory, desk));
+    let hugepages = raw.hugepages.and_then(|raw| processors::hugepages(raw, memory, desk));
+    let processors = processors::read(raw.cpus, raw.topology, raw.pinning, desk);
     let accel = raw.accel.map(|accel| match accel {
         RawAccel::Kvm => Accel::Kvm,
         RawAccel::Tcg => Accel::Tcg,
@@ -49,12 +50,6 @@ pub fn build(
         let message = "`cpu: host` exists with `accel: kvm` only";
         desk.error(&Trail::to("cpu"), message, "remove it; `max` is the default with tcg");
     }
-    if let (Some(Text(machine)), Some(_)) = (&raw.machine, &raw.gpu)
-        && (["pc", "isapc", "microvm"].contains(&machine.as_str()) || machine.contains("i440fx"))
-    {
-        let message = format!("the machine type `{machine}` has no PCI Express for the card");
-        desk.error(&Trail::to("machine"), message, "write `machine: q35`");
-    }
     if let Some(Text(qemu)) = &raw.qemu {
         let fix = if qemu == Path::new("/usr/bin/qemu-system-x86_64") {
             "install it with `apt install qemu-system-x86`"
@@ -63,60 +58,130 @@ pub fn build(
         };
         desk.needs_file(&Trail::to("qemu"), "QEMU's program", qemu, fix);
     }
+    let firmware = firmware::read(raw.firmware, raw.secure_boot, usual, desk);
+    if let Some(Text(machine)) = &raw.machine {
+        let secure = matches!(firmware, Some(Firmware::Ovmf { secure: true, .. }));
+        fits_machine(machine, raw.gpu.is_some(), secure, desk);
+    }
     let has_gpu = raw.gpu.is_some();
-    let firmware = raw.firmware.and_then(|raw| firmware(raw, desk));
-    let (gpu, gpu_options) = match raw.gpu {
-        None => (None, GpuOptions::default()),
-        Some(RawVmGpu::Card(named)) => {
-            (card(named, &Trail::to("gpu"), gpus, desk), GpuOptions::default())
-        }
-        Some(RawVmGpu::Full(full)) => gpu(full, gpus, firmware.as_ref(), desk),
-    };
-    let disks = disks(raw.disks, desk);
-    let network = raw.network.and_then(|raw| network(raw, desk));
-    let stop = raw.stop.and_then(|raw| stop(raw, desk));
+    let (gpu, gpu_options) = gpu(raw.gpu, gpus, firmware.as_ref(), usual, desk);
+    let (disks, nvme) = disks::read(raw.disks, usual, desk);
+    for (i, controller) in nvme.iter().flatten() {
+        disks::apart_from_the_card(*i, controller, gpu.as_ref(), gpus, desk);
+    }
+    let network = raw.network.and_then(|raw| devices::network(raw, usual, desk));
+    let usb = devices::usb(raw.usb, desk);
+    let evdev = raw.evdev.map(|raw| devices::evdev(raw, desk));
+    let display = raw.display.and_then(|raw| devices::display(raw, desk));
+    let sound = raw.sound.and_then(|raw| devices::sound(raw, display.as_ref(), desk));
+    let agent = life::agent(raw.agent, usual, desk);
+    let resources = life::resources(raw.resources, desk);
+    let pinned = processors.as_ref().map(|(.., pinning)| pinning);
+    let performance = raw.performance.and_then(|raw| life::performance(raw, pinned, desk));
+    let autostart = raw.autostart.and_then(|raw| life::autostart(raw, desk));
+    let on_crash = raw.on_crash.and_then(|raw| life::on_crash(raw, desk));
+    let hooks = life::hooks(raw.hooks, desk);
+    let stop = raw.stop.and_then(|raw| life::stop(raw, desk));
     if has_gpu && gpu.is_none() {
         return None;
     }
+    let (cpus, topology, pinning) = processors?;
+    let (network, nic) = network?;
     Some(Vm {
-        cpus: raw.cpus?,
+        profile: raw.profile.map(profile::checked),
+        hugepages: hugepages?,
+        numa_node: raw.numa_node,
+        cpus,
+        topology,
+        pinning,
         qemu: raw.qemu?.0,
         accel: accel?,
         machine: raw.machine?.0,
         cpu: raw.cpu.map(|Text(cpu)| cpu),
+        hyperv: raw.hyperv.unwrap_or(usual.hyperv),
+        clock: raw.clock.map_or(usual.clock, profile::clock),
         firmware: firmware?,
+        tpm: raw.tpm.unwrap_or(usual.tpm),
         gpu,
         gpu_options,
-        disks,
-        network: network?,
+        disks: disks?,
+        nvme: nvme?.into_iter().map(|(_, nvme)| nvme).collect(),
+        network,
+        nic,
+        usb,
+        evdev: evdev.flatten(),
+        looking_glass: raw.looking_glass?.0,
+        sound: sound?,
+        display: display?,
+        serial: raw.serial.unwrap_or(usual.serial),
+        agent: agent?,
+        uuid: raw.uuid.map(|Text(uuid)| uuid),
+        smbios: raw.smbios.map(smbios).unwrap_or_default(),
+        qemu_args: texts(raw.qemu_args),
+        user: raw.user.map(|Text(user)| user),
+        resources,
+        snapshots: raw.snapshots.as_ref().and_then(life::snapshots)?,
+        autostart: autostart?,
+        on_crash: on_crash?,
+        hooks,
         stop: stop?,
+        performance: performance?,
         ..Vm::plain(name?, memory?)
     })
 }
 
-fn sane(memory: Bytes, desk: &mut Desk<'_, '_>) -> Option<Bytes> {
-    let trail = Trail::to("memory");
-    if !(16 << 20..=16 << 40).contains(&memory.0) {
-        let what = if memory.0 < 16 << 20 { "too little" } else { "too much" };
-        desk.error(&trail, format!("{memory} is {what} memory"), "write a size from 16M to 16T");
-        return None;
+/// The sound items of a list of texts.
+fn texts<F: super::formats::Format>(raw: super::raw::List<Text<F>>) -> Vec<F::Value> {
+    raw.into_iter().flatten().flatten().map(|Text(value)| value).collect()
+}
+
+fn smbios(raw: RawSmbios) -> Smbios {
+    Smbios {
+        manufacturer: raw.manufacturer.map(|Text(text)| text),
+        product: raw.product.map(|Text(text)| text),
+        version: raw.version.map(|Text(text)| text),
+        serial: raw.serial.map(|Text(text)| text),
+        sku: raw.sku.map(|Text(text)| text),
+        family: raw.family.map(|Text(text)| text),
     }
-    if !memory.0.is_multiple_of(1 << 20) {
-        let fix = format!("write {}M", memory.mib());
-        desk.error(&trail, "memory comes in whole megabytes", fix);
-        return None;
+}
+
+/// What the machine type must have.
+fn fits_machine(machine: &str, card: bool, secure: bool, desk: &mut Desk<'_, '_>) {
+    if !["pc", "isapc", "microvm"].contains(&machine) && !machine.contains("i440fx") {
+        return;
     }
-    Some(memory)
+    let trail = Trail::to("machine");
+    if card {
+        let message = format!("the machine type `{machine}` has no PCI Express for the card");
+        desk.error(&trail, message, "write `machine: q35`");
+    }
+    if secure {
+        // System Management Mode keeps the variables from the guest's kernel.
+        let message = format!("the machine type `{machine}` has no SMM, which Secure Boot needs");
+        desk.error(&trail, message, "write `machine: q35`, or `secure-boot: false`");
+    }
 }
 
 /// A card, and how it is given.
 fn gpu(
-    raw: RawVmGpuFull,
+    raw: Option<RawVmGpu>,
     gpus: Option<&[Gpu]>,
     firmware: Option<&Firmware>,
+    usual: Usual,
     desk: &mut Desk<'_, '_>,
 ) -> (Option<GpuRef>, GpuOptions) {
+    let bios = matches!(firmware, Some(Firmware::Seabios { .. }));
+    let x_vga = usual.x_vga.filter(|_| bios);
     let trail = Trail::to("gpu");
+    let raw: RawVmGpuFull = match raw {
+        None => return (None, GpuOptions::default()),
+        Some(RawVmGpu::Card(named)) => {
+            let options = GpuOptions { x_vga, ..GpuOptions::default() };
+            return (card(named, &trail, gpus, desk), options);
+        }
+        Some(RawVmGpu::Full(full)) => full,
+    };
     let card = raw.card.and_then(|named| card(named, &trail.key("card"), gpus, desk));
     if let Some(Text(rom)) = &raw.rom {
         let fix = "correct the path, or make it: `hostctl gpu rom dump CARD FILE`";
@@ -129,7 +194,7 @@ fn gpu(
     let options = GpuOptions {
         rom: raw.rom.map(|Text(rom)| rom),
         resizable_bar: raw.resizable_bar.map(|Text(size)| size).unwrap_or_default(),
-        x_vga: raw.x_vga,
+        x_vga: raw.x_vga.or(x_vga),
         hide_hypervisor: raw.hide_hypervisor.unwrap_or_default(),
     };
     (card, options)
@@ -155,115 +220,4 @@ fn card(
     };
     desk.error(trail, format!("no card is called `{name}`"), fix);
     None
-}
-
-fn firmware(raw: RawFirmware, desk: &mut Desk<'_, '_>) -> Option<Firmware> {
-    let trail = Trail::to("firmware");
-    let full = match raw {
-        RawFirmware::Full(full) => full,
-        RawFirmware::Kind(kind) => {
-            RawFirmwareFull { kind: Some(kind), log: None, code: None, vars: None }
-        }
-    };
-    let not_for = |desk: &mut Desk<'_, '_>, key: &str, kind: &str| {
-        desk.error(&trail.key(key), format!("`{key}` is not for {kind}"), "remove it");
-    };
-    match full.kind? {
-        RawFirmwareKind::Seabios => {
-            for (key, given) in [("code", full.code.is_some()), ("vars", full.vars.is_some())] {
-                if given {
-                    not_for(desk, key, "seabios");
-                }
-            }
-            Some(Firmware::Seabios { log: full.log.unwrap_or_default() })
-        }
-        RawFirmwareKind::Ovmf => {
-            if full.log.is_some() {
-                not_for(desk, "log", "ovmf, which writes none");
-            }
-            let mut file = |key: &str, given: Option<Text<AbsolutePath>>, usual: &str| {
-                let own = given.map(|Text(path)| path);
-                let fix = match own {
-                    Some(_) => "correct the path",
-                    None => "install it with `apt install ovmf`",
-                };
-                let path = own.unwrap_or_else(|| PathBuf::from(usual));
-                desk.needs_file(&trail.key(key), "the firmware's file", &path, fix);
-                path
-            };
-            let code = file("code", full.code, OVMF_CODE);
-            let vars = file("vars", full.vars, OVMF_VARS);
-            Some(Firmware::Ovmf { code, vars, secure: false })
-        }
-    }
-}
-
-fn disks(raw: List<RawDisk>, desk: &mut Desk<'_, '_>) -> Vec<Disk> {
-    let (mut paths, mut out) = (HashMap::new(), Vec::new());
-    for (i, raw) in raw.unwrap_or_default().into_iter().enumerate() {
-        let trail = Trail::to("disks").item(i);
-        let (at, full) = match raw {
-            Some(RawDisk::Full(full)) => (trail.key("path"), full),
-            Some(RawDisk::Path(path)) => {
-                (trail, RawDiskFull { path: Some(path), format: None, readonly: None })
-            }
-            None => continue,
-        };
-        let Some(Text(path)) = full.path else { continue };
-        desk.unique(&mut paths, path.clone(), &at, format!("the disk {}", path.display()));
-        desk.needs_file(&at, "the disk", &path, how_to_make(&path));
-        let ends = |ending: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
-        let format = match full.format {
-            Some(RawDiskFormat::Qcow2) => DiskFormat::Qcow2,
-            None if ends("qcow2") => DiskFormat::Qcow2,
-            Some(RawDiskFormat::Raw) | None => DiskFormat::Raw,
-        };
-        let readonly = full.readonly.unwrap_or(ends("iso"));
-        let boot = u32::try_from(i + 1).unwrap_or(u32::MAX);
-        out.push(Disk { format, readonly, ..Disk::plain(path, boot) });
-    }
-    out
-}
-
-fn how_to_make(path: &Path) -> String {
-    let text = path.display();
-    if let Ok(zvol) = path.strip_prefix("/dev/zvol") {
-        let zvol = zvol.display();
-        return format!(
-            "correct the path, import its pool, or make it: `zfs create -s -V 100G {zvol}`"
-        );
-    }
-    match path.extension().and_then(|e| e.to_str()) {
-        _ if path.starts_with("/dev") => "correct the path, or plug the disk in".to_owned(),
-        Some("iso") => "correct the path, or download it".to_owned(),
-        Some("qcow2") => {
-            format!("correct the path, or make it: `qemu-img create -f qcow2 {text} 100G`")
-        }
-        _ => format!("correct the path, or make it: `truncate -s 100G {text}`"),
-    }
-}
-
-fn network(raw: RawNetwork, desk: &mut Desk<'_, '_>) -> Option<Network> {
-    let bridge = match raw {
-        RawNetwork::Kind(RawNetworkKind::None) => return Some(Network::None),
-        RawNetwork::Kind(RawNetworkKind::User) => return Some(Network::User),
-        RawNetwork::Full(full) => full.bridge?.0,
-    };
-    if bridge.len() > MAX_INTERFACE {
-        let message = format!("`{bridge}` is too long for the name of a bridge");
-        let fix = format!("the kernel's names have at most {MAX_INTERFACE} characters");
-        desk.error(&Trail::to("network").key("bridge"), message, fix);
-        return None;
-    }
-    Some(Network::Bridge(bridge))
-}
-
-fn stop(raw: RawStop, desk: &mut Desk<'_, '_>) -> Option<Stop> {
-    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
-    let deadline = desk.span(&Trail::to("stop").key("deadline"), raw.deadline, second, hour)?;
-    let then = match raw.then? {
-        RawThen::Ask => AfterDeadline::Ask,
-        RawThen::Quit => AfterDeadline::Quit,
-    };
-    Some(Stop { deadline, then })
 }

@@ -533,12 +533,18 @@ pub struct Resources {
 }
 
 /// Snapshots of a VM's disks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Snapshots {
     /// One is made before each start.
     pub before_start: bool,
     /// How many of those that hostd made by itself are kept.
     pub keep: u32,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self { before_start: false, keep: 5 }
+    }
 }
 
 /// A start with the host.
