@@ -327,3 +327,6 @@ fn cpus_of(mask: &[u8]) -> Vec<u32> {
         .filter(|cpu| mask.get((cpu / 8) as usize).is_some_and(|byte| byte >> (cpu % 8) & 1 == 1))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,16 +32,23 @@
 //! - [`supervisor`]: the task that does it all
 //! - [`record`], [`process`]: how a hostd that was killed is followed by one
 //!   that knows what to do; QEMU outlives both
+//! - [`launch`]: as whom QEMU runs, in which scope, and what it may open:
+//!   [`access`]; [`companion`]: the TPM beside it
 //! - [`qmp`]: the conversation with QEMU
 //! - [`devices`]: the graphics card, lent and given back
+//! - [`guests`]: the power button without a supervisor, when the host goes down
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
 
+pub mod access;
 pub mod argv;
+pub mod companion;
 pub mod devices;
+pub mod guests;
 pub mod identity;
 pub mod last_good;
+pub mod launch;
 pub mod lifecycle;
 pub mod logs;
 pub mod paths;

@@ -37,10 +37,15 @@ impl Paths {
     }
 }
 
+/// The folder that belongs to QEMU's user: what QEMU itself makes is in here,
+/// and nothing that hostd would open. The one around it is hostd's.
+pub const QEMU: &str = "q";
 /// QEMU's control socket.
-pub const QMP: &str = "qmp.sock";
+pub const QMP: &str = "q/qmp.sock";
 /// QEMU's own note of its number.
-pub const PIDFILE: &str = "qemu.pid";
+pub const PIDFILE: &str = "q/qemu.pid";
+/// swtpm's socket for QEMU.
+pub const TPM: &str = "q/swtpm.sock";
 /// QEMU's messages of this run.
 pub const LOG: &str = "qemu.log";
 /// QEMU's messages of the run before.
@@ -64,6 +69,16 @@ pub fn folder(vm: &Name) -> PathBuf {
 /// A file of `vm` as the stores name it.
 pub fn name(vm: &Name, file: &str) -> PathBuf {
     folder(vm).join(file)
+}
+
+/// The tap that joins `vm` to its bridge. The kernel takes 15 bytes, a VM's
+/// name may have more: a hash of it (FNV-1a) is the same at every start.
+pub fn tap_name(vm: &Name) -> String {
+    let hash = vm
+        .as_str()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("hd-{hash:08x}")
 }
 
 /// Whether `vm` has firmware variables of its own.
