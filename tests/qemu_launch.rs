@@ -143,6 +143,18 @@ fn owner(path: &Path) -> (u32, u32) {
     (meta.uid(), meta.mode() & 0o7777)
 }
 
+/// Before the guest has enabled its power button nobody feels it pressed.
+async fn booted(bench: &Bench) {
+    let log = bench.path("run/vms/test/firmware.log");
+    let booted = async {
+        while !std::fs::read_to_string(&log).is_ok_and(|log| log.contains("Booting from 0000:7c00"))
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, booted).await.unwrap();
+}
+
 async fn started(handle: &VmHandle) -> Result<DoneView, Refusal> {
     timeout(LONG, handle.start()).await.unwrap()
 }
@@ -165,6 +177,7 @@ async fn runs_as_its_user_with_no_rights_and_gives_its_disk_back() {
     assert_eq!(owner(&bench.path("run/vms/test")).0, 0, "the notes are hostd's");
     let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
     assert!(!environment.contains("CARGO"), "{environment}");
+    booted(&bench).await;
     let stopped = timeout(LONG, handle.stop(false)).await.unwrap().unwrap();
     assert!(stopped.message.contains("the guest shut down on request"), "{stopped:?}");
     assert_eq!(owner(&disk), (0, 0o600));
@@ -226,11 +239,11 @@ async fn limits_are_taken() {
     let Some(bench) = bench() else { return };
     let log = bench.path("log");
     let command = Command::new("sh", ["-c", "ulimit -n; ulimit -l"]);
-    let (memlock, nofile) = (Some(64 << 20), Some(1234));
+    let (memlock, nofile) = (Some(4 << 20), Some(1234));
     let launch = Launch { memlock, nofile, ..Launch::plain(command, log.clone()) };
     let exit = bench.host().runner.hold(launch).unwrap().go().ended.await.unwrap();
     assert_eq!(exit, Exit::Code(0));
-    assert_eq!(std::fs::read_to_string(&log).unwrap(), "1234\n65536\n");
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "1234\n4096\n");
 }
 
 #[tokio::test]
@@ -311,6 +324,7 @@ fn guests_are_stopped_without_a_daemon() {
     let pid = first.block_on(async {
         let handle = bench.supervise(bench.vm());
         started(&handle).await.unwrap();
+        booted(&bench).await;
         handle.view().pid.unwrap()
     });
     // It is gone as if it had been killed.
