@@ -58,7 +58,7 @@ impl Bench {
     fn supervise(&self, vm: Vm) -> VmHandle {
         let (out, mut changes) = mpsc::channel(16);
         tokio::spawn(async move { while changes.recv().await.is_some() {} });
-        spawn(Deps { host: self.host(), devices: Arc::<FakeDevices>::default(), out }, vm)
+        spawn(Deps::new(self.host(), Arc::<FakeDevices>::default(), out), vm)
     }
 
     /// A disk of root's that switches the machine off when its power button is

@@ -60,16 +60,12 @@ async fn running(host: &Host) -> Vec<Name> {
         Some(client) => client.ask(&Ask::VmList).await.ok(),
         None => None,
     };
-    match asked {
-        Some(Reply::Vms(view)) => {
-            let rests = |state| matches!(state, VmState::Off | VmState::Crashed);
-            view.vms.into_iter().filter(|vm| !rests(vm.state)).map(|vm| vm.name).collect()
-        }
-        Some(_) | None => {
-            warn!("hostd does not answer: its guests are stopped without it");
-            guests::noted(host)
-        }
-    }
+    let Some(Reply::Vms(view)) = asked else {
+        warn!("hostd does not answer: its guests are stopped without it");
+        return guests::noted(host);
+    };
+    let rests = |state| matches!(state, VmState::Off | VmState::Crashed);
+    view.vms.into_iter().filter(|vm| !rests(vm.state)).map(|vm| vm.name).collect()
 }
 
 /// Why it is still there, if it is.

@@ -10,14 +10,17 @@
 //! ([`launch`]); [`owner`] gives them files, [`tap`] network interfaces.
 //! Beside it: sockets that others connect to ([`listen`]), locks against a
 //! second process ([`lock`]), the user database ([`users`]), systemd
-//! ([`units`]), commands that carry a connection ([`carry`]), and the ioctls of KVM and VFIO ([`kvm`],
-//! [`vfio`]). Text and bytes come out of here, never
+//! ([`units`]), commands that carry a connection ([`carry`]), how processors
+//! belong together and who runs where ([`topology`], [`cpus`], [`affinity`]), and
+//! the ioctls of KVM and VFIO ([`kvm`], [`vfio`]). Text and bytes come out of here, never
 //! judgements.
 //!
 //! Read [`sys`] first.
 
+pub mod affinity;
 pub mod carry;
 pub mod clock;
+pub mod cpus;
 pub mod dial;
 pub mod fake;
 pub mod folder;
@@ -32,6 +35,7 @@ pub mod store;
 pub mod sys;
 pub mod systemd;
 pub mod tap;
+pub mod topology;
 pub mod uevent;
 pub mod units;
 pub mod users;

@@ -32,6 +32,8 @@ pub struct Command {
     pub program: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Added to our own environment.
+    pub env: Vec<(OsString, OsString)>,
     /// Written to its standard input, which is then closed.
     pub stdin: Vec<u8>,
     /// After this it is killed.
@@ -49,6 +51,7 @@ impl Command {
         Self {
             program: program.into(),
             args: args.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
             stdin: Vec::new(),
             deadline: Duration::from_secs(10),
             limit: 16 << 20,
@@ -68,6 +71,7 @@ impl Command {
         // Output that is parsed must not depend on the locale; plain `C`
         // truncates zpool's JSON at non-ASCII paths.
         command.env("LC_ALL", "C.UTF-8");
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
         // A group of its own, so that a deadline ends its children too and a
         // Ctrl-C meant for us does not reach it.
         command.process_group(0);
@@ -244,7 +248,7 @@ impl RealRunner {
         Self { launcher: Some(launcher), ..Self::default() }
     }
 
-    fn spawn(&self, command: &Command, stdin: Stdio, log: PathBuf) -> io::Result<Started> {
+    fn spawn(command: &Command, stdin: Stdio, log: PathBuf) -> io::Result<Started> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
         let mut child =
             command.to_process().stdin(stdin).stdout(log.try_clone()?).stderr(log).spawn()?;
@@ -294,7 +298,7 @@ impl Runner for RealRunner {
     }
 
     fn start(&self, command: Command, log: PathBuf) -> Result<Started, RunError> {
-        let started = self.spawn(&command, Stdio::null(), log);
+        let started = Self::spawn(&command, Stdio::null(), log);
         started.map_err(|source| RunError::Start { command: command.to_string(), source })
     }
 
@@ -310,7 +314,7 @@ impl Runner for RealRunner {
         let spawn = || {
             let (stdin, gate) = io::pipe()?;
             let waiting = launch.waiting(launcher);
-            Ok((self.spawn(&waiting, stdin.into(), launch.log.clone())?, gate))
+            Ok((Self::spawn(&waiting, stdin.into(), launch.log.clone())?, gate))
         };
         let (Started { pid, ended }, gate) = spawn()
             .map_err(|source| RunError::Start { command: launch.command.to_string(), source })?;

@@ -3,8 +3,10 @@
 //! by name (`linux/if_tun.h`, `netdevice(7)`, `linux/sockios.h`).
 #![allow(
     clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
     unsafe_code,
-    reason = "this is the door; ioctls, each given a number or a structure that outlives the call"
+    reason = "this is the door; ioctls, each given a number or a structure that \
+              outlives the call; their flags are of 15 bits"
 )]
 
 use std::ffi::{CString, c_char, c_int};
@@ -150,7 +152,6 @@ fn attach(name: &str) -> Result<File, TapError> {
     let tun = tun.map_err(trying(format!("open {TUN}")))?;
     let mut this = request(name)?;
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-    // All three are below 2^15.
     this.ifr_ifru.ifru_flags = flags as libc::c_short;
     // SAFETY: the structure outlives the call.
     unsafe { tun_set_iff(tun.as_raw_fd(), &raw const this) }

@@ -165,16 +165,7 @@ mod tests {
                 }],
                 notes: Vec::new(),
             }),
-            Fact::Vm(VmView {
-                name: "gaming".parse().unwrap(),
-                state: VmState::Running,
-                since: now,
-                reason: String::new(),
-                pid: None,
-                devices: Vec::new(),
-                step: String::new(),
-                responsive: true,
-            }),
+            Fact::Vm(VmView::new("gaming".parse().unwrap(), VmState::Running, now, "")),
             Fact::Pools(PoolsView {
                 pools: vec![PoolView {
                     name: "tank".into(),

@@ -127,6 +127,7 @@ pub fn vm_severity(vm: &VmView) -> Severity {
         | VmState::Running
         | VmState::Stopping => Severity::Ok,
         VmState::Paused if !vm.responsive => Severity::Unknown,
+        VmState::Paused if vm.held => Severity::Ok,
         VmState::Paused => Severity::Warning,
         VmState::Crashed | VmState::Failed => Severity::Critical,
     }

@@ -18,6 +18,7 @@ use crate::ask::{Code, Refusal};
 use crate::base::{Name, PciAddress, with_sources};
 use crate::config::{Accel, Display, Firmware, Network, Sound, Viewers, Vm};
 use crate::host::launch::{Account, Launch};
+use crate::host::owner::{Access, Node};
 use crate::host::process::Process;
 use crate::host::run::Started;
 use crate::host::units::{Property, Scope};
@@ -30,8 +31,6 @@ pub const USER: &str = "hostd-vm";
 pub const SLICE: &str = "hostd-vms.slice";
 /// The note of the tap.
 const TAP: &str = "tap";
-/// What the guest writes to its serial port.
-const SERIAL_LOG: &str = "serial.log";
 
 /// A QEMU that was let go.
 pub struct Begun {
@@ -117,6 +116,14 @@ pub fn needs(host: &Host, vm: &Vm, functions: &[PciAddress]) -> Vec<Need> {
         needs.extend(groups.iter().map(|group| Need::write(Path::new("/dev/vfio").join(group))));
     }
     needs.extend(vm.evdev.iter().flat_map(|evdev| &evdev.devices).map(Need::write));
+    // The kernel's part in a bridged network; slower without, but it works.
+    let vhost = Node::open(&host.sys.path("/dev/vhost-net")).and_then(|node| node.owner());
+    if vm.accel == Accel::Kvm
+        && matches!(vm.network, Network::Bridge(_) | Network::Tap(_))
+        && vhost.is_ok_and(|owner| owner.group_allows(Access::Write))
+    {
+        needs.push(Need::shared("/dev/vhost-net"));
+    }
     if vm.looking_glass.is_some() && host.sys.exists("/dev/kvmfr0") {
         needs.push(Need::write("/dev/kvmfr0"));
     }
@@ -158,7 +165,7 @@ pub fn scope(host: &Host, vm: &Vm, needs: &[Need]) -> Scope {
         .collect();
     match vm.network {
         Network::Bridge(_) | Network::Tap(_) => {
-            devices.extend(["/dev/net/tun", "/dev/vhost-net"].map(Into::into));
+            devices.push("/dev/net/tun".into());
         }
         Network::None | Network::User => {}
     }
@@ -181,7 +188,7 @@ pub fn scope(host: &Host, vm: &Vm, needs: &[Need]) -> Scope {
 /// put a link in their place.
 fn logs(vm: &Vm) -> impl Iterator<Item = &'static str> {
     let firmware = vm.firmware == Firmware::Seabios { log: true };
-    let logs = [(firmware, paths::FIRMWARE_LOG), (vm.serial, SERIAL_LOG)];
+    let logs = [(firmware, paths::FIRMWARE_LOG), (vm.serial, paths::SERIAL_LOG)];
     logs.into_iter().filter_map(|(wanted, log)| wanted.then_some(log))
 }
 
@@ -292,6 +299,9 @@ pub async fn give_back(host: &Host, vm: &Name) -> Result<(), Refusal> {
     let back = tokio::task::spawn_blocking(move || {
         remove_tap(&there, &name)?;
         access::take_back(&there, &name)?;
+        // Another user's QEMU could not open it.
+        let shared = there.sys.delete(paths::looking_glass(&name));
+        shared.map_err(|error| Refusal::new(Code::Failed, error.in_full(), ""))?;
         let folder = there.runtime.path(paths::name(&name, paths::QEMU));
         owner::remove_folder(&folder).map_err(|error| {
             let message = format!("{} cannot be removed: {error}", folder.display());

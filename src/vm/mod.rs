@@ -34,15 +34,19 @@
 //!   that knows what to do; QEMU outlives both
 //! - [`launch`]: as whom QEMU runs, in which scope, and what it may open:
 //!   [`access`]; [`companion`]: the TPM beside it
-//! - [`qmp`]: the conversation with QEMU
+//! - [`qmp`]: the conversation with QEMU; [`agent`]: that with the guest
 //! - [`devices`]: the graphics card, lent and given back
 //! - [`guests`]: the power button without a supervisor, when the host goes down
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
+//! - [`autostart`], [`unfinished`]: starts with the host, and those that took it down
+//! - [`performance`]: what the host does for it while it runs
 
 pub mod access;
+pub mod agent;
 pub mod argv;
+pub mod autostart;
 pub mod companion;
 pub mod devices;
 pub mod guests;
@@ -52,12 +56,14 @@ pub mod launch;
 pub mod lifecycle;
 pub mod logs;
 pub mod paths;
+pub mod performance;
 pub mod plan;
 pub mod preflight;
 pub mod process;
 pub mod qmp;
 pub mod record;
 pub mod supervisor;
+pub mod unfinished;
 
 pub use plan::plan;
 pub use supervisor::{Deps, VmHandle, spawn};

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Name, PciAddress, Timestamp};
+use crate::base::{Bytes, Name, PciAddress, Timestamp};
 
 /// `hostctl vm list`, `vm status`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -73,6 +73,89 @@ pub struct VmView {
     /// the guest runs. Left out when true.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub responsive: bool,
+    /// True when it is paused because somebody wanted it so. Left out when false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held: bool,
+    /// What the host does for it while it runs; left out when that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub performance: Option<PerformanceView>,
+}
+
+impl VmView {
+    /// A VM in a state, and nothing else known of it.
+    pub fn new(name: Name, state: VmState, since: Timestamp, reason: impl Into<String>) -> Self {
+        Self {
+            name,
+            state,
+            since,
+            reason: reason.into(),
+            pid: None,
+            devices: Vec::new(),
+            step: String::new(),
+            responsive: true,
+            held: false,
+            performance: None,
+        }
+    }
+}
+
+/// What is in force on the host for a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct PerformanceView {
+    /// Where its threads run; nothing when they run anywhere.
+    pub pins: Option<PinsView>,
+    /// Governor of its processors, where hostd has set it.
+    pub governor: Option<String>,
+    /// What was moved off its processors; nothing when it shares them.
+    pub moved: Option<MovedView>,
+    /// What could not be moved or set, in words.
+    #[serde(default)]
+    pub cannot_move: Vec<String>,
+    /// Its huge pages.
+    pub hugepages: Option<HugepagesView>,
+    /// Limit of ZFS's cache in bytes, where hostd has lowered it.
+    #[schemars(with = "Option<u64>")]
+    pub arc_max: Option<Bytes>,
+    /// Pools whose scrub waits until it has ended.
+    #[serde(default)]
+    pub paused_scrubs: Vec<String>,
+    /// Units that are started again when it has ended.
+    #[serde(default)]
+    pub stopped_services: Vec<String>,
+}
+
+/// Processors of the host, as lists of the kernel: `0-3,8`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct PinsView {
+    /// That of each virtual one, in their order.
+    pub vcpus: Vec<u32>,
+    /// Those of QEMU's other threads.
+    pub emulator: String,
+    /// Those of its I/O threads.
+    pub iothreads: String,
+    /// Those that are left to the host.
+    pub host: String,
+}
+
+/// How much was moved off a VM's processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct MovedView {
+    /// Kernel threads.
+    pub kthreads: usize,
+    /// Interrupts.
+    pub irqs: usize,
+}
+
+/// Huge pages of a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HugepagesView {
+    /// How many it has.
+    pub pages: u64,
+    /// Bytes of each.
+    #[schemars(with = "u64")]
+    pub size: Bytes,
+    /// How many of them hostd has added, and takes away when it has ended.
+    pub added: u64,
 }
 
 fn yes() -> bool {
@@ -82,6 +165,11 @@ fn yes() -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_true(flag: &bool) -> bool {
     *flag
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// `hostctl vm log`.

@@ -191,6 +191,12 @@ pub enum Command {
     QueryChardev,
     /// Let the guest run.
     Cont,
+    /// Halt the guest's processors.
+    Stop,
+    /// Press the reset button.
+    SystemReset,
+    /// Wake a guest that sleeps.
+    SystemWakeup,
     /// Press the power button.
     SystemPowerdown,
     /// End QEMU.
@@ -205,6 +211,9 @@ impl Command {
             Self::QueryStatus => "query-status",
             Self::QueryChardev => "query-chardev",
             Self::Cont => "cont",
+            Self::Stop => "stop",
+            Self::SystemReset => "system_reset",
+            Self::SystemWakeup => "system_wakeup",
             Self::SystemPowerdown => "system_powerdown",
             Self::Quit => "quit",
         }

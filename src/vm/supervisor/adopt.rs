@@ -184,8 +184,8 @@ impl Supervisor {
                 | RunState::Shutdown
                 | RunState::Other(_)),
             ) => match live.talk.judge(state) {
-                Observation::Halted { why } => {
-                    Observation::Halted { why: format!("{ADOPTED}; {why}") }
+                Observation::Halted { why, held } => {
+                    Observation::Halted { why: format!("{ADOPTED}; {why}"), held }
                 }
                 other => other,
             },

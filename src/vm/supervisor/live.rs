@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::stopping::Order;
@@ -20,11 +20,14 @@ use crate::vm::lifecycle::{Action, End, Observation};
 use crate::vm::process::Held;
 use crate::vm::qmp::wire::{Event, RunState, Shutdown};
 use crate::vm::qmp::{self, Events, Qmp, QmpError};
+use crate::vm::unfinished;
 
 /// How often QEMU is asked whether the guest runs, events aside.
 const BEAT: Duration = Duration::from_secs(5);
 /// How long it may take to answer before it counts as silent.
 pub(super) const ANSWER: Duration = Duration::from_secs(3);
+/// How often the devices that it was given are looked at.
+const LOOK: Duration = Duration::from_secs(2);
 /// How often a lost connection is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long after hanging up QEMU may still take to end.
@@ -207,7 +210,10 @@ impl Talk {
                 return Observation::Runs { why };
             }
             RunState::Prelaunch => "the guest was never let run".to_owned(),
-            RunState::Paused => "the guest's processors are halted on request".to_owned(),
+            RunState::Paused => {
+                let why = "the guest's processors are halted on request".to_owned();
+                return Observation::Halted { why, held: true };
+            }
             RunState::IoError => {
                 self.trouble.clone().unwrap_or_else(|| "a disk failed under the guest".to_owned())
             }
@@ -219,7 +225,7 @@ impl Talk {
             RunState::Shutdown => "the guest has shut down; QEMU is ending".to_owned(),
             RunState::Other(state) => format!("QEMU calls it `{state}`"),
         };
-        Observation::Halted { why }
+        Observation::Halted { why, held: false }
     }
 }
 
@@ -269,6 +275,10 @@ impl Supervisor {
     pub(super) async fn live(&mut self, mut live: Live) -> At {
         self.step("").await;
         let mut pulse = Pulse::new();
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let settles = Instant::now() + unfinished::SETTLED;
+        let mut settled = self.vm.autostart.is_none();
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
         loop {
             let qmp = live.talk.qmp().cloned();
@@ -277,6 +287,8 @@ impl Supervisor {
                 biased;
                 asked = self.asked.recv() => Happened::Asked(asked),
                 status = pulse.next(qmp.as_ref()) => Happened::Status(status),
+                _ = look.tick() => Happened::Look,
+                () = sleep_until(settles), if !settled => Happened::Settled,
                 exit = live.body.ended() => Happened::Ended(exit),
                 news = live.talk.news(&*dial, &socket) => Happened::News(news),
             };
@@ -288,9 +300,12 @@ impl Supervisor {
                         return At::Stop(live, Order::new(&self.vm, force));
                     }
                     Some(Action::Kill) => return At::Kill(live, "killed on request".to_owned()),
-                    Some(
-                        action @ (Action::Start | Action::Cancel | Action::Force | Action::CleanUp),
-                    ) => self.misplaced(action),
+                    Some(action @ (Action::Pause | Action::Resume | Action::Reset)) => {
+                        self.act(&live, action).await;
+                        // An answer that is on its way may be of before.
+                        pulse = Pulse::new();
+                    }
+                    Some(action) => self.misplaced(action),
                 },
                 Happened::Status(Ok(state)) => {
                     let seen = live.talk.judge(state);
@@ -321,8 +336,42 @@ impl Supervisor {
                     self.observe(seen).await;
                 }
                 Happened::Ended(exit) => return self.gone(live, exit, None).await,
+                Happened::Settled => {
+                    settled = true;
+                    self.settled().await;
+                }
+                Happened::Look => {
+                    if let Some(why) = self.taken_away() {
+                        self.doomed = true;
+                        return At::Quit(live, why);
+                    }
+                }
             }
         }
+    }
+}
+
+impl Supervisor {
+    /// Why QEMU has to end: a device that it was given is being pulled out, or
+    /// somebody takes it. The kernel removes the link to vfio-pci first, and
+    /// then waits for QEMU to let go (`__device_release_driver` in
+    /// drivers/base/dd.c, `vfio_unregister_group_dev` in drivers/vfio).
+    fn taken_away(&self) -> Option<String> {
+        let devices = self.record.as_ref().map(|record| record.devices.as_slice())?;
+        let sys = &self.host.sys;
+        if !sys.exists("/sys/bus/pci/devices") {
+            return None;
+        }
+        let gone = devices.iter().find(|device| {
+            let link = sys.link_name(format!("/sys/bus/pci/devices/{device}/driver"));
+            link.is_err_and(|error| error.is_missing())
+        })?;
+        let how = if sys.exists(format!("/sys/bus/pci/devices/{gone}")) {
+            "is being taken away from the guest"
+        } else {
+            "is gone"
+        };
+        Some(format!("its device {gone} {how}: pulled out, or unbound by somebody"))
     }
 }
 
@@ -332,4 +381,8 @@ enum Happened {
     Status(Result<RunState, QmpError>),
     News(News),
     Ended(Exit),
+    /// Its devices are looked at.
+    Look,
+    /// It has run for a while.
+    Settled,
 }

@@ -21,7 +21,7 @@ use crate::config::{Firmware, GpuRef};
 use crate::host::Host;
 use crate::host::process::Signal;
 use crate::host::run::{Exit, Started};
-use crate::vm::argv::{Start, argv};
+use crate::vm::argv::{Facts, Start, argv};
 use crate::vm::devices;
 use crate::vm::identity::{self, Identity, Uuid};
 use crate::vm::last_good;
@@ -127,6 +127,12 @@ impl Prepared {
         };
         let token = record.token;
         sup.record = Some(record);
+        if let Err(refusal) = sup.before_start().await {
+            return Err(Why::Failed(refusal));
+        }
+        if sup.cancelled() {
+            return Err(Why::Cancelled);
+        }
         match sup.vm.firmware.clone() {
             Firmware::Ovmf { vars, .. } if !own_vars => {
                 let step = Step::Variables { from: vars.clone(), to: sup.paths.vars.clone() };
@@ -182,7 +188,13 @@ impl Lent {
             return Err(self.undo(sup, Why::Failed(refusal)).await);
         }
         let token = self.before.token;
-        let start = Start { identity: &self.before.identity, token, card: &self.card };
+        let vm = sup.vm.clone();
+        let facts = match sup.with_files(move |host, _| Facts::read(host, &vm)).await {
+            Ok(facts) => facts,
+            Err(refusal) => return Err(self.undo(sup, Why::Failed(refusal)).await),
+        };
+        let start =
+            Start { identity: &self.before.identity, token, card: &self.card, facts: &facts };
         let args = argv(&sup.vm, &sup.paths, &start);
         let begun = launch::start(&sup.host, &sup.vm, &self.card.functions, args).await;
         let (mut started, mut warnings) = match begun {
@@ -284,7 +296,7 @@ impl Launched {
         sup.step.clear();
         let (name, pid) = (sup.vm.name.clone(), self.live.body.held.id.pid);
         let outcome = if state == RunState::Running {
-            let why = "started on request".to_owned();
+            let why = format!("started {}", sup.begun);
             sup.observe(Observation::Runs { why }).await;
             let devices = sup.record.as_ref().map(|record| record.devices.clone());
             let (functions, version) = (devices.unwrap_or_default(), qmp.greeting().version);

@@ -80,12 +80,7 @@ impl Supervisor {
                             self.note_if_possible(Phase::Stopping { deadline, force }).await;
                         }
                         Some(Action::Kill) => return At::Kill(live, "killed on request".to_owned()),
-                        Some(
-                            action @ (Action::Start
-                            | Action::Cancel
-                            | Action::Shutdown { .. }
-                            | Action::CleanUp),
-                        ) => self.misplaced(action),
+                        Some(action) => self.misplaced(action),
                     }
                 }
                 exit = live.body.ended() => {
@@ -196,13 +191,7 @@ impl Supervisor {
                                 Err(_) => self.stopped(&refusal),
                             }
                         }
-                        Some(
-                            action @ (Action::Start
-                            | Action::Cancel
-                            | Action::Shutdown { .. }
-                            | Action::Force
-                            | Action::Kill),
-                        ) => self.misplaced(action),
+                        Some(action) => self.misplaced(action),
                     }
                 }
             }
@@ -224,7 +213,8 @@ impl Supervisor {
     /// Gives back what the VM had; QEMU is gone.
     pub(super) async fn clean(&mut self, why: String) -> At {
         self.step(CLEANING).await;
-        let crashed = self.life.state == VmState::Crashed;
+        let doomed = std::mem::take(&mut self.doomed);
+        let crashed = self.life.state == VmState::Crashed || doomed;
         if let Some(record) = &mut self.record {
             record.process = None;
         }
@@ -232,10 +222,17 @@ impl Supervisor {
         match self.give_back().await {
             Ok(()) => {
                 self.step.clear();
-                self.observe(Observation::CleanedUp { why: why.clone() }).await;
+                // Answered before it may be started again: whoever stopped it
+                // was first.
+                let wanted = !self.stoppers.is_empty();
+                self.observe(Observation::CleanedUp { why: why.clone(), crashed: doomed }).await;
                 self.publish().await;
                 let message = format!("`{}` is off: {why}", self.vm.name);
-                self.stopped(&Ok(DoneView { changed: true, message, warnings: Vec::new() }));
+                let warnings = std::mem::take(&mut self.warnings);
+                self.stopped(&Ok(DoneView { changed: true, message, warnings }));
+                if crashed && !doomed && !wanted {
+                    self.crashed().await;
+                }
             }
             Err(refusal) => {
                 self.step.clear();
@@ -275,6 +272,7 @@ impl Supervisor {
                 Err(refusal) => return Err(refusal),
             }
         }
+        self.after_stop().await;
         self.remove_files().await?;
         self.record = None;
         Ok(())
@@ -304,12 +302,7 @@ impl Supervisor {
                         // It is being forced already.
                         None | Some(Action::Force) => {}
                         Some(Action::Kill) => return Waited::Kill,
-                        Some(
-                            action @ (Action::Start
-                            | Action::Cancel
-                            | Action::Shutdown { .. }
-                            | Action::CleanUp),
-                        ) => self.misplaced(action),
+                        Some(action) => self.misplaced(action),
                     }
                 }
             }
