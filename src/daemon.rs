@@ -12,6 +12,7 @@
 //! told to ends the daemon with that name. The bus name is requested last.
 
 mod answer;
+pub mod guests;
 mod observe;
 mod scan;
 mod serve;

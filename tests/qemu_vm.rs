@@ -373,13 +373,13 @@ async fn garbage_in_place_of_the_socket() {
     let bench = Bench::new();
     let handle = bench.supervise(vm());
     // A file left there is no obstacle.
-    std::fs::create_dir_all(bench.runtime("")).unwrap();
-    std::fs::write(bench.runtime("qmp.sock"), "garbage").unwrap();
+    std::fs::create_dir_all(bench.runtime("q")).unwrap();
+    std::fs::write(bench.runtime("q/qmp.sock"), "garbage").unwrap();
     handle.start().await.unwrap();
     handle.abandon();
     // Somebody else answers there: it is not believed, and the VM not green.
-    std::fs::remove_file(bench.runtime("qmp.sock")).unwrap();
-    let impostor = tokio::net::UnixListener::bind(bench.runtime("qmp.sock")).unwrap();
+    std::fs::remove_file(bench.runtime("q/qmp.sock")).unwrap();
+    let impostor = tokio::net::UnixListener::bind(bench.runtime("q/qmp.sock")).unwrap();
     tokio::spawn(async move {
         use tokio::io::AsyncWriteExt;
         while let Ok((mut peer, _)) = impostor.accept().await {
@@ -396,9 +396,9 @@ async fn garbage_in_place_of_the_socket() {
     assert!(done.message.contains("the power button could not be pressed"), "{done:?}");
     bench.assert_clean();
     // A folder cannot be replaced: said in words, and nothing is left.
-    std::fs::create_dir_all(bench.runtime("qmp.sock/x")).unwrap();
+    std::fs::create_dir_all(bench.runtime("q/qmp.sock/x")).unwrap();
     let refusal = handle.start().await.unwrap_err();
-    assert!(refusal.message.contains("qmp.sock"), "{refusal}");
+    assert!(refusal.message.contains("q/qmp.sock"), "{refusal}");
     assert_eq!(bench.qemus(), [0; 0]);
 }
 

@@ -31,9 +31,17 @@ struct Args {
     /// Read the machine under this folder.
     #[arg(long, value_name = "DIR", default_value = "/")]
     sysroot: PathBuf,
+    /// Stop all VMs by their power buttons, each within its own time, and end:
+    /// for hostd-guests.service, when the host goes down.
+    #[arg(long)]
+    stop_guests: bool,
 }
 
 fn main() -> ExitCode {
+    // First: QEMU waits for it.
+    if let Some(code) = host::launch::main(std::env::args_os()) {
+        return code;
+    }
     // The helper that writes to sysfs is this same binary; it must not start anything.
     if let Some(code) = passthrough::helper::main(std::env::args_os()) {
         return code;
@@ -79,7 +87,11 @@ fn main() -> ExitCode {
     for note in &checked.notes {
         warn!("{note}");
     }
-    let host = Host::real(args.sysroot, args.state_dir, args.runtime_dir);
+    let host = Host::real(args.sysroot, args.state_dir, args.runtime_dir)
+        .with_launcher(host::launch::OURSELVES.into());
+    if args.stop_guests {
+        return stop_guests(&host, &checked.config);
+    }
     let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(async {
             let stop = stop_signal()?;
@@ -96,6 +108,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn stop_guests(host: &Host, config: &hostd::config::Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let left = runtime.block_on(daemon::guests::stop_all(host, config));
+    runtime.shutdown_background();
+    if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Resolves at SIGTERM or SIGINT.

@@ -6,6 +6,8 @@
 //! started ([`process`]), the clock ([`clock`]), the dialler ([`dial`]) and the
 //! state folder ([`store`]). There is no global and no `cfg(test)` swap: a fake
 //! machine is an ordinary value ([`fake`]), and `--sysroot DIR` comes free.
+//! Long-lived children that are to run as somebody else are held back first
+//! ([`launch`]); [`owner`] gives them files, [`tap`] network interfaces.
 //! Beside it: sockets that others connect to ([`listen`]), locks against a
 //! second process ([`lock`]), the user database ([`users`]), systemd
 //! ([`units`]), commands that carry a connection ([`carry`]), how processors
@@ -23,13 +25,16 @@ pub mod dial;
 pub mod fake;
 pub mod folder;
 pub mod kvm;
+pub mod launch;
 pub mod listen;
 pub mod lock;
+pub mod owner;
 pub mod process;
 pub mod run;
 pub mod store;
 pub mod sys;
 pub mod systemd;
+pub mod tap;
 pub mod topology;
 pub mod uevent;
 pub mod units;
@@ -83,5 +88,12 @@ impl Host {
             state: Store::new(state),
             runtime: Store::new(runtime),
         }
+    }
+
+    /// The same, with a binary that children can be held back with.
+    #[must_use]
+    pub fn with_launcher(mut self, launcher: PathBuf) -> Self {
+        self.runner = Arc::new(run::RealRunner::with_launcher(launcher));
+        self
     }
 }

@@ -23,6 +23,8 @@ use tokio::process::Child;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::launch::{Launch, Waiting};
+
 /// A command as a value: what would be run, and within which bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
@@ -221,6 +223,13 @@ pub trait Runner: Send + Sync {
     /// to `log`. It is not killed when we end. Deadline and limit do not apply.
     fn start(&self, command: Command, log: PathBuf) -> Result<Started, RunError>;
 
+    /// The same for one that stands still until it is let go, so that it can be
+    /// put where it belongs before. A runner that cannot hold it back starts it.
+    fn hold(&self, launch: Launch) -> Result<Waiting, RunError> {
+        let Started { pid, ended } = self.start(launch.command, launch.log)?;
+        Ok(Waiting { pid, ended, gate: None })
+    }
+
     /// How many killed children are still there, hanging in the kernel.
     fn stuck(&self) -> usize;
 }
@@ -229,6 +238,29 @@ pub trait Runner: Send + Sync {
 #[derive(Default)]
 pub struct RealRunner {
     stuck: Arc<AtomicUsize>,
+    launcher: Option<PathBuf>,
+}
+
+impl RealRunner {
+    /// One that holds children back with this binary, which has
+    /// [`launch::main`](super::launch::main) in it.
+    pub fn with_launcher(launcher: PathBuf) -> Self {
+        Self { launcher: Some(launcher), ..Self::default() }
+    }
+
+    fn spawn(command: &Command, stdin: Stdio, log: PathBuf) -> io::Result<Started> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let mut child =
+            command.to_process().stdin(stdin).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let pid = child.id().unwrap_or(0);
+        let (tell, ended) = oneshot::channel();
+        tokio::spawn(async move {
+            let exit = child.wait().await.map_or(Exit::Unknown, Exit::from);
+            // The receiver may be gone; the child is reaped either way.
+            let _ = tell.send(exit);
+        });
+        Ok(Started { pid, ended })
+    }
 }
 
 /// How long a killed child may take to go before it counts as stuck.
@@ -266,23 +298,27 @@ impl Runner for RealRunner {
     }
 
     fn start(&self, command: Command, log: PathBuf) -> Result<Started, RunError> {
-        let fail = |source| RunError::Start { command: command.to_string(), source };
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).map_err(fail)?;
-        let mut child = command
-            .to_process()
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(fail)?)
-            .stderr(log)
-            .spawn()
-            .map_err(fail)?;
-        let pid = child.id().unwrap_or(0);
-        let (tell, ended) = oneshot::channel();
-        tokio::spawn(async move {
-            let exit = child.wait().await.map_or(Exit::Unknown, Exit::from);
-            // The receiver may be gone; the child is reaped either way.
-            let _ = tell.send(exit);
-        });
-        Ok(Started { pid, ended })
+        let started = Self::spawn(&command, Stdio::null(), log);
+        started.map_err(|source| RunError::Start { command: command.to_string(), source })
+    }
+
+    fn hold(&self, launch: Launch) -> Result<Waiting, RunError> {
+        let Some(launcher) = &self.launcher else {
+            if launch.account.is_some() {
+                let source = io::Error::other("nothing here can start it as another user");
+                return Err(RunError::Start { command: launch.command.to_string(), source });
+            }
+            let Started { pid, ended } = self.start(launch.command, launch.log)?;
+            return Ok(Waiting { pid, ended, gate: None });
+        };
+        let spawn = || {
+            let (stdin, gate) = io::pipe()?;
+            let waiting = launch.waiting(launcher);
+            Ok((Self::spawn(&waiting, stdin.into(), launch.log.clone())?, gate))
+        };
+        let (Started { pid, ended }, gate) = spawn()
+            .map_err(|source| RunError::Start { command: launch.command.to_string(), source })?;
+        Ok(Waiting { pid, ended, gate: Some(gate) })
     }
 
     fn stuck(&self) -> usize {

@@ -232,7 +232,7 @@ impl Units for Systemd {
             let mask = self.property(unit, kind, "AllowedCPUs").await?;
             let mask = Vec::<u8>::try_from(mask).map_err(|source| UnitError::Refused {
                 what: format!("say AllowedCPUs of {unit} in bytes"),
-                source: zbus::Error::from(source),
+                source,
             })?;
             Ok(cpus_of(&mask))
         })
@@ -243,7 +243,7 @@ impl Units for Systemd {
             let state = self.property(unit, "org.freedesktop.systemd1.Unit", "ActiveState").await?;
             let state = String::try_from(state).map_err(|source| UnitError::Refused {
                 what: format!("say ActiveState of {unit} in words"),
-                source: zbus::Error::from(source),
+                source,
             })?;
             Ok(matches!(&*state, "active" | "reloading" | "activating" | "refreshing"))
         })
@@ -327,3 +327,6 @@ fn cpus_of(mask: &[u8]) -> Vec<u32> {
         .filter(|cpu| mask.get((cpu / 8) as usize).is_some_and(|byte| byte >> (cpu % 8) & 1 == 1))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,22 +33,29 @@
 //! - [`supervisor`]: the task that does it all
 //! - [`record`], [`process`]: how a hostd that was killed is followed by one
 //!   that knows what to do; QEMU outlives both
+//! - [`launch`]: as whom QEMU runs, in which scope, and what it may open:
+//!   [`access`]; [`companion`]: the TPM beside it
 //! - [`qmp`]: the conversation with QEMU; [`agent`]: that with the guest
 //! - [`usb`], [`media`]: devices and discs given to a running guest
 //! - [`stats`]: what a running VM takes of the host
 //! - [`devices`]: the graphics card, lent and given back
+//! - [`guests`]: the power button without a supervisor, when the host goes down
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
 //! - [`autostart`], [`unfinished`]: starts with the host, and those that took it down
 //! - [`performance`]: what the host does for it while it runs
 
+pub mod access;
 pub mod agent;
 pub mod argv;
 pub mod autostart;
+pub mod companion;
 pub mod devices;
+pub mod guests;
 pub mod identity;
 pub mod last_good;
+pub mod launch;
 pub mod lifecycle;
 pub mod logs;
 pub mod media;

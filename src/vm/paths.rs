@@ -52,10 +52,15 @@ impl Paths {
     }
 }
 
+/// The folder that belongs to QEMU's user: what QEMU itself makes is in here,
+/// and nothing that hostd would open. The one around it is hostd's.
+pub const QEMU: &str = "q";
 /// QEMU's control socket.
-pub const QMP: &str = "qmp.sock";
+pub const QMP: &str = "q/qmp.sock";
 /// QEMU's own note of its number.
-pub const PIDFILE: &str = "qemu.pid";
+pub const PIDFILE: &str = "q/qemu.pid";
+/// swtpm's socket for QEMU.
+pub const TPM: &str = "q/swtpm.sock";
 /// QEMU's messages of this run.
 pub const LOG: &str = "qemu.log";
 /// QEMU's messages of the run before.
@@ -65,19 +70,17 @@ pub const FIRMWARE_LOG: &str = "firmware.log";
 /// What the owner's hooks have said.
 pub const HOOKS_LOG: &str = "hooks.log";
 /// The guest agent's socket.
-pub const AGENT: &str = "agent.sock";
+pub const AGENT: &str = "q/agent.sock";
 /// The serial port's socket.
-pub const SERIAL: &str = "serial.sock";
+pub const SERIAL: &str = "q/serial.sock";
 /// What the guest has written to its serial port.
 pub const SERIAL_LOG: &str = "serial.log";
-/// swtpm's socket for QEMU.
-pub const TPM: &str = "swtpm.sock";
 /// The socket for those who look at the guest's picture.
-pub const DISPLAY: &str = "display.sock";
+pub const DISPLAY: &str = "q/display.sock";
 /// hostd's note of what it has done for the VM; see [`super::record`].
 pub const RECORD: &str = "state.json";
-/// How the name of a note begins that is being written.
-pub const HALF_RECORD: &str = "state.new-";
+/// What is in the name of a note that is being written.
+pub const HALF_NOTE: &str = ".new-";
 /// UEFI variables.
 pub const VARS: &str = "OVMF_VARS.fd";
 /// UUID and hardware address; see [`super::identity`].

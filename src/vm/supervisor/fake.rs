@@ -69,6 +69,8 @@ impl FakeQemu {
         };
         let socket = part("socket,id=qmp,", "path=");
         let token = part("null,", "id=");
+        // One that was there before hostd has its folder already.
+        std::fs::create_dir_all(std::path::Path::new(&socket).parent().unwrap()).unwrap();
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
         let killed = fate.wait_for(|fate| {

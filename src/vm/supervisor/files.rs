@@ -92,7 +92,7 @@ fn remove_files(host: &Host, vm: &Name) -> Result<(), StoreError> {
     let runtime = &host.runtime;
     for file in runtime.list(paths::folder(vm)).unwrap_or_default() {
         // Half a note, of a hostd that was killed writing it.
-        if file.starts_with(paths::HALF_RECORD) {
+        if file.contains(paths::HALF_NOTE) {
             runtime.remove(paths::name(vm, &file))?;
         }
     }

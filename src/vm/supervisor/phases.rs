@@ -19,13 +19,14 @@ use crate::ask::view::DoneView;
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, with_sources};
 use crate::config::{Firmware, GpuRef};
+use crate::host::Host;
 use crate::host::process::Signal;
 use crate::host::run::{Exit, Started};
-use crate::host::{Command, Host};
 use crate::vm::argv::{Facts, Start, argv};
 use crate::vm::devices;
 use crate::vm::identity::{self, Identity, Uuid};
 use crate::vm::last_good;
+use crate::vm::launch;
 use crate::vm::lifecycle::Observation;
 use crate::vm::paths;
 use crate::vm::plan::Step;
@@ -206,12 +207,12 @@ impl Lent {
         };
         let start =
             Start { identity: &self.before.identity, token, card: &self.card, facts: &facts };
-        let command = Command::new(&sup.vm.qemu, argv(&vm, &sup.paths, &start));
-        let mut started = match sup.host.runner.start(command, sup.paths.log.clone()) {
-            Ok(started) => started,
-            Err(error) => {
-                let why =
-                    failed(&sup.vm.name, with_sources(&error), "look at `qemu:` in the VM's file");
+        let args = argv(&vm, &sup.paths, &start);
+        let begun = launch::start(&sup.host, &vm, &self.card.functions, args).await;
+        let (mut started, more) = match begun {
+            Ok(begun) => (begun.started, begun.warnings),
+            Err(refusal) => {
+                let why = failed(&sup.vm.name, refusal.message, &refusal.hint);
                 return Err(self.undo(sup, why).await);
             }
         };
@@ -232,7 +233,7 @@ impl Lent {
             record.process = Some(held.id);
         }
         let live = Live::new(held, token, Some(started.ended));
-        let warnings = warnings.into_iter().chain(self.card.warnings).collect();
+        let warnings = warnings.into_iter().chain(more).chain(self.card.warnings).collect();
         let launched = Launched { live, warnings };
         if let Err(refusal) = sup.note(Phase::Launched).await {
             return Err(launched.undo(sup, Why::Failed(refusal)).await);

@@ -316,6 +316,8 @@ impl Supervisor {
 
     /// Gives the card back and removes the files of the run, the note last.
     pub(super) async fn give_back(&mut self) -> Result<(), Refusal> {
+        // Before the card: its files go back to root, and not to its next user.
+        crate::vm::launch::give_back(&self.host, &self.vm.name).await?;
         if let Some(card) = self.record.as_ref().and_then(super::Record::card) {
             self.step("giving the graphics card back").await;
             match self.devices.take_back(&card, &self.vm.name).await {
