@@ -39,7 +39,7 @@ impl Place {
     }
 
     fn disk(&self, name: &str, boot: u32) -> Disk {
-        let format = if name.ends_with(".qcow2") { DiskFormat::Qcow2 } else { DiskFormat::Raw };
+        let format = if name.contains(".qcow2") { DiskFormat::Qcow2 } else { DiskFormat::Raw };
         Disk { format, ..Disk::plain(self.path(name), boot) }
     }
 
@@ -76,8 +76,8 @@ fn card() -> Lent {
     Lent { functions: functions.to_vec(), ..Lent::default() }
 }
 
-fn gpu() -> Option<GpuRef> {
-    Some(GpuRef::Name("radeon".parse().unwrap()))
+fn gpu() -> GpuRef {
+    GpuRef::Name("radeon".parse().unwrap())
 }
 
 fn tcp(port: u16, password: Option<PathBuf>) -> Viewers {
@@ -249,7 +249,7 @@ fn software(place: &Place, port: u16) -> Vec<Case> {
 fn hardware(place: &Place) -> Vec<Case> {
     let vm = || Vm {
         cpus: 8,
-        gpu: gpu(),
+        gpu: Some(gpu()),
         topology: Some(Topology { sockets: 1, dies: 1, cores: 4, threads: 2 }),
         ..Vm::plain("gaming".parse().unwrap(), Bytes(16 * GB))
     };
