@@ -127,7 +127,7 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Vm(Vm::Start { name }) => (Ask::VmStart { name }, Full),
         Command::Vm(Vm::Stop { name, force }) => (Ask::VmStop { name, force }, Full),
         Command::Vm(Vm::Kill { name }) => (Ask::VmKill { name }, Full),
-        Command::Vm(Vm::Status { name }) => (Ask::VmStatus { name }, Full),
+        Command::Vm(Vm::Status { name } | Vm::Media { name, .. }) => (Ask::VmStatus { name }, Full),
         Command::Vm(Vm::Log { name, firmware }) => (Ask::VmLog { name, firmware }, Full),
         Command::Vm(Vm::Attach { name, kind: Attachable::Usb, device }) => {
             (Ask::VmAttach { name, device }, Full)
@@ -135,7 +135,6 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Vm(Vm::Detach { name, kind: Attachable::Usb, device }) => {
             (Ask::VmDetach { name, device }, Full)
         }
-        Command::Vm(Vm::Media { name, .. }) => (Ask::VmStatus { name }, Full),
         Command::Usb(Usb::List) => (Ask::UsbList, List),
         Command::Pool(Pool::List) => (Ask::PoolStatus { pool: None }, List),
         Command::Pool(Pool::Status { name, .. }) => (Ask::PoolStatus { pool: name }, Full),
