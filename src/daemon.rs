@@ -35,6 +35,7 @@ use crate::host::lock::{Lock, LockError};
 use crate::passthrough::{Boot, Passthrough, safe};
 use crate::riemann::index::{self, Index};
 use crate::state::{Fact, Snapshot};
+use crate::vm::autostart;
 use crate::vm::supervisor::{self, VmHandle};
 use crate::zfs;
 
@@ -199,7 +200,7 @@ pub async fn run(
 
     let (vm_out, vm_in) = mpsc::channel(FACTS);
     let devices = Arc::new(passthrough.clone());
-    let deps = supervisor::Deps { host: host.clone(), devices, out: vm_out };
+    let deps = supervisor::Deps::new(host.clone(), devices, vm_out);
     let vms =
         config.vms.iter().map(|vm| (vm.name.clone(), supervisor::spawn(deps.clone(), vm.clone())));
     let mut vms: BTreeMap<Name, VmHandle> = vms.collect();
@@ -274,6 +275,9 @@ pub async fn run(
     );
     serve::tell_systemd(&[NotifyState::Ready]);
     serve::bus(&mut tasks, &shared, asks, changes, shutdown);
+    // Not named: it ends when all have started.
+    let (machine, vms) = (host.clone(), Arc::clone(&shared.vms));
+    let autostart = tokio::spawn(async move { autostart::run(machine, &vms).await });
 
     let early = tokio::select! {
         () = stop => None,
@@ -288,6 +292,7 @@ pub async fn run(
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         warn!("some servers did not end within {DRAIN:?}");
     }
+    autostart.abort();
     tasks.watching.shutdown().await;
     match early {
         None => Ok(()),

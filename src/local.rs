@@ -139,6 +139,11 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::VmStatus { .. }
         | Ask::VmStart { .. }
         | Ask::VmStop { .. }
+        | Ask::VmRestart { .. }
+        | Ask::VmPause { .. }
+        | Ask::VmResume { .. }
+        | Ask::VmReset { .. }
+        | Ask::VmHibernate { .. }
         | Ask::VmKill { .. }
         | Ask::VmLog { .. }
         | Ask::VmAttach { .. }

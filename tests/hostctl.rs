@@ -56,16 +56,10 @@ fn without_daemon(args: &[&str]) -> Ran {
 }
 
 fn vm(state: VmState, step: &str) -> VmView {
+    let name = "gaming".parse().expect("a name");
     VmView {
-        name: "gaming".parse().expect("a name"),
-        state,
-        since: Timestamp::from_secs(0),
-        reason: "asked by uid 0".into(),
-        pid: None,
-        devices: Vec::new(),
         step: step.into(),
-        responsive: true,
-        stats: None,
+        ..VmView::new(name, state, Timestamp::from_secs(0), "asked by uid 0")
     }
 }
 

@@ -55,7 +55,7 @@ impl Bench {
         let (out, mut changes) = mpsc::channel(16);
         tokio::spawn(async move { while changes.recv().await.is_some() {} });
         let devices = self.devices.clone();
-        spawn(Deps { host: self.host(), devices, out }, vm)
+        spawn(Deps::new(self.host(), devices, out), vm)
     }
 
     /// A disk that boots into these instructions.
@@ -429,7 +429,7 @@ async fn uefi_disks_and_network_are_taken_as_they_are_written() {
         .status()
         .unwrap();
     assert!(made.success());
-    let disk = |path: PathBuf, format| Disk { format, ..Disk::plain(path, 1) };
+    let disk = |path: PathBuf, format| Disk { format, ..Disk::plain(path, 2) };
     let vm = Vm {
         cpus: 2,
         cpu: Some("qemu64,+rdtscp".into()),
@@ -511,7 +511,7 @@ fn hostd_killed_at_every_step_is_recovered_from() {
         let (finished, _changes) = first.block_on(async {
             // Nobody takes more than so many: there it stands when it is killed.
             let (out, mut changes) = mpsc::channel(1);
-            let deps = Deps { host: bench.host(), devices: bench.devices.clone(), out };
+            let deps = Deps::new(bench.host(), bench.devices.clone(), out);
             let handle = spawn(deps, quick());
             let asking = tokio::spawn({
                 let handle = handle.clone();

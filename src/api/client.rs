@@ -152,6 +152,13 @@ impl Client {
             Ask::VmStop { name, force } => {
                 self.method(names::VM, "Stop", &(name.as_str(), force)).await
             }
+            Ask::VmRestart { name, force } => {
+                self.method(names::VM, "Restart", &(name.as_str(), force)).await
+            }
+            Ask::VmPause { name } => self.method(names::VM, "Pause", &name.as_str()).await,
+            Ask::VmResume { name } => self.method(names::VM, "Resume", &name.as_str()).await,
+            Ask::VmReset { name } => self.method(names::VM, "Reset", &name.as_str()).await,
+            Ask::VmHibernate { name } => self.method(names::VM, "Hibernate", &name.as_str()).await,
             Ask::VmKill { name } => self.method(names::VM, "Kill", &name.as_str()).await,
             Ask::VmLog { name, firmware } => {
                 self.method(names::VM, "Log", &(name.as_str(), firmware)).await

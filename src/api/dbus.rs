@@ -263,6 +263,57 @@ impl Vm {
         self.0.ask(Ask::VmStop { name: self::name(name)?, force }, on, &from).await
     }
 
+    /// `hostctl vm restart`. Needs `org.hostd.Host1.vm.operate`.
+    async fn restart(
+        &self,
+        name: &str,
+        force: bool,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmRestart { name: self::name(name)?, force }, on, &from).await
+    }
+
+    /// `hostctl vm pause`. Needs `org.hostd.Host1.vm.operate`.
+    async fn pause(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmPause { name: self::name(name)? }, on, &from).await
+    }
+
+    /// `hostctl vm resume`. Needs `org.hostd.Host1.vm.operate`.
+    async fn resume(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmResume { name: self::name(name)? }, on, &from).await
+    }
+
+    /// `hostctl vm reset`. Needs `org.hostd.Host1.vm.operate`.
+    async fn reset(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmReset { name: self::name(name)? }, on, &from).await
+    }
+
+    /// `hostctl vm hibernate`. Needs `org.hostd.Host1.vm.operate`.
+    async fn hibernate(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmHibernate { name: self::name(name)? }, on, &from).await
+    }
+
     /// `hostctl vm kill`. Needs `org.hostd.Host1.vm.operate`.
     async fn kill(
         &self,

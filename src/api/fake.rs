@@ -40,16 +40,11 @@ impl Fake {
 }
 
 fn vm() -> VmView {
+    let since = Timestamp::from_secs(1_795_000_000);
     VmView {
-        name: "gaming".parse().unwrap(),
-        state: VmState::Running,
-        since: Timestamp::from_secs(1_795_000_000),
-        reason: "started by a person".into(),
         pid: Some(4242),
         devices: vec!["0000:01:00.0".parse().unwrap()],
-        step: String::new(),
-        responsive: true,
-        stats: None,
+        ..VmView::new("gaming".parse().unwrap(), VmState::Running, since, "started by a person")
     }
 }
 

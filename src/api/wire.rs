@@ -69,6 +69,11 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         | Ask::BootRemove
         | Ask::VmStart { .. }
         | Ask::VmStop { .. }
+        | Ask::VmRestart { .. }
+        | Ask::VmPause { .. }
+        | Ask::VmResume { .. }
+        | Ask::VmReset { .. }
+        | Ask::VmHibernate { .. }
         | Ask::VmKill { .. }
         | Ask::VmAttach { .. }
         | Ask::VmDetach { .. }

@@ -102,6 +102,33 @@ pub enum Ask {
         /// Quit QEMU when the deadline has passed, whatever the VM's file says.
         force: bool,
     },
+    /// Stop a VM if it runs, and start it.
+    VmRestart {
+        /// The VM.
+        name: Name,
+        /// Quit QEMU when the deadline has passed, whatever the VM's file says.
+        force: bool,
+    },
+    /// Halt the guest's processors.
+    VmPause {
+        /// The VM.
+        name: Name,
+    },
+    /// Let them run again, or wake a guest that sleeps.
+    VmResume {
+        /// The VM.
+        name: Name,
+    },
+    /// Press the reset button.
+    VmReset {
+        /// The VM.
+        name: Name,
+    },
+    /// Have the guest hibernate, through its agent.
+    VmHibernate {
+        /// The VM.
+        name: Name,
+    },
     /// End QEMU at once, as if the power went.
     VmKill {
         /// The VM.
@@ -183,6 +210,11 @@ impl Ask {
             Self::BootSetup { .. } | Self::BootRemove => Some(Right::BootSetup),
             Self::VmStart { .. }
             | Self::VmStop { .. }
+            | Self::VmRestart { .. }
+            | Self::VmPause { .. }
+            | Self::VmResume { .. }
+            | Self::VmReset { .. }
+            | Self::VmHibernate { .. }
             | Self::VmKill { .. }
             | Self::VmAttach { .. }
             | Self::VmDetach { .. }

@@ -175,6 +175,43 @@ pub enum Vm {
         #[arg(long)]
         force: bool,
     },
+    /// Stop a VM if it runs, then start it; returns when it runs
+    ///
+    /// For a change of its file to take effect. `vm reset` is for a guest that
+    /// hangs.
+    Restart {
+        /// The VM
+        name: Name,
+        /// Quit QEMU at the deadline, whatever the VM's file says
+        #[arg(long)]
+        force: bool,
+    },
+    /// Halt the guest where it is; `vm resume` lets it go on
+    ///
+    /// The guest keeps its memory and its card, and notices nothing but the
+    /// time that has passed.
+    Pause {
+        /// The VM
+        name: Name,
+    },
+    /// Let a paused guest go on, or wake one that sleeps
+    Resume {
+        /// The VM
+        name: Name,
+    },
+    /// Press the reset button: the guest may lose data
+    Reset {
+        /// The VM
+        name: Name,
+    },
+    /// Have the guest write its memory to its own disk and switch itself off
+    ///
+    /// Needs the guest agent, and hibernation turned on in the guest. QEMU
+    /// itself cannot save a guest that has a card.
+    Hibernate {
+        /// The VM
+        name: Name,
+    },
     /// End QEMU at once, as if the power went: the guest may lose data
     Kill {
         /// The VM

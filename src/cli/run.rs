@@ -126,6 +126,11 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Vm(Vm::List) => (Ask::VmList, List),
         Command::Vm(Vm::Start { name }) => (Ask::VmStart { name }, Full),
         Command::Vm(Vm::Stop { name, force }) => (Ask::VmStop { name, force }, Full),
+        Command::Vm(Vm::Restart { name, force }) => (Ask::VmRestart { name, force }, Full),
+        Command::Vm(Vm::Pause { name }) => (Ask::VmPause { name }, Full),
+        Command::Vm(Vm::Resume { name }) => (Ask::VmResume { name }, Full),
+        Command::Vm(Vm::Reset { name }) => (Ask::VmReset { name }, Full),
+        Command::Vm(Vm::Hibernate { name }) => (Ask::VmHibernate { name }, Full),
         Command::Vm(Vm::Kill { name }) => (Ask::VmKill { name }, Full),
         Command::Vm(Vm::Status { name } | Vm::Media { name, .. }) => (Ask::VmStatus { name }, Full),
         Command::Vm(Vm::Log { name, firmware }) => (Ask::VmLog { name, firmware }, Full),
@@ -219,6 +224,11 @@ fn local(ask: &Ask) -> bool {
         | Ask::VmStatus { .. }
         | Ask::VmStart { .. }
         | Ask::VmStop { .. }
+        | Ask::VmRestart { .. }
+        | Ask::VmPause { .. }
+        | Ask::VmResume { .. }
+        | Ask::VmReset { .. }
+        | Ask::VmHibernate { .. }
         | Ask::VmKill { .. }
         | Ask::VmLog { .. }
         | Ask::VmAttach { .. }
@@ -248,7 +258,11 @@ fn slow(out: Out, planned: Answer) {
 /// The VM that an ask moves.
 fn moves(ask: &Ask) -> Option<&Name> {
     match ask {
-        Ask::VmStart { name } | Ask::VmStop { name, .. } | Ask::VmKill { name } => Some(name),
+        Ask::VmStart { name }
+        | Ask::VmStop { name, .. }
+        | Ask::VmRestart { name, .. }
+        | Ask::VmHibernate { name }
+        | Ask::VmKill { name } => Some(name),
         _ => None,
     }
 }

@@ -140,6 +140,11 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
         }
         Ask::VmStart { name } => done(vm(shared, &name)?.start().await),
         Ask::VmStop { name, force } => done(vm(shared, &name)?.stop(force).await),
+        Ask::VmRestart { name, force } => done(vm(shared, &name)?.restart(force).await),
+        Ask::VmPause { name } => done(vm(shared, &name)?.pause().await),
+        Ask::VmResume { name } => done(vm(shared, &name)?.resume().await),
+        Ask::VmReset { name } => done(vm(shared, &name)?.reset().await),
+        Ask::VmHibernate { name } => done(vm(shared, &name)?.hibernate().await),
         Ask::VmKill { name } => done(vm(shared, &name)?.kill().await),
         Ask::VmLog { name, firmware } => vm(shared, &name)?.log(firmware).await.map(Reply::Log),
         Ask::VmAttach { name, device } => {

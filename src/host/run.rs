@@ -30,6 +30,8 @@ pub struct Command {
     pub program: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Added to our own environment.
+    pub env: Vec<(OsString, OsString)>,
     /// Written to its standard input, which is then closed.
     pub stdin: Vec<u8>,
     /// After this it is killed.
@@ -47,6 +49,7 @@ impl Command {
         Self {
             program: program.into(),
             args: args.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
             stdin: Vec::new(),
             deadline: Duration::from_secs(10),
             limit: 16 << 20,
@@ -66,6 +69,7 @@ impl Command {
         // Output that is parsed must not depend on the locale; plain `C`
         // truncates zpool's JSON at non-ASCII paths.
         command.env("LC_ALL", "C.UTF-8");
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
         // A group of its own, so that a deadline ends its children too and a
         // Ctrl-C meant for us does not reach it.
         command.process_group(0);

@@ -183,17 +183,7 @@ mod tests {
                 }],
                 notes: Vec::new(),
             }),
-            Fact::Vm(VmView {
-                name: "gaming".parse().unwrap(),
-                state: VmState::Running,
-                since: now,
-                reason: String::new(),
-                pid: None,
-                devices: Vec::new(),
-                step: String::new(),
-                responsive: true,
-                stats: None,
-            }),
+            Fact::Vm(VmView::new("gaming".parse().unwrap(), VmState::Running, now, "")),
             Fact::VmStats {
                 name: "gaming".parse().unwrap(),
                 stats: Some(VmStatsView {

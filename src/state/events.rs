@@ -153,12 +153,14 @@ pub fn vm_stats(name: &Name, stats: &VmStatsView) -> Vec<Event> {
 /// How bad a VM's state is. Off is fine: somebody wanted it.
 pub fn vm_severity(vm: &VmView) -> Severity {
     match vm.state {
+        VmState::Running if !vm.responsive => Severity::Warning,
         VmState::Off
         | VmState::Preparing
         | VmState::Starting
         | VmState::Running
         | VmState::Stopping => Severity::Ok,
         VmState::Paused if !vm.responsive => Severity::Unknown,
+        VmState::Paused if vm.held => Severity::Ok,
         VmState::Paused => Severity::Warning,
         VmState::Crashed | VmState::Failed => Severity::Critical,
     }

@@ -206,17 +206,7 @@ mod tests {
     use crate::ask::view::VmState;
 
     fn vm(state: VmState) -> Fact {
-        Fact::Vm(VmView {
-            name: "gaming".parse().unwrap(),
-            state,
-            since: Timestamp::from_secs(1),
-            reason: "asked".into(),
-            pid: None,
-            devices: Vec::new(),
-            step: String::new(),
-            responsive: true,
-            stats: None,
-        })
+        Fact::Vm(VmView::new("gaming".parse().unwrap(), state, Timestamp::from_secs(1), "asked"))
     }
 
     #[test]

@@ -20,6 +20,29 @@ pub enum Request {
     },
     /// End QEMU at once.
     Kill,
+    /// Halt the guest's processors.
+    Pause,
+    /// Let them run again, or wake a guest that sleeps.
+    Resume,
+    /// Press the reset button.
+    Reset,
+    /// Have the guest write its memory to its own disk and switch itself off.
+    Hibernate,
+}
+
+impl Request {
+    /// What it wants, in a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Start => "started",
+            Self::Stop { .. } => "stopped",
+            Self::Kill => "killed",
+            Self::Pause => "paused",
+            Self::Resume => "resumed",
+            Self::Reset => "reset",
+            Self::Hibernate => "hibernated",
+        }
+    }
 }
 
 /// What is to be done about a request.
@@ -40,6 +63,14 @@ pub enum Action {
     Kill,
     /// Try again to give back what could not be given back.
     CleanUp,
+    /// Halt the guest's processors.
+    Pause,
+    /// Let them run again.
+    Resume,
+    /// Reset the machine.
+    Reset,
+    /// Ask the guest's agent to hibernate.
+    Hibernate,
 }
 
 /// The answer to a request.
@@ -65,7 +96,10 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     /// A start has begun.
-    StartBegun,
+    StartBegun {
+        /// Because of what: `on request`, `with the host`.
+        why: String,
+    },
     /// QEMU was started.
     Launched,
     /// The start has failed and was undone; what could not be undone is `left`.
@@ -86,6 +120,8 @@ pub enum Observation {
     Halted {
         /// Why.
         why: String,
+        /// Somebody wanted it so.
+        held: bool,
     },
     /// QEMU lives and does not answer.
     Silent {
@@ -110,6 +146,18 @@ pub enum Observation {
     CleanedUp {
         /// How it came to that.
         why: String,
+        /// Nobody wanted it to end: it counts as crashed.
+        crashed: bool,
+    },
+    /// It should have been started, and was not.
+    NotStarted {
+        /// Why.
+        why: String,
+    },
+    /// More is known about the state that it is in.
+    Remark {
+        /// Added to the reason.
+        more: String,
     },
     /// Something could not be ended or given back.
     NotCleanedUp {
@@ -156,6 +204,8 @@ pub struct Life {
     pub left: bool,
     /// Nobody knows whether the guest runs.
     pub silent: bool,
+    /// It is paused because somebody wanted it so.
+    pub held: bool,
 }
 
 impl Life {
@@ -166,7 +216,7 @@ impl Life {
 
     /// A VM that an earlier hostd has left in a state.
     pub fn at(state: VmState, reason: impl Into<String>) -> Self {
-        Self { state, reason: reason.into(), left: false, silent: false }
+        Self { state, reason: reason.into(), left: false, silent: false, held: false }
     }
 
     /// What to do about a request.
@@ -175,6 +225,9 @@ impl Life {
             Request::Start => self.judge_start(),
             Request::Stop { force } => self.judge_stop(force),
             Request::Kill => self.judge_kill(),
+            Request::Pause => self.judge_pause(),
+            Request::Resume => self.judge_resume(),
+            Request::Reset | Request::Hibernate => self.judge_guest(request),
         }
     }
 
@@ -190,7 +243,11 @@ impl Life {
             VmState::Running => Verdict::AlreadySo("is running".to_owned()),
             VmState::Paused => deny(
                 format!("it is started, but its guest does not run: {}", self.reason),
-                "`hostctl vm status` shows when it runs again; `hostctl vm stop --force` ends it",
+                if self.held {
+                    "`hostctl vm resume` lets it run"
+                } else {
+                    "`hostctl vm status` shows when it runs again; `hostctl vm stop --force` ends it"
+                },
             ),
             VmState::Stopping => deny(
                 "it is stopping".to_owned(),
@@ -217,6 +274,63 @@ impl Life {
         }
     }
 
+    fn judge_pause(&self) -> Verdict {
+        match self.state {
+            VmState::Running => Verdict::Accept(Action::Pause),
+            VmState::Paused if !self.silent => Verdict::AlreadySo("is paused".to_owned()),
+            VmState::Paused
+            | VmState::Off
+            | VmState::Preparing
+            | VmState::Starting
+            | VmState::Stopping
+            | VmState::Crashed
+            | VmState::Failed => self.not_now(Request::Pause),
+        }
+    }
+
+    fn judge_resume(&self) -> Verdict {
+        match self.state {
+            VmState::Running => Verdict::AlreadySo("is running".to_owned()),
+            VmState::Paused if !self.silent => Verdict::Accept(Action::Resume),
+            VmState::Paused
+            | VmState::Off
+            | VmState::Preparing
+            | VmState::Starting
+            | VmState::Stopping
+            | VmState::Crashed
+            | VmState::Failed => self.not_now(Request::Resume),
+        }
+    }
+
+    /// What needs a guest that is up.
+    fn judge_guest(&self, request: Request) -> Verdict {
+        match (self.state, request) {
+            (VmState::Running, Request::Hibernate) => Verdict::Accept(Action::Hibernate),
+            (VmState::Running | VmState::Paused, Request::Reset) if !self.silent => {
+                Verdict::Accept(Action::Reset)
+            }
+            _ => self.not_now(request),
+        }
+    }
+
+    /// No, with the state and what to do about it.
+    fn not_now(&self, request: Request) -> Verdict {
+        let word = request.word();
+        let (why, hint) = match self.state {
+            VmState::Off | VmState::Crashed | VmState::Failed => {
+                ("it is not running".to_owned(), "`hostctl vm start` starts it")
+            }
+            VmState::Preparing | VmState::Starting => {
+                ("it is starting".to_owned(), "wait until it runs")
+            }
+            VmState::Stopping => ("it is stopping".to_owned(), "start it when it is off"),
+            VmState::Running | VmState::Paused => {
+                (self.reason.clone(), "`hostctl vm status` shows when that has changed")
+            }
+        };
+        Verdict::Deny { why: format!("it cannot be {word}: {why}"), hint: hint.to_owned() }
+    }
+
     fn judge_rest(&self) -> Verdict {
         if self.left {
             return Verdict::Accept(Action::CleanUp);
@@ -237,7 +351,7 @@ impl Life {
     pub fn observe(&mut self, seen: Observation) -> bool {
         let before = self.clone();
         match seen {
-            Observation::StartBegun => self.start_begun(),
+            Observation::StartBegun { why } => self.start_begun(why),
             Observation::Launched => {
                 if self.state == VmState::Preparing {
                     self.become_(VmState::Starting, "QEMU was started".to_owned());
@@ -263,7 +377,10 @@ impl Life {
                 | VmState::Crashed
                 | VmState::Failed => {}
             },
-            Observation::Halted { why } => self.halted(why, false),
+            Observation::Halted { why, held } => {
+                self.halted(why, false);
+                self.held = held && self.state == VmState::Paused;
+            }
             Observation::Silent { why } => self.halted(why, true),
             Observation::StopBegun { why } => match self.state {
                 VmState::Starting | VmState::Running | VmState::Paused | VmState::Stopping => {
@@ -278,7 +395,18 @@ impl Life {
                 }
             }
             Observation::Ended(end) => self.ended(&end),
-            Observation::CleanedUp { why } => self.cleaned_up(why),
+            Observation::CleanedUp { why, crashed } => self.cleaned_up(why, crashed),
+            Observation::NotStarted { why } => match self.state {
+                VmState::Off | VmState::Crashed | VmState::Failed => {
+                    self.become_(VmState::Failed, why);
+                }
+                VmState::Preparing
+                | VmState::Starting
+                | VmState::Running
+                | VmState::Paused
+                | VmState::Stopping => {}
+            },
+            Observation::Remark { more } => self.reason = format!("{}; {more}", self.reason),
             Observation::NotCleanedUp { why } => {
                 self.become_(VmState::Failed, why);
                 self.left = true;
@@ -309,10 +437,10 @@ impl Life {
         matches!(self.state, VmState::Preparing | VmState::Starting)
     }
 
-    fn start_begun(&mut self) {
+    fn start_begun(&mut self, why: String) {
         match self.state {
             VmState::Off | VmState::Crashed | VmState::Failed => {
-                self.become_(VmState::Preparing, "on request".to_owned());
+                self.become_(VmState::Preparing, why);
             }
             VmState::Preparing
             | VmState::Starting
@@ -343,8 +471,9 @@ impl Life {
         }
     }
 
-    fn cleaned_up(&mut self, why: String) {
+    fn cleaned_up(&mut self, why: String, crashed: bool) {
         match self.state {
+            VmState::Stopping | VmState::Failed if crashed => self.become_(VmState::Crashed, why),
             VmState::Stopping | VmState::Failed => self.become_(VmState::Off, why),
             VmState::Off
             | VmState::Preparing

@@ -39,9 +39,12 @@
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
+//! - [`autostart`], [`unfinished`]: starts with the host, and those that took it down
+//! - [`performance`]: what the host does for it while it runs
 
 pub mod agent;
 pub mod argv;
+pub mod autostart;
 pub mod devices;
 pub mod identity;
 pub mod last_good;
@@ -49,6 +52,7 @@ pub mod lifecycle;
 pub mod logs;
 pub mod media;
 pub mod paths;
+pub mod performance;
 pub mod plan;
 pub mod preflight;
 pub mod process;
@@ -56,6 +60,7 @@ pub mod qmp;
 pub mod record;
 pub mod stats;
 pub mod supervisor;
+pub mod unfinished;
 pub mod usb;
 
 pub use plan::plan;

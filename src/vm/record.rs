@@ -69,6 +69,10 @@ pub struct Record {
     /// The functions that were bound for it.
     #[serde(default)]
     pub devices: Vec<PciAddress>,
+    /// The owner's commands before the start were run: those after the stop
+    /// are still to come.
+    #[serde(default)]
+    pub hooked: bool,
 }
 
 /// A process, told apart from a later one of the same number.
@@ -120,7 +124,14 @@ impl Record {
     /// The first note of a start.
     pub fn begin(token: Uuid, gpu: Option<&GpuRef>) -> Self {
         let gpu = gpu.map(GpuNote::from);
-        Self { phase: Phase::Preparing, token, process: None, gpu, devices: Vec::new() }
+        Self {
+            phase: Phase::Preparing,
+            token,
+            process: None,
+            gpu,
+            devices: Vec::new(),
+            hooked: false,
+        }
     }
 
     /// How to name the card when it is given back: by its address where that
@@ -188,6 +199,7 @@ mod tests {
                 process: Some(ProcessId { pid: 3, started: 4 }),
                 gpu: Some(GpuNote::Name("amd".parse().unwrap())),
                 devices: vec!["01:00.0".parse().unwrap()],
+                hooked: true,
             };
             record.write(&host, &vm).unwrap();
             assert_eq!(Record::read(&host, &vm).unwrap(), Some(record));

@@ -17,14 +17,14 @@ fn a_whole_life() {
     let mut life = Life::new("never started");
     let runs = Observation::Runs { why: "QEMU says so".into() };
     for (seen, state) in [
-        (Observation::StartBegun, VmState::Preparing),
+        (Observation::StartBegun { why: "on request".into() }, VmState::Preparing),
         (Observation::Launched, VmState::Starting),
         (runs.clone(), VmState::Running),
-        (Observation::Halted { why: "no space left".into() }, VmState::Paused),
+        (Observation::Halted { why: "no space left".into(), held: false }, VmState::Paused),
         (runs, VmState::Running),
         (Observation::StopBegun { why: "power button".into() }, VmState::Stopping),
         (ended(Exit::Code(0), Some((true, "guest-shutdown"))), VmState::Stopping),
-        (Observation::CleanedUp { why: "stopped on request".into() }, VmState::Off),
+        (Observation::CleanedUp { why: "stopped on request".into(), crashed: false }, VmState::Off),
     ] {
         life.observe(seen.clone());
         assert_eq!(life.state, state, "after {seen:?}");
@@ -79,6 +79,10 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Start),
         any::<bool>().prop_map(|force| Request::Stop { force }),
         Just(Request::Kill),
+        Just(Request::Pause),
+        Just(Request::Resume),
+        Just(Request::Reset),
+        Just(Request::Hibernate),
     ]
 }
 
@@ -91,12 +95,14 @@ fn observation() -> impl Strategy<Value = Observation> {
     ];
     let end = (exit, proptest::option::of((any::<bool>(), why.prop_map(String::from))));
     prop_oneof![
-        Just(Observation::StartBegun),
+        why.prop_map(|why| Observation::StartBegun { why }),
         Just(Observation::Launched),
         (why, any::<bool>()).prop_map(|(why, left)| Observation::StartFailed { why, left }),
         Just(Observation::StartCancelled),
         why.prop_map(|why| Observation::Runs { why }),
-        why.prop_map(|why| Observation::Halted { why }),
+        (why, any::<bool>()).prop_map(|(why, held)| Observation::Halted { why, held }),
+        why.prop_map(|why| Observation::NotStarted { why }),
+        why.prop_map(|more| Observation::Remark { more }),
         why.prop_map(|why| Observation::StopBegun { why }),
         (any::<bool>(), why).prop_map(|(runs, why)| Observation::StopIgnored { runs, why }),
         (end, any::<bool>()).prop_map(|((exit, said), away)| Observation::Ended(End {
@@ -104,7 +110,7 @@ fn observation() -> impl Strategy<Value = Observation> {
             said,
             away
         })),
-        why.prop_map(|why| Observation::CleanedUp { why }),
+        (why, any::<bool>()).prop_map(|(why, crashed)| Observation::CleanedUp { why, crashed }),
         why.prop_map(|why| Observation::NotCleanedUp { why }),
     ]
 }
@@ -127,6 +133,7 @@ proptest! {
             if life.state == VmState::Running && before.state != VmState::Running {
                 prop_assert!(runs);
             }
+            prop_assert!(!life.held || life.state == VmState::Paused);
             if life.left {
                 prop_assert_eq!(life.state, VmState::Failed);
             }
@@ -144,6 +151,13 @@ proptest! {
                 }
                 Verdict::Accept(Action::Shutdown { .. } | Action::Kill) => prop_assert!(
                     matches!(life.state, VmState::Running | VmState::Paused | VmState::Stopping)
+                ),
+                Verdict::Accept(Action::Pause | Action::Hibernate) => {
+                    prop_assert_eq!(life.state, VmState::Running);
+                }
+                Verdict::Accept(Action::Resume) => prop_assert_eq!(life.state, VmState::Paused),
+                Verdict::Accept(Action::Reset) => prop_assert!(
+                    matches!(life.state, VmState::Running | VmState::Paused) && !life.silent
                 ),
                 Verdict::UnderWay => prop_assert!(
                     life.is_starting() || life.state == VmState::Stopping

@@ -39,10 +39,45 @@ pub struct VmHandle {
 impl VmHandle {
     /// Starts the VM; answers when it runs or has failed to.
     pub async fn start(&self) -> Outcome {
+        self.start_because("on request").await
+    }
+
+    /// The same for another reason than that a person wants it.
+    pub async fn start_because(&self, why: &'static str) -> Outcome {
         match &self.bar {
             Some(bar) => Err(bar.refusal(&self.vm.name)),
-            None => self.put(Request::Start).await,
+            None => self.put_because(Request::Start, why).await,
         }
+    }
+
+    /// Stops the VM if it runs, and starts it.
+    pub async fn restart(&self, force: bool) -> Outcome {
+        if let Some(bar) = &self.bar {
+            // Not down, when it could not come up again.
+            return Err(bar.refusal(&self.vm.name));
+        }
+        self.stop(force).await?;
+        self.start_because("on request, after a stop").await
+    }
+
+    /// Halts the guest's processors.
+    pub async fn pause(&self) -> Outcome {
+        self.put(Request::Pause).await
+    }
+
+    /// Lets them run again, or wakes a guest that sleeps.
+    pub async fn resume(&self) -> Outcome {
+        self.put(Request::Resume).await
+    }
+
+    /// Presses the reset button.
+    pub async fn reset(&self) -> Outcome {
+        self.put(Request::Reset).await
+    }
+
+    /// Has the guest hibernate; answers when it is off or has refused to.
+    pub async fn hibernate(&self) -> Outcome {
+        self.put(Request::Hibernate).await
     }
 
     /// Stops the VM; answers when it is off or has refused to go.
@@ -56,8 +91,12 @@ impl VmHandle {
     }
 
     async fn put(&self, request: Request) -> Outcome {
+        self.put_because(request, "on request").await
+    }
+
+    async fn put_because(&self, request: Request, why: &'static str) -> Outcome {
         let (answer, answered) = oneshot::channel();
-        if self.requests.send(Asked { request, answer }).await.is_ok()
+        if self.requests.send(Asked { request, why, answer }).await.is_ok()
             && let Ok(outcome) = answered.await
         {
             return outcome;

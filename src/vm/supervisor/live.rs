@@ -4,14 +4,17 @@ use crate::base::with_sources;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout};
 use tracing::debug;
 
+use super::guest::{Told, Watching, set_clock};
 use super::stopping::Order;
 use super::{Asked, At, Supervisor};
+use crate::ask::view::VmState;
 use crate::host::Dial;
 use crate::host::run::Exit;
 use crate::vm::argv::token_id;
@@ -20,11 +23,14 @@ use crate::vm::lifecycle::{Action, End, Observation};
 use crate::vm::process::Held;
 use crate::vm::qmp::wire::{Event, RunState, Shutdown};
 use crate::vm::qmp::{self, Events, Qmp, QmpError};
+use crate::vm::unfinished;
 
 /// How often QEMU is asked whether the guest runs, events aside.
 const BEAT: Duration = Duration::from_secs(5);
 /// How long it may take to answer before it counts as silent.
 pub(super) const ANSWER: Duration = Duration::from_secs(3);
+/// How often the devices that it was given are looked at.
+const LOOK: Duration = Duration::from_secs(2);
 /// How often a lost connection is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long after hanging up QEMU may still take to end.
@@ -211,7 +217,10 @@ impl Talk {
                 return Observation::Runs { why };
             }
             RunState::Prelaunch => "the guest was never let run".to_owned(),
-            RunState::Paused => "the guest's processors are halted on request".to_owned(),
+            RunState::Paused => {
+                let why = "the guest's processors are halted on request".to_owned();
+                return Observation::Halted { why, held: true };
+            }
             RunState::IoError => {
                 self.trouble.clone().unwrap_or_else(|| "a disk failed under the guest".to_owned())
             }
@@ -223,7 +232,7 @@ impl Talk {
             RunState::Shutdown => "the guest has shut down; QEMU is ending".to_owned(),
             RunState::Other(state) => format!("QEMU calls it `{state}`"),
         };
-        Observation::Halted { why }
+        Observation::Halted { why, held: false }
     }
 }
 
@@ -279,15 +288,29 @@ impl Supervisor {
     async fn watch_live(&mut self, mut live: Live) -> At {
         self.step("").await;
         let mut pulse = Pulse::new();
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut guest = self.agent.clone().map(|agent| {
+            let (name, silent) = (self.vm.name.clone(), self.vm.agent.silent_after);
+            Watching::begin(name, agent, silent, Arc::clone(&self.host.clock))
+        });
+        let settles = Instant::now() + unfinished::SETTLED;
+        let mut settled = self.vm.autostart.is_none();
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
         self.line.send_replace(live.talk.qmp().cloned());
         loop {
             let qmp = live.talk.qmp().cloned();
+            if let Some(guest) = &guest {
+                guest.runs(self.life.state == VmState::Running);
+            }
             // The news last: there may be a flood of them.
             let happened = tokio::select! {
                 biased;
                 asked = self.asked.recv() => Happened::Asked(asked),
                 status = pulse.next(qmp.as_ref()) => Happened::Status(status),
+                _ = look.tick() => Happened::Look,
+                told = told(&mut guest) => Happened::Told(told),
+                () = sleep_until(settles), if !settled => Happened::Settled,
                 exit = live.body.ended() => Happened::Ended(exit),
                 news = live.talk.news(&*dial, &socket) => Happened::News(news),
             };
@@ -299,9 +322,19 @@ impl Supervisor {
                         return At::Stop(live, Order::new(&self.vm, force));
                     }
                     Some(Action::Kill) => return At::Kill(live, "killed on request".to_owned()),
-                    Some(
-                        action @ (Action::Start | Action::Cancel | Action::Force | Action::CleanUp),
-                    ) => self.misplaced(action),
+                    Some(Action::Hibernate) if self.agent.is_none() => self.no_agent(),
+                    Some(Action::Hibernate) => {
+                        return At::Stop(live, Order::hibernate(&self.vm));
+                    }
+                    Some(action @ (Action::Pause | Action::Resume | Action::Reset)) => {
+                        self.act(&live, action).await;
+                        if let (Action::Resume, Some(agent)) = (action, &self.agent) {
+                            set_clock(self.vm.name.clone(), agent.clone());
+                        }
+                        // An answer that is on its way may be of before.
+                        pulse = Pulse::new();
+                    }
+                    Some(action) => self.misplaced(action),
                 },
                 Happened::Status(Ok(state)) => {
                     let seen = live.talk.judge(state);
@@ -336,8 +369,54 @@ impl Supervisor {
                     self.observe(seen).await;
                 }
                 Happened::Ended(exit) => return self.gone(live, exit, None).await,
+                Happened::Told(told) => {
+                    self.told = told;
+                    self.publish().await;
+                }
+                Happened::Settled => {
+                    settled = true;
+                    self.settled().await;
+                }
+                Happened::Look => {
+                    if let Some(why) = self.taken_away() {
+                        self.doomed = true;
+                        return At::Quit(live, why);
+                    }
+                }
             }
         }
+    }
+}
+
+impl Supervisor {
+    /// Why QEMU has to end: a device that it was given is being pulled out, or
+    /// somebody takes it. The kernel removes the link to vfio-pci first, and
+    /// then waits for QEMU to let go (`__device_release_driver` in
+    /// drivers/base/dd.c, `vfio_unregister_group_dev` in drivers/vfio).
+    fn taken_away(&self) -> Option<String> {
+        let devices = self.record.as_ref().map(|record| record.devices.as_slice())?;
+        let sys = &self.host.sys;
+        if !sys.exists("/sys/bus/pci/devices") {
+            return None;
+        }
+        let gone = devices.iter().find(|device| {
+            let link = sys.link_name(format!("/sys/bus/pci/devices/{device}/driver"));
+            link.is_err_and(|error| error.is_missing())
+        })?;
+        let how = if sys.exists(format!("/sys/bus/pci/devices/{gone}")) {
+            "is being taken away from the guest"
+        } else {
+            "is gone"
+        };
+        Some(format!("its device {gone} {how}: pulled out, or unbound by somebody"))
+    }
+}
+
+/// What comes of the guest's agent, if it has one.
+async fn told(guest: &mut Option<Watching>) -> Told {
+    match guest {
+        Some(guest) => guest.changed().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -347,4 +426,10 @@ enum Happened {
     Status(Result<RunState, QmpError>),
     News(News),
     Ended(Exit),
+    /// The guest's agent, or that it is silent.
+    Told(Told),
+    /// Its devices are looked at.
+    Look,
+    /// It has run for a while.
+    Settled,
 }

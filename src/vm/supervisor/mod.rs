@@ -17,48 +17,65 @@
 //! - [`files`]: notes and logs, away from the runtime's threads
 //! - [`adopt`]: what an earlier hostd has left
 //! - [`startup`]: the way up; [`phases`]: its steps, each with its undo
-//! - [`live`]: while QEMU runs
+//! - [`live`]: while QEMU runs; [`acts`]: what is done to it then
+//! - [`again`]: when it has crashed; [`hooks`]: the owner's commands
+//! - [`guest`]: what the guest's agent tells
+//! - [`room`]: what the host does for it
 //! - [`stopping`]: power button, quit, signals, and giving back
 //!
 //! When all handles are dropped the task leaves, and QEMU stays: the next hostd
 //! adopts it.
 
+mod acts;
 mod adopt;
+mod again;
 mod barred;
 mod files;
+mod guest;
 mod handle;
+mod hooks;
 mod live;
 mod phases;
+mod room;
 mod startup;
 mod stopping;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
 use tracing::{debug, error, info};
 
+use self::again::Again;
 pub use self::barred::{Bar, spawn_barred};
+use self::guest::Told;
 pub use self::handle::VmHandle;
 use self::live::Live;
 use self::stopping::Order;
+use super::agent::Agent;
 use super::devices::Devices;
 use super::lifecycle::{Action, Life, Observation, Request, Verdict};
 use super::logs::keep_bounded;
 use super::paths::Paths;
+use super::performance::Rooms;
 use super::qmp::Qmp;
 use super::record::Record;
-use crate::ask::view::{DoneView, VmState, VmView};
+use super::unfinished;
+use crate::ask::view::{DoneView, PerformanceView, VmState, VmView};
 use crate::ask::{Code, Refusal};
 use crate::base::Timestamp;
 use crate::config::Vm;
+use crate::host::affinity::RealAffinity;
 use crate::host::{Clock, Host};
 
 /// Requests that wait; more than this are a mistake of the caller.
 const REQUESTS: usize = 16;
 /// Askers that wait for one outcome.
 const ASKERS: usize = 64;
+/// Why what has crashed is started.
+const AFTER_CRASH: &str = "again, after a crash";
 /// How long looking at a VM's files may take.
 const PREFLIGHT: Duration = Duration::from_secs(10);
 
@@ -71,6 +88,22 @@ pub struct Deps {
     pub devices: Arc<dyn Devices>,
     /// Where changes go.
     pub out: mpsc::Sender<VmView>,
+    /// What the host does for them while they run.
+    pub rooms: Rooms,
+    /// How many may be starting at one time: starts compete for disks and
+    /// memory.
+    pub starts: Arc<Semaphore>,
+}
+
+/// Starts at one time, unless somebody wants another number.
+const STARTS: usize = 4;
+
+impl Deps {
+    /// With the usual number of starts at one time.
+    pub fn new(host: Host, devices: Arc<dyn Devices>, out: mpsc::Sender<VmView>) -> Self {
+        let rooms = Rooms::new(&host, Arc::new(RealAffinity));
+        Self { host, devices, out, rooms, starts: Arc::new(Semaphore::new(STARTS)) }
+    }
 }
 
 /// What comes back to an asker.
@@ -78,6 +111,8 @@ pub type Outcome = Result<DoneView, Refusal>;
 
 struct Asked {
     request: Request,
+    /// Why, for a start.
+    why: &'static str,
     answer: oneshot::Sender<Outcome>,
 }
 
@@ -95,25 +130,24 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         // Not `off`, as long as nobody has looked.
         Life::at(VmState::Starting, "hostd was restarted; looking for its QEMU")
     } else {
-        barred::at_rest(bar.as_ref(), Life::new("not started since this hostd came up"))
+        let mut life = Life::new("not started since this hostd came up");
+        // Known before anybody can start it with the host.
+        if let (Some(_), Some(why)) = (vm.autostart, unfinished::why(&deps.host, &vm.name)) {
+            life.observe(Observation::NotStarted { why });
+        }
+        barred::at_rest(bar.as_ref(), life)
     };
     let since = deps.host.clock.now();
-    let first = VmView {
-        name: vm.name.clone(),
-        state: life.state,
-        since,
-        reason: barred::reason(bar.as_ref(), &life.reason),
-        pid: None,
-        devices: Vec::new(),
-        step: String::new(),
-        responsive: true,
-        stats: None,
-    };
+    let reason = barred::reason(bar.as_ref(), &life.reason);
+    let first = VmView::new(vm.name.clone(), life.state, since, reason);
     let (tell, view) = watch::channel(first);
     let (line, qmp) = watch::channel(None);
     let (out, last) = (deps.out.clone(), tell.clone());
+    let paths = Paths::new(&deps.host, &vm.name);
+    let agent = Agent::at(Arc::clone(&deps.host.dial), &paths.agent);
+    let agent = vm.agent.channel.then_some(agent);
     let supervisor = Supervisor {
-        paths: Paths::new(&deps.host, &vm.name),
+        paths,
         host: deps.host.clone(),
         devices: deps.devices,
         vm: Arc::clone(&vm),
@@ -129,6 +163,16 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         record: None,
         starters: Vec::new(),
         stoppers: Vec::new(),
+        movers: Vec::new(),
+        starts: deps.starts,
+        begun: "on request",
+        again: Again::default(),
+        agent,
+        told: Told::default(),
+        rooms: deps.rooms,
+        performance: None,
+        doomed: false,
+        warnings: Vec::new(),
     };
     let task = tokio::spawn(supervisor.run());
     let abort = task.abort_handle();
@@ -213,6 +257,22 @@ struct Supervisor {
     record: Option<Record>,
     starters: Vec<Asker>,
     stoppers: Vec<Asker>,
+    movers: Vec<Asker>,
+    starts: Arc<Semaphore>,
+    /// Why the start that is under way was begun.
+    begun: &'static str,
+    again: Again,
+    /// The guest's agent, if it is to have one.
+    agent: Option<Agent>,
+    /// What it has said in this run.
+    told: Told,
+    /// What the host does for VMs, and for this one now.
+    rooms: Rooms,
+    performance: Option<PerformanceView>,
+    /// Nobody wanted the end that is under way.
+    doomed: bool,
+    /// What went wrong on the way down and stopped nothing.
+    warnings: Vec<String>,
 }
 
 impl Supervisor {
@@ -253,20 +313,39 @@ impl Supervisor {
             self.publish().await;
         }
         loop {
-            let Some(asked) = self.asked.recv().await else { return At::Leave };
+            let due = self.again.due;
+            let asked = tokio::select! {
+                asked = self.asked.recv() => asked,
+                () = until(due) => {
+                    self.again.due = None;
+                    self.begun = AFTER_CRASH;
+                    return At::Start;
+                }
+            };
+            let Some(asked) = asked else { return At::Leave };
+            if matches!(asked.request, Request::Stop { .. } | Request::Kill)
+                && self.again.due.take().is_some()
+            {
+                let more = "not started again, on request".to_owned();
+                self.observe(Observation::Remark { more }).await;
+                let message = format!("`{}` stays down and is not started again", self.vm.name);
+                let done = DoneView { changed: true, message, warnings: Vec::new() };
+                // The asker may have left.
+                let _ = asked.answer.send(Ok(done));
+                continue;
+            }
+            let why = asked.why;
             match self.hear(asked) {
                 None => {}
                 Some(Action::Start) => match self.preflight().await {
-                    None => return At::Start,
+                    None => {
+                        (self.begun, self.again.due) = (why, None);
+                        return At::Start;
+                    }
                     Some(refusal) => self.started(&Err(refusal)),
                 },
                 Some(Action::CleanUp) => return At::Retry,
-                Some(
-                    action @ (Action::Cancel
-                    | Action::Shutdown { .. }
-                    | Action::Force
-                    | Action::Kill),
-                ) => self.misplaced(action),
+                Some(action) => self.misplaced(action),
             }
         }
     }
@@ -294,7 +373,7 @@ impl Supervisor {
     /// it; what is to be done is returned.
     fn hear(&mut self, asked: Asked) -> Option<Action> {
         let name = &self.vm.name;
-        let Asked { request, answer } = asked;
+        let Asked { request, answer, why: _ } = asked;
         let verdict = self.life.judge(request);
         debug!(vm = %name, ?request, ?verdict, "asked");
         let (outcome, action) = match verdict {
@@ -311,7 +390,8 @@ impl Supervisor {
         };
         let askers = match request {
             Request::Start => &mut self.starters,
-            Request::Stop { .. } | Request::Kill => &mut self.stoppers,
+            Request::Stop { .. } | Request::Kill | Request::Hibernate => &mut self.stoppers,
+            Request::Pause | Request::Resume | Request::Reset => &mut self.movers,
         };
         let outcome = match outcome {
             None if askers.len() < ASKERS => {
@@ -339,7 +419,9 @@ impl Supervisor {
             | Action::Shutdown { .. }
             | Action::Force
             | Action::Kill
-            | Action::CleanUp => self.stopped(&refusal),
+            | Action::CleanUp
+            | Action::Hibernate => self.stopped(&refusal),
+            Action::Pause | Action::Resume | Action::Reset => self.moved(&refusal),
         }
     }
 
@@ -351,6 +433,11 @@ impl Supervisor {
     /// Answers those who wait for the stop.
     fn stopped(&mut self, outcome: &Outcome) {
         answer(&mut self.stoppers, outcome);
+    }
+
+    /// Answers those who wait for something that the guest survives.
+    fn moved(&mut self, outcome: &Outcome) {
+        answer(&mut self.movers, outcome);
     }
 
     /// Takes in what was seen, and tells it.
@@ -382,7 +469,11 @@ impl Supervisor {
             pid: self.record.as_ref().and_then(|record| record.process).map(|process| process.pid),
             devices: self.record.iter().flat_map(|record| &record.devices).copied().collect(),
             step: self.step.clone(),
-            responsive: !self.life.silent,
+            responsive: !self.life.silent && self.told.alive != Some(false),
+            held: self.life.held,
+            agent: self.told.alive,
+            guest: self.told.guest.clone(),
+            performance: self.performance.clone(),
             stats: None,
         };
         if self.view.send_if_modified(|old| {
@@ -393,6 +484,14 @@ impl Supervisor {
             // Nobody may be listening any more.
             let _ = self.out.send(view).await;
         }
+    }
+}
+
+/// Resolves at a moment, if there is one.
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -8,6 +8,7 @@
 //! ```
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -21,7 +22,7 @@ use crate::config::{Firmware, GpuRef};
 use crate::host::process::Signal;
 use crate::host::run::{Exit, Started};
 use crate::host::{Command, Host};
-use crate::vm::argv::{Start, argv};
+use crate::vm::argv::{Facts, Start, argv};
 use crate::vm::devices;
 use crate::vm::identity::{self, Identity, Uuid};
 use crate::vm::last_good;
@@ -126,6 +127,12 @@ impl Prepared {
         };
         let token = record.token;
         sup.record = Some(record);
+        if let Err(refusal) = sup.before_start().await {
+            return Err(Why::Failed(refusal));
+        }
+        if sup.cancelled() {
+            return Err(Why::Cancelled);
+        }
         match sup.vm.firmware.clone() {
             Firmware::Ovmf { vars, .. } if !own_vars => {
                 let step = Step::Variables { from: vars.clone(), to: sup.paths.vars.clone() };
@@ -143,6 +150,12 @@ impl Prepared {
     }
 
     pub async fn lend(self, sup: &mut Supervisor) -> Result<Lent, Setback> {
+        if let Err(refusal) = sup.make_memory().await {
+            return Err(undo(sup, Why::Failed(refusal), false).await);
+        }
+        if sup.cancelled() {
+            return Err(undo(sup, Why::Cancelled, false).await);
+        }
         let Some(gpu) = sup.vm.gpu.clone() else {
             return Ok(Lent { before: self, card: devices::Lent::default() });
         };
@@ -181,8 +194,19 @@ impl Lent {
             return Err(self.undo(sup, Why::Failed(refusal)).await);
         }
         let token = self.before.token;
-        let start = Start { identity: &self.before.identity, token, card: &self.card };
-        let command = Command::new(&sup.vm.qemu, argv(&sup.vm, &sup.paths, &start));
+        let (vm, warnings) = match sup.make_room(&self.card.functions).await {
+            Ok(ready) => ready,
+            Err(refusal) => return Err(self.undo(sup, Why::Failed(refusal)).await),
+        };
+        let vm = Arc::new(vm);
+        let shown = Arc::clone(&vm);
+        let facts = match sup.with_files(move |host, _| Facts::read(host, &shown)).await {
+            Ok(facts) => facts,
+            Err(refusal) => return Err(self.undo(sup, Why::Failed(refusal)).await),
+        };
+        let start =
+            Start { identity: &self.before.identity, token, card: &self.card, facts: &facts };
+        let command = Command::new(&sup.vm.qemu, argv(&vm, &sup.paths, &start));
         let mut started = match sup.host.runner.start(command, sup.paths.log.clone()) {
             Ok(started) => started,
             Err(error) => {
@@ -208,7 +232,8 @@ impl Lent {
             record.process = Some(held.id);
         }
         let live = Live::new(held, token, Some(started.ended));
-        let launched = Launched { live, warnings: self.card.warnings };
+        let warnings = warnings.into_iter().chain(self.card.warnings).collect();
+        let launched = Launched { live, warnings };
         if let Err(refusal) = sup.note(Phase::Launched).await {
             return Err(launched.undo(sup, Why::Failed(refusal)).await);
         }
@@ -252,6 +277,7 @@ impl Launched {
                 return Err(self.undo(sup, why).await);
             }
         };
+        self.warnings.extend(sup.pin(&qmp).await);
         // Before the guest runs: from here on it has something to lose.
         if let Err(refusal) = sup.note(Phase::Running).await {
             return Err(self.undo(sup, Why::Failed(refusal)).await);
@@ -282,7 +308,7 @@ impl Launched {
         sup.step.clear();
         let (name, pid) = (sup.vm.name.clone(), self.live.body.held.id.pid);
         let outcome = if state == RunState::Running {
-            let why = "started on request".to_owned();
+            let why = format!("started {}", sup.begun);
             sup.observe(Observation::Runs { why }).await;
             let devices = sup.record.as_ref().map(|record| record.devices.clone());
             let (functions, version) = (devices.unwrap_or_default(), qmp.greeting().version);

@@ -2,11 +2,14 @@
 //! requests meanwhile, and says how it ended.
 
 use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::live::Live;
 use super::phases::{Prepared, Setback, Why};
-use super::{At, Outcome, Supervisor};
-use crate::ask::view::DoneView;
+use super::{AFTER_CRASH, At, Outcome, Supervisor};
+use crate::ask::view::{DoneView, VmState};
 use crate::ask::{Code, Refusal};
 use crate::vm::last_good;
 use crate::vm::lifecycle::{Action, Observation};
@@ -14,7 +17,7 @@ use crate::vm::lifecycle::{Action, Observation};
 impl Supervisor {
     /// A start was granted.
     pub(super) async fn start_up(&mut self) -> At {
-        self.observe(Observation::StartBegun).await;
+        self.observe(Observation::StartBegun { why: self.begun.to_owned() }).await;
         match self.phases().await {
             Ok((live, outcome)) => {
                 self.started(&outcome);
@@ -25,10 +28,26 @@ impl Supervisor {
     }
 
     async fn phases(&mut self) -> Result<(Live, Outcome), Setback> {
+        // Held until the guest runs.
+        let _turn = self.turn().await?;
         let prepared = Prepared::new(self).await?;
         let lent = prepared.lend(self).await?;
         let launched = lent.launch(self).await?;
         launched.run(self).await
+    }
+
+    /// Waits until few enough others are starting.
+    async fn turn(&mut self) -> Result<Option<OwnedSemaphorePermit>, Setback> {
+        let starts = Arc::clone(&self.starts);
+        if let Ok(turn) = Arc::clone(&starts).try_acquire_owned() {
+            return Ok(Some(turn));
+        }
+        self.step("waiting for its turn: others are starting").await;
+        match self.unless_cancelled(starts.acquire_owned()).await {
+            // Nobody closes it.
+            Some(turn) => Ok(turn.ok()),
+            None => Err(Setback { why: Why::Cancelled, left: None, stuck: None }),
+        }
     }
 
     async fn set_back(&mut self, setback: Setback) -> At {
@@ -62,6 +81,10 @@ impl Supervisor {
             }
         };
         self.started(&Err(refusal));
+        let failed = left.is_none() && self.life.state == VmState::Failed;
+        if failed && self.begun == AFTER_CRASH {
+            self.crashed().await;
+        }
         let stopped = match left {
             None => {
                 let message = format!("the start of `{name}` was given up and undone");
@@ -116,13 +139,7 @@ impl Supervisor {
         match self.hear(asked) {
             // Who wants it given up waits among the stoppers, and is seen there.
             None | Some(Action::Cancel) => {}
-            Some(
-                action @ (Action::Start
-                | Action::Shutdown { .. }
-                | Action::Force
-                | Action::Kill
-                | Action::CleanUp),
-            ) => self.misplaced(action),
+            Some(action) => self.misplaced(action),
         }
     }
 

@@ -2,6 +2,7 @@
 //! how to behave.
 
 mod barred;
+mod life;
 
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
@@ -62,7 +63,7 @@ impl Bench {
         let (out, mut changes) = mpsc::channel(16);
         tokio::spawn(async move { while changes.recv().await.is_some() {} });
         let devices = self.devices.clone();
-        spawn(Deps { host: self.host.clone(), devices, out }, self.vm.clone())
+        spawn(Deps::new(self.host.clone(), devices, out), self.vm.clone())
     }
 
     /// What an earlier hostd has left: a note, and perhaps its QEMU.
@@ -132,7 +133,7 @@ async fn starts_with_the_card_and_gives_it_back() {
 async fn start_and_leave(bench: &Bench) -> Outcome {
     let (out, mut changes) = mpsc::channel(64);
     let devices = bench.devices.clone();
-    let handle = spawn(Deps { host: bench.host.clone(), devices, out }, bench.vm.clone());
+    let handle = spawn(Deps::new(bench.host.clone(), devices, out), bench.vm.clone());
     let outcome = handle.start().await;
     drop(handle);
     timeout(SOON, async { while changes.recv().await.is_some() {} }).await.unwrap();
@@ -301,7 +302,7 @@ async fn killed_at_every_step() {
         let bench = Bench::new();
         bench.qemu.guest.send_modify(|guest| guest.obeys = true);
         let (out, mut changes) = mpsc::channel(1);
-        let deps = Deps { host: bench.host.clone(), devices: bench.devices.clone(), out };
+        let deps = Deps::new(bench.host.clone(), bench.devices.clone(), out);
         let handle = spawn(deps, bench.vm.clone());
         let mut asking = tokio::spawn({
             let handle = handle.clone();
@@ -347,7 +348,7 @@ async fn a_machine_without_proc_is_no_reason_to_fail() {
     let mut host = bench.host.clone();
     host.sys = SysRoot::new(dir.path());
     let (out, _changes) = mpsc::channel(16);
-    let handle = spawn(Deps { host, devices: bench.devices.clone(), out }, bench.vm.clone());
+    let handle = spawn(Deps::new(host, bench.devices.clone(), out), bench.vm.clone());
     let refusal = handle.start().await.unwrap_err();
     assert!(refusal.message.contains("QEMU is not there"), "{refusal}");
     assert_eq!(handle.view().state, VmState::Off);
@@ -370,7 +371,7 @@ impl Devices for Broken {
 async fn a_dead_supervisor_is_said_and_is_not_green() {
     let bench = Bench::new();
     let (out, mut changes) = mpsc::channel(64);
-    let deps = Deps { host: bench.host.clone(), devices: Arc::new(Broken), out };
+    let deps = Deps::new(bench.host.clone(), Arc::new(Broken), out);
     let handle = spawn(deps, bench.vm.clone());
     for request in [handle.start().await, handle.stop(false).await] {
         let refusal = request.unwrap_err();

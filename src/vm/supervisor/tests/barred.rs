@@ -10,7 +10,7 @@ const PROBLEMS: &str = "gaming.yaml:1:1: `memroy` is unknown\n\n1 problem in 1 f
 fn supervise(bench: &Bench, wrong: bool) -> Vec<(crate::base::Name, VmHandle)> {
     let (out, mut changes) = mpsc::channel(16);
     tokio::spawn(async move { while changes.recv().await.is_some() {} });
-    let deps = Deps { host: bench.host.clone(), devices: bench.devices.clone(), out };
+    let deps = Deps::new(bench.host.clone(), bench.devices.clone(), out);
     let problems = (bench.vm.name.clone(), PROBLEMS.to_owned());
     let wrong = BTreeMap::from_iter(wrong.then_some(problems));
     spawn_barred(&deps, &BTreeSet::new(), &wrong)
