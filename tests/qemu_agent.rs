@@ -220,7 +220,7 @@ async fn usb_devices_come_and_go_and_one_that_cannot_be_opened_is_taken_back() {
     assert!(done.changed, "{done:?}");
     assert!(plug::attached(&qmp).await.unwrap().is_empty());
     let done = usb::detach(&vm.host(), &name, &qmp, "1234:5678").await.unwrap();
-    assert_eq!((done.changed, done.message.as_str()), (false, "`test` has not 1234:5678"));
+    assert_eq!((done.changed, done.message.as_str()), (false, "`test` did not have 1234:5678"));
     for reference in [UsbRef::Id(0xfff1, 0xfff2), UsbRef::Port { bus: 99, path: "1.2".into() }] {
         let error = plug::attach(&qmp, &reference).await.unwrap_err();
         println!("{reference:?}: {error}");

@@ -229,15 +229,18 @@ mod tests {
                 }],
             }),
         ];
+        let mut told = Vec::new();
         for fact in facts {
-            assert!(!snapshot.apply(fact, now).is_empty());
+            let events = snapshot.apply(fact, now);
+            assert!(!events.is_empty());
+            told.extend(events);
         }
         let change = Change {
             address: "01:00.0".parse().unwrap(),
             what: What::Vanished,
             words: String::new(),
         };
-        let mut told = snapshot.apply(Fact::Device { change, ours: false }, now);
+        told.extend(snapshot.apply(Fact::Device { change, ours: false }, now));
         told.extend(snapshot.heartbeat(now));
         told.extend(snapshot.losses(&[("index-full", 1)], now));
         told

@@ -137,14 +137,14 @@ pub fn vm_stats(name: &Name, stats: &VmStatsView) -> Vec<Event> {
     }
     for disk in &stats.disks {
         let all = disk.read_bytes + disk.written_bytes;
-        let mut text = format!(
-            "{:.0} KiB/s read, {:.0} KiB/s written",
+        let flush = disk
+            .flush_seconds
+            .map_or(String::new(), |seconds| format!(", {:.1} ms a flush", seconds * 1000.0));
+        let text = format!(
+            "{:.0} KiB/s read, {:.0} KiB/s written{flush}",
             disk.read_bytes / 1024.0,
             disk.written_bytes / 1024.0
         );
-        if let Some(flush) = disk.flush_seconds {
-            text += &format!(", {:.1} ms a flush", flush * 1000.0);
-        }
         events.push(event(format!("disk {}", disk.name), Metric::Double(all), text));
     }
     events

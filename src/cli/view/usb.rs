@@ -23,7 +23,8 @@ pub fn list(view: &UsbView, look: Look) -> String {
         table(["ID", "PORT", "USED BY", "SERIAL", "NAME"], rows, look)
     };
     for note in &view.notes {
-        text += &format!("{}\n", printable(note));
+        text += &printable(note);
+        text.push('\n');
     }
     text
 }

@@ -47,8 +47,8 @@ use crate::base::Timestamp;
 use crate::host::Dial;
 use crate::host::dial::Stream;
 
-/// How long an agent that has taken a command without an answer of success
-/// may take to refuse it.
+/// How long an agent that was told to shut the guest down may take to refuse;
+/// who has asked it goes on to the power button then.
 const REFUSAL: Duration = Duration::from_secs(2);
 
 /// Why the agent gave no answer.
@@ -186,17 +186,18 @@ impl Agent {
     /// Tells the guest to go down. That it has heard is all that is known then:
     /// success has no answer. Whether it obeys is for QEMU to say.
     pub async fn shutdown(&self, how: Power, within: Duration) -> Result<(), AgentError> {
-        self.tell(&Command::Shutdown(how), within).await
+        self.tell(&Command::Shutdown(how), within, REFUSAL.min(within)).await
     }
 
     /// Tells the guest to put its memory on its disk and switch off.
     pub async fn suspend_disk(&self, within: Duration) -> Result<(), AgentError> {
-        self.tell(&Command::SuspendDisk, within).await
+        self.tell(&Command::SuspendDisk, within, within).await
     }
 
-    /// Tells the guest to sleep.
+    /// Tells the guest to sleep; one that does so has no answer either, and is
+    /// waited for.
     pub async fn suspend_ram(&self, within: Duration) -> Result<(), AgentError> {
-        self.tell(&Command::SuspendRam, within).await
+        self.tell(&Command::SuspendRam, within, within).await
     }
 
     /// Whether the guest's file systems stand still.
@@ -236,12 +237,18 @@ impl Agent {
         timeout(within, asking).await.map_err(|_| AgentError::Silent { what, within })?
     }
 
-    /// One command that has an answer only when it fails.
-    async fn tell(&self, command: &Command, within: Duration) -> Result<(), AgentError> {
+    /// One command that has an answer only when it fails: said `within` so long,
+    /// and then listened to for `refusal`.
+    async fn tell(
+        &self,
+        command: &Command,
+        within: Duration,
+        refusal: Duration,
+    ) -> Result<(), AgentError> {
         let what = command.name();
         let saying = timeout(within, self.say(command, within)).await;
         let (mut place, mut line) = saying.map_err(|_| AgentError::Silent { what, within })??;
-        match timeout(REFUSAL, line.hear(what)).await {
+        match timeout(refusal, line.hear(what)).await {
             Ok(Ok(answer)) => {
                 *place = Some(line);
                 verdict(what, answer).map(drop)
@@ -321,11 +328,10 @@ impl Line {
     async fn next(&mut self, what: &'static str) -> Result<Vec<u8>, AgentError> {
         match self.from.next().await {
             Ok(Some(line)) => Ok(line),
-            Ok(None) => Err(AgentError::Closed),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Err(AgentError::Strange { what, why: error.to_string() })
             }
-            Err(_) => Err(AgentError::Closed),
+            Ok(None) | Err(_) => Err(AgentError::Closed),
         }
     }
 }

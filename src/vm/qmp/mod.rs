@@ -244,7 +244,8 @@ impl Talk {
 
     fn tell(&mut self, event: Event) {
         let free = match &event {
-            Event::Other { .. } => self.tell.capacity() > EVENTS / 4,
+            // A guest can make as many channels speak as it likes.
+            Event::Other { .. } | Event::Channel { .. } => self.tell.capacity() > EVENTS / 4,
             Event::Shutdown(_)
             | Event::Powerdown
             | Event::Reset { .. }
@@ -256,8 +257,6 @@ impl Talk {
             | Event::DeviceDeleted(_)
             | Event::UnplugRefused(_)
             | Event::BlockIoError { .. } => true,
-            // A guest can make as many of these as it likes.
-            Event::Channel { .. } => self.tell.capacity() > EVENTS / 4,
         };
         if !free || self.tell.try_send(event).is_err() {
             self.shared.missed.fetch_add(1, Ordering::Relaxed);

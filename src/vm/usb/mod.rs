@@ -111,8 +111,7 @@ pub async fn detach(host: &Host, vm: &Name, qmp: &Qmp, words: &str) -> Result<Do
     let devices = devices.ok().and_then(Result::ok).unwrap_or_default();
     let (ids, label) = names(&devices, words)?;
     let Some(id) = ids.iter().find(|id| attached.contains(id)) else {
-        // A name of which nothing is known cannot be one that it has.
-        let message = format!("`{vm}` has not {label}");
+        let message = format!("`{vm}` did not have {label}");
         return Ok(DoneView { changed: false, message, warnings: Vec::new() });
     };
     match plug::detach(qmp, id).await {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::config::UsbRef;
+pub use crate::vm::argv::usb_id as id;
 use crate::vm::qmp::wire::Command;
 use crate::vm::qmp::{Qmp, QmpError};
 
@@ -29,17 +30,6 @@ pub enum Failure {
     /// QEMU took it and could not open it, which it only tells its log.
     #[error("QEMU could not open the device")]
     NotOpened,
-}
-
-/// QEMU's name of a device: the same on the command line.
-pub fn id(usb: &UsbRef) -> String {
-    match usb {
-        UsbRef::Id(vendor, product) => format!("usb-{vendor:04x}-{product:04x}"),
-        UsbRef::Port { bus, path } => {
-            let plain = |c: char| if c.is_ascii_digit() { c } else { '.' };
-            format!("usb-port-{bus}-{}", path.chars().map(plain).collect::<String>())
-        }
-    }
 }
 
 /// The names of the devices that QEMU was given.
