@@ -143,6 +143,10 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::VmHibernate { .. }
         | Ask::VmKill { .. }
         | Ask::VmLog { .. }
+        | Ask::VmSnapshots { .. }
+        | Ask::VmSnapshotCreate { .. }
+        | Ask::VmSnapshotRevert { .. }
+        | Ask::VmSnapshotDelete { .. }
         | Ask::ServiceList
         | Ask::EventQuery { .. } => Err(Refusal::new(
             Code::NoDaemon,

@@ -26,6 +26,7 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::BootStatus(view) => text(view, pretty),
         Reply::Vms(view) => text(view, pretty),
         Reply::Log(view) => text(view, pretty),
+        Reply::Snapshots(view) => text(view, pretty),
         Reply::Pools(view) => text(view, pretty),
         Reply::Services(view) => text(view, pretty),
         Reply::Events(view) => text(view, pretty),
@@ -57,6 +58,7 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::BootStatus => view(document, Reply::BootStatus),
         Ask::VmList | Ask::VmStatus { .. } => view(document, Reply::Vms),
         Ask::VmLog { .. } => view(document, Reply::Log),
+        Ask::VmSnapshots { .. } => view(document, Reply::Snapshots),
         Ask::PoolStatus { .. } => view(document, Reply::Pools),
         Ask::ServiceList => view(document, Reply::Services),
         Ask::EventQuery { .. } => view(document, Reply::Events),
@@ -72,7 +74,10 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         | Ask::VmResume { .. }
         | Ask::VmReset { .. }
         | Ask::VmHibernate { .. }
-        | Ask::VmKill { .. } => view(document, Reply::Done),
+        | Ask::VmKill { .. }
+        | Ask::VmSnapshotCreate { .. }
+        | Ask::VmSnapshotRevert { .. }
+        | Ask::VmSnapshotDelete { .. } => view(document, Reply::Done),
     }
 }
 

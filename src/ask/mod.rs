@@ -141,6 +141,34 @@ pub enum Ask {
         /// The firmware's debug port instead of QEMU's messages.
         firmware: bool,
     },
+    /// The snapshots of a VM.
+    VmSnapshots {
+        /// The VM.
+        name: Name,
+    },
+    /// Make a snapshot of all disks of a VM.
+    VmSnapshotCreate {
+        /// The VM.
+        name: Name,
+        /// What it will be called; made up when absent.
+        snapshot: Option<Name>,
+    },
+    /// Take a VM that is off back to a snapshot.
+    VmSnapshotRevert {
+        /// The VM.
+        name: Name,
+        /// Which.
+        snapshot: Name,
+        /// Newer snapshots of hostd's may go.
+        yes: bool,
+    },
+    /// Remove a snapshot.
+    VmSnapshotDelete {
+        /// The VM.
+        name: Name,
+        /// Which.
+        snapshot: Name,
+    },
     /// Pools with their judgement.
     PoolStatus {
         /// One pool; all when absent.
@@ -171,6 +199,7 @@ impl Ask {
             | Self::VmList
             | Self::VmStatus { .. }
             | Self::VmLog { .. }
+            | Self::VmSnapshots { .. }
             | Self::PoolStatus { .. }
             | Self::ServiceList
             | Self::EventQuery { .. } => None,
@@ -187,7 +216,10 @@ impl Ask {
             | Self::VmResume { .. }
             | Self::VmReset { .. }
             | Self::VmHibernate { .. }
-            | Self::VmKill { .. } => Some(Right::VmOperate),
+            | Self::VmKill { .. }
+            | Self::VmSnapshotCreate { .. }
+            | Self::VmSnapshotRevert { .. }
+            | Self::VmSnapshotDelete { .. } => Some(Right::VmOperate),
         }
     }
 }
@@ -242,6 +274,8 @@ pub enum Reply {
     Vms(view::VmsView),
     /// To `VmLog`.
     Log(view::LogView),
+    /// To `VmSnapshots`.
+    Snapshots(view::SnapshotsView),
     /// To `PoolStatus`.
     Pools(view::PoolsView),
     /// To `ServiceList`.

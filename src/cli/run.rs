@@ -7,7 +7,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use super::args::{
-    Boot, Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Rom, SchemaOf, Service, Vm,
+    Boot, Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Rom, SchemaOf, Service, Snapshot,
+    Vm,
 };
 use super::exit;
 use super::out::{self, Out, WriteError};
@@ -125,12 +126,22 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Vm(Vm::Kill { name }) => (Ask::VmKill { name }, Full),
         Command::Vm(Vm::Status { name }) => (Ask::VmStatus { name }, Full),
         Command::Vm(Vm::Log { name, firmware }) => (Ask::VmLog { name, firmware }, Full),
+        Command::Vm(Vm::Snapshot(snapshot)) => (snapshot_ask(snapshot), Full),
         Command::Pool(Pool::List) => (Ask::PoolStatus { pool: None }, List),
         Command::Pool(Pool::Status { name, .. }) => (Ask::PoolStatus { pool: name }, Full),
         Command::Service(Service::List) => (Ask::ServiceList, List),
         Command::Event(Event::Query { query }) => (Ask::EventQuery { query }, List),
         Command::Gpu(Gpu::Rom(_)) => (Ask::GpuList, Full),
         Command::Status | Command::Config(_) | Command::Completions { .. } => (Ask::Status, Full),
+    }
+}
+
+fn snapshot_ask(snapshot: Snapshot) -> Ask {
+    match snapshot {
+        Snapshot::List { name } => Ask::VmSnapshots { name },
+        Snapshot::Create { name, snapshot } => Ask::VmSnapshotCreate { name, snapshot },
+        Snapshot::Revert { name, snapshot, yes } => Ask::VmSnapshotRevert { name, snapshot, yes },
+        Snapshot::Delete { name, snapshot } => Ask::VmSnapshotDelete { name, snapshot },
     }
 }
 
@@ -201,6 +212,10 @@ fn local(ask: &Ask) -> bool {
         | Ask::VmHibernate { .. }
         | Ask::VmKill { .. }
         | Ask::VmLog { .. }
+        | Ask::VmSnapshots { .. }
+        | Ask::VmSnapshotCreate { .. }
+        | Ask::VmSnapshotRevert { .. }
+        | Ask::VmSnapshotDelete { .. }
         | Ask::ServiceList
         | Ask::EventQuery { .. } => false,
     }
@@ -357,6 +372,7 @@ mod tests {
             ("boot_status", Reply::BootStatus(samples::boot_status())),
             ("vm", Reply::Vms(samples::vms())),
             ("log", Reply::Log(samples::log())),
+            ("snapshots", Reply::Snapshots(samples::snapshots())),
             ("pool", Reply::Pools(samples::pools())),
             ("service", Reply::Services(samples::services())),
             ("event", Reply::Events(samples::events())),

@@ -142,6 +142,16 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
         Ask::VmHibernate { name } => done(vm(shared, &name)?.hibernate().await),
         Ask::VmKill { name } => done(vm(shared, &name)?.kill().await),
         Ask::VmLog { name, firmware } => vm(shared, &name)?.log(firmware).await.map(Reply::Log),
+        Ask::VmSnapshots { name } => vm(shared, &name)?.snapshots().await.map(Reply::Snapshots),
+        Ask::VmSnapshotCreate { name, snapshot } => {
+            done(vm(shared, &name)?.snapshot(snapshot).await)
+        }
+        Ask::VmSnapshotRevert { name, snapshot, yes } => {
+            done(vm(shared, &name)?.revert(&snapshot, yes).await)
+        }
+        Ask::VmSnapshotDelete { name, snapshot } => {
+            done(vm(shared, &name)?.delete_snapshot(&snapshot).await)
+        }
         Ask::PoolStatus { pool } => {
             one_pool(read(&snapshot.pools, "the pools")?, pool.as_deref()).map(Reply::Pools)
         }

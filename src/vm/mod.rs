@@ -37,6 +37,7 @@
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
+//! - [`snapshot`]: its disks, firmware and TPM as they were once
 //! - [`autostart`], [`unfinished`]: starts with the host, and those that took it down
 
 pub mod argv;
@@ -52,6 +53,7 @@ pub mod preflight;
 pub mod process;
 pub mod qmp;
 pub mod record;
+pub mod snapshot;
 pub mod supervisor;
 pub mod unfinished;
 

@@ -48,6 +48,9 @@ pub fn check(host: &Host, vm: &Vm, paths: &Paths) -> Vec<Problem> {
         let what = format!("{} disks are more than the machine has slots for", vm.disks.len());
         found.push(Problem::new(what, format!("use at most {MAX_DISKS}")));
     }
+    if let Some((what, next)) = super::snapshot::unfinished(host, &vm.name) {
+        found.push(Problem::new(what, next));
+    }
     if paths.qmp.as_os_str().len() > SOCKET_LIMIT {
         let what = format!("{} is too long for a socket's path", paths.qmp.display());
         found.push(Problem::new(what, "use a shorter --runtime-dir or VM name"));

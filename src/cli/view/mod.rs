@@ -13,6 +13,7 @@ mod iommu;
 mod pool;
 mod rom;
 mod service;
+mod snapshot;
 mod status;
 mod table;
 mod vm;
@@ -67,6 +68,7 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::BootStatus(view), _) => boot::status(view, look),
         (Reply::Vms(view), Detail::List) => vm::list(view, look),
         (Reply::Vms(view), Detail::Full) => vm::show(view, look),
+        (Reply::Snapshots(view), _) => snapshot::list(view, look),
         (Reply::Log(view), _) => printable(&view.text),
         (Reply::Pools(view), Detail::List) => pool::list(view, look),
         (Reply::Pools(view), Detail::Full) => pool::show(view, look),

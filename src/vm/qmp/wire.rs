@@ -201,6 +201,21 @@ pub enum Command {
     SystemPowerdown,
     /// End QEMU.
     Quit,
+    /// Make a snapshot inside each of these disks, of all at one moment: all
+    /// of them or none.
+    SnapshotDisks {
+        /// QEMU's names of the disks.
+        nodes: Vec<String>,
+        /// The name that the snapshots get.
+        name: String,
+    },
+    /// Remove a snapshot inside a disk.
+    DeleteSnapshot {
+        /// QEMU's name of the disk.
+        node: String,
+        /// The snapshot's name.
+        name: String,
+    },
 }
 
 impl Command {
@@ -216,12 +231,38 @@ impl Command {
             Self::SystemWakeup => "system_wakeup",
             Self::SystemPowerdown => "system_powerdown",
             Self::Quit => "quit",
+            Self::SnapshotDisks { .. } => "transaction",
+            Self::DeleteSnapshot { .. } => "blockdev-snapshot-delete-internal-sync",
         }
+    }
+
+    fn arguments(&self) -> Option<Value> {
+        Some(match self {
+            Self::Capabilities
+            | Self::QueryStatus
+            | Self::QueryChardev
+            | Self::Cont
+            | Self::Stop
+            | Self::SystemReset
+            | Self::SystemWakeup
+            | Self::SystemPowerdown
+            | Self::Quit => return None,
+            Self::SnapshotDisks { nodes, name } => {
+                let action = |node| json!({ "type": "blockdev-snapshot-internal-sync",
+                                            "data": { "device": node, "name": name } });
+                json!({ "actions": nodes.iter().map(action).collect::<Vec<_>>() })
+            }
+            Self::DeleteSnapshot { node, name } => json!({ "device": node, "name": name }),
+        })
     }
 
     /// As a line.
     pub fn line(&self, id: u64) -> Vec<u8> {
-        let mut line = json!({ "execute": self.name(), "id": id }).to_string().into_bytes();
+        let mut line = json!({ "execute": self.name(), "id": id });
+        if let Some(arguments) = self.arguments() {
+            line["arguments"] = arguments;
+        }
+        let mut line = line.to_string().into_bytes();
         line.push(b'\n');
         line
     }

@@ -4,7 +4,7 @@ use crate::base::with_sources;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -16,6 +16,7 @@ use crate::config::{Firmware, Vm};
 use crate::host::Host;
 use crate::vm::lifecycle::Request;
 use crate::vm::paths;
+use crate::vm::qmp::Qmp;
 
 /// How much of a log is shown.
 const LOG_SHOWN: u64 = 256 << 10;
@@ -31,6 +32,9 @@ pub struct VmHandle {
     pub(super) host: Host,
     pub(super) requests: mpsc::Sender<Asked>,
     pub(super) view: watch::Receiver<VmView>,
+    pub(super) qmp: watch::Receiver<Option<Qmp>>,
+    /// Held for reading by a start, for writing by whoever works on its disks.
+    pub(super) work: Arc<RwLock<()>>,
     pub(super) task: AbortHandle,
 }
 
@@ -118,6 +122,25 @@ impl VmHandle {
     /// How the VM is, for waiting until that changes.
     pub fn watch(&self) -> watch::Receiver<VmView> {
         self.view.clone()
+    }
+
+    /// The way to speak to its QEMU, while it runs and answers.
+    pub fn qmp(&self) -> Result<Qmp, Refusal> {
+        self.qmp.borrow().clone().ok_or_else(|| {
+            let (name, view) = (&self.vm.name, self.view());
+            let message = format!("`{name}` is {}: {}", view.state.as_str(), view.reason);
+            Refusal::new(Code::Refused, message, "this needs a VM that runs and answers")
+        })
+    }
+
+    /// Keeps it from being started while its disks are worked on, for as long
+    /// as what comes back is held.
+    pub(super) fn hold_disks(&self) -> Result<OwnedRwLockWriteGuard<()>, Refusal> {
+        Arc::clone(&self.work).try_write_owned().map_err(|_| {
+            let name = &self.vm.name;
+            let message = format!("`{name}` is being started, or its disks are being worked on");
+            Refusal::new(Code::Refused, message, "try again when that is done")
+        })
     }
 
     /// Its file, as it was when it was taken under supervision.

@@ -19,6 +19,7 @@
 //! - [`startup`]: the way up; [`phases`]: its steps, each with its undo
 //! - [`live`]: while QEMU runs; [`acts`]: what is done to it then
 //! - [`again`]: when it has crashed; [`hooks`]: the owner's commands
+//! - [`snapshots`]: what is done to its disks, from outside
 //! - [`stopping`]: power button, quit, signals, and giving back
 //!
 //! When all handles are dropped the task leaves, and QEMU stays: the next hostd
@@ -33,19 +34,21 @@ mod handle;
 mod hooks;
 mod live;
 mod phases;
+mod snapshots;
 mod startup;
 mod stopping;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
 
 use self::again::Again;
 pub use self::barred::{Bar, spawn_barred};
+pub(in crate::vm) use self::files::apart;
 pub use self::handle::VmHandle;
 use self::live::Live;
 use self::stopping::Order;
@@ -53,6 +56,7 @@ use super::devices::Devices;
 use super::lifecycle::{Action, Life, Observation, Request, Verdict};
 use super::logs::keep_bounded;
 use super::paths::Paths;
+use super::qmp::Qmp;
 use super::record::Record;
 use super::unfinished;
 use crate::ask::view::{DoneView, VmState, VmView};
@@ -67,6 +71,8 @@ const REQUESTS: usize = 16;
 const ASKERS: usize = 64;
 /// Why what has crashed is started.
 const AFTER_CRASH: &str = "again, after a crash";
+/// When a start after a crash is tried again whose disks are being worked on.
+const DISKS_BUSY: Duration = Duration::from_secs(2);
 /// How long looking at a VM's files may take.
 const PREFLIGHT: Duration = Duration::from_secs(10);
 
@@ -129,6 +135,8 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let reason = barred::reason(bar.as_ref(), &life.reason);
     let first = VmView::new(vm.name.clone(), life.state, since, reason);
     let (tell, view) = watch::channel(first);
+    let (line, qmp) = watch::channel(None);
+    let work = Arc::new(RwLock::new(()));
     let (out, last) = (deps.out.clone(), tell.clone());
     let supervisor = Supervisor {
         paths: Paths::new(&deps.host, &vm.name),
@@ -137,6 +145,9 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         vm: Arc::clone(&vm),
         out: deps.out,
         view: tell,
+        line,
+        work: Arc::clone(&work),
+        busy: None,
         asked,
         deaf: false,
         bar: bar.clone(),
@@ -156,7 +167,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let task = tokio::spawn(supervisor.run());
     let abort = task.abort_handle();
     tokio::spawn(early_end(task, last, out, Arc::clone(&deps.host.clock)));
-    VmHandle { vm, bar, host: deps.host, requests, view, task: abort }
+    VmHandle { vm, bar, host: deps.host, requests, view, qmp, work, task: abort }
 }
 
 /// How the reason of a VM begins whose supervisor is no more.
@@ -223,6 +234,12 @@ struct Supervisor {
     paths: Paths,
     out: mpsc::Sender<VmView>,
     view: watch::Sender<VmView>,
+    /// The way to speak to QEMU, for the handles.
+    line: watch::Sender<Option<Qmp>>,
+    /// Held for writing by whoever works on its disks.
+    work: Arc<RwLock<()>>,
+    /// Held from the moment a start is granted until it has ended.
+    busy: Option<OwnedRwLockReadGuard<()>>,
     asked: mpsc::Receiver<Asked>,
     /// All handles are gone.
     deaf: bool,
@@ -287,6 +304,10 @@ impl Supervisor {
             let asked = tokio::select! {
                 asked = self.asked.recv() => asked,
                 () = until(due) => {
+                    if self.take_disks().is_err() {
+                        self.again.due = Some(Instant::now() + DISKS_BUSY);
+                        continue;
+                    }
                     self.again.due = None;
                     self.begun = AFTER_CRASH;
                     return At::Start;
@@ -307,15 +328,27 @@ impl Supervisor {
             let why = asked.why;
             match self.hear(asked) {
                 None => {}
-                Some(Action::Start) => match self.preflight().await {
-                    None => {
+                Some(Action::Start) => match self.ready().await {
+                    Ok(()) => {
                         (self.begun, self.again.due) = (why, None);
                         return At::Start;
                     }
-                    Some(refusal) => self.started(&Err(refusal)),
+                    Err(refusal) => self.started(&Err(refusal)),
                 },
                 Some(Action::CleanUp) => return At::Retry,
                 Some(action) => self.misplaced(action),
+            }
+        }
+    }
+
+    /// Whether it can be started; its disks are ours from then on.
+    async fn ready(&mut self) -> Result<(), Refusal> {
+        self.take_disks()?;
+        match self.preflight().await {
+            None => Ok(()),
+            Some(refusal) => {
+                self.busy = None;
+                Err(refusal)
             }
         }
     }
