@@ -169,12 +169,7 @@ impl Store {
         self.copy_with(name, from, 0o600)
     }
 
-    fn copy_with(
-        &self,
-        name: impl AsRef<Path>,
-        from: &Path,
-        mode: u32,
-    ) -> Result<(), StoreError> {
+    fn copy_with(&self, name: impl AsRef<Path>, from: &Path, mode: u32) -> Result<(), StoreError> {
         let path = self.path(name);
         let fail = |what, source| StoreError { what, path: path.clone(), source };
         let dir = path.parent().unwrap_or(&self.dir);

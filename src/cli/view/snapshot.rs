@@ -68,7 +68,10 @@ mod tests {
     #[test]
     fn snapshots() {
         let mut view = samples::snapshots();
-        insta::assert_snapshot!("snapshot_list", shown(&Reply::Snapshots(view.clone()), Detail::Full));
+        insta::assert_snapshot!(
+            "snapshot_list",
+            shown(&Reply::Snapshots(view.clone()), Detail::Full)
+        );
         view.snapshots.clear();
         view.notes.clear();
         let none = shown(&Reply::Snapshots(view), Detail::Full);

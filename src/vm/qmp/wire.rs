@@ -248,8 +248,10 @@ impl Command {
             | Self::SystemPowerdown
             | Self::Quit => return None,
             Self::SnapshotDisks { nodes, name } => {
-                let action = |node| json!({ "type": "blockdev-snapshot-internal-sync",
-                                            "data": { "device": node, "name": name } });
+                let action = |node| {
+                    json!({ "type": "blockdev-snapshot-internal-sync",
+                                            "data": { "device": node, "name": name } })
+                };
                 json!({ "actions": nodes.iter().map(action).collect::<Vec<_>>() })
             }
             Self::DeleteSnapshot { node, name } => json!({ "device": node, "name": name }),

@@ -8,7 +8,7 @@ use super::hold::{self, Guest, Held};
 use super::note::{self, Calm, Dataset, Kind, Note, State, Tag, Why};
 use super::plan::{self, Planned, node_of};
 use super::qcow2::{self, Act};
-use super::{failed, prune, refused, zfs};
+use super::{failed, notes, prune, refused, write, zfs};
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, span, with_sources};
 use crate::config::Vm;
@@ -57,7 +57,7 @@ pub async fn create(
         let what = format!("no snapshot can be made: {}", wrong.what.join("\n"));
         refused(&vm.name, what, wrong.next.join("\n"))
     })?;
-    let name = free_name(host, vm, name)?;
+    let name = free_name(host, vm, name).await?;
     let disks = look(host, &vm.name, &Tag::of(&name), plan.disks).await?;
     let moves = guest.moves().await;
     let moves = moves.map_err(|error| failed(&vm.name, with_sources(&error), ""))?;
@@ -73,14 +73,14 @@ pub async fn create(
         tpm: false,
         name,
     };
-    write(host, vm, &note).await?;
+    write(host, &vm.name, &note).await?;
     let mut work = Work { host, vm, guest, note: &mut note, done: Vec::new(), unsure: false };
     let (pause, warnings) = match work.all(&disks, moves).await {
         Ok(done) => done,
         Err(why) => return Err(work.undo(&why).await),
     };
     (note.state, note.halts) = (State::Whole, false);
-    write(host, vm, &note).await?;
+    write(host, &vm.name, &note).await?;
     Ok(made(vm, note, pause, warnings))
 }
 
@@ -117,9 +117,8 @@ fn short(pause: Duration) -> String {
 }
 
 /// The name that it will have.
-fn free_name(host: &Host, vm: &Vm, wanted: Option<Name>) -> Result<Name, Refusal> {
-    let found = note::all(host, &vm.name);
-    let found = found.map_err(|error| failed(&vm.name, with_sources(&error), ""))?;
+async fn free_name(host: &Host, vm: &Vm, wanted: Option<Name>) -> Result<Name, Refusal> {
+    let found = notes(host, &vm.name).await?;
     let taken = |name: &str| found.iter().any(|one| one.name == name);
     if let Some(name) = wanted {
         if !note::is_free(&name) {
@@ -147,8 +146,7 @@ async fn look(
     tag: &Tag,
     mut disks: Vec<Planned>,
 ) -> Result<Vec<Planned>, Refusal> {
-    let datasets: Vec<_> =
-        disks.iter().filter_map(|disk| disk.part.dataset()).cloned().collect();
+    let datasets: Vec<_> = disks.iter().filter_map(|disk| disk.part.dataset()).cloned().collect();
     let survey = zfs::survey(host, &datasets).await;
     let survey = survey.map_err(|error| failed(vm, with_sources(&error), zfs_hint(&error)))?;
     for disk in &mut disks {
@@ -166,7 +164,8 @@ async fn look(
             Kind::Qcow2 => {
                 let image = qcow2::look(host, &disk.part.path).await;
                 let hint = "qemu-img must be installed (Debian: `apt install qemu-utils`)";
-                let image = image.map_err(|why| failed(vm, format!("disk {shown}: {why}"), hint))?;
+                let image =
+                    image.map_err(|why| failed(vm, format!("disk {shown}: {why}"), hint))?;
                 disk.part.size = image.size;
                 image.has(tag)
             }
@@ -185,14 +184,6 @@ pub(super) fn zfs_hint(error: &RunError) -> &'static str {
     } else {
         "`zpool status` may tell why"
     }
-}
-
-async fn write(host: &Host, vm: &Vm, note: &Note) -> Result<(), Refusal> {
-    let (host, name, note) = (host.clone(), vm.name.clone(), note.clone());
-    let written = apart(move || note.write(&host, &name)).await?;
-    written.map_err(|error| {
-        failed(&vm.name, with_sources(&error), "look for free space in the state folder")
-    })
 }
 
 /// What is being made.
@@ -324,15 +315,14 @@ impl Work<'_> {
         if !left.is_empty() {
             what += &format!("\nand what had been made is left: {}", left.join("; "));
         }
-        let hint = format!(
-            "some of it may be there: `hostctl vm snapshot delete {vm} {name}` removes it"
-        );
+        let hint =
+            format!("some of it may be there: `hostctl vm snapshot delete {vm} {name}` removes it");
         failed(vm, what, &hint)
     }
 }
 
 /// Whether a command that has failed may have done its work all the same.
-fn may_have_worked(error: &RunError) -> bool {
+pub(super) fn may_have_worked(error: &RunError) -> bool {
     match error {
         RunError::Start { .. } | RunError::Failed { .. } => false,
         RunError::Deadline { .. } | RunError::TooMuch { .. } => true,

@@ -63,7 +63,8 @@ pub fn keep(host: &Host, vm: &Name, snapshot: &Name) -> Result<Copied, String> {
 pub fn are_there(host: &Host, vm: &Name, snapshot: &Name, kept: Copied) -> Result<(), String> {
     let from = folder(vm, snapshot.as_str());
     let names = host.state.list(&from).map_err(|error| with_sources(&error))?;
-    let gone = |what: &str| Err(format!("{what} is gone from {}", host.state.path(&from).display()));
+    let gone =
+        |what: &str| Err(format!("{what} is gone from {}", host.state.path(&from).display()));
     if kept.firmware && !names.iter().any(|name| name == paths::VARS) {
         return gone(paths::VARS);
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::note::{self, Calm, State};
+use super::{notes, write};
 use crate::base::{Name, with_sources};
 use crate::host::Host;
 use crate::vm::qmp::wire::{Command, RunState};
@@ -127,16 +128,13 @@ impl Held {
     }
 }
 
-/// Whether an earlier hostd has halted this VM's guest for a snapshot and was
-/// killed before it let it go on.
-pub fn left_halted(host: &Host, vm: &Name) -> bool {
-    let found = note::all(host, vm).unwrap_or_default();
-    found.iter().any(|one| one.note.as_ref().is_ok_and(note::Note::left_halted))
-}
-
-/// Lets a guest go on that an earlier hostd has left halted; true when it did.
+/// Lets a guest go on that an earlier hostd has halted for a snapshot, if it
+/// was killed before it let it go on itself; true when it did.
 pub async fn let_go_if_left(host: &Host, vm: &Name, qmp: &Qmp) -> Result<bool, QmpError> {
-    let found = note::all(host, vm).unwrap_or_default();
+    let found = notes(host, vm).await.unwrap_or_else(|refusal| {
+        warn!(vm = %vm, "{}", refusal.message);
+        Vec::new()
+    });
     let left = found.into_iter().filter_map(|one| one.note.ok());
     let left: Vec<_> = left.filter(note::Note::left_halted).collect();
     if left.is_empty() {
@@ -146,8 +144,8 @@ pub async fn let_go_if_left(host: &Host, vm: &Name, qmp: &Qmp) -> Result<bool, Q
     for mut note in left {
         // Later it may be halted because somebody wants it so.
         note.halts = false;
-        if let Err(error) = note.write(host, vm) {
-            warn!(vm = %vm, "{}", with_sources(&error));
+        if let Err(refusal) = write(host, vm, &note).await {
+            warn!(vm = %vm, "{}", refusal.message);
         }
     }
     Ok(true)

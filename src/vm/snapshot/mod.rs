@@ -35,16 +35,17 @@ pub mod revert;
 pub mod zfs;
 
 pub use create::{Made, before_start, create};
-pub use hold::{Freeze, Frozen, Guest, left_halted, let_go_if_left};
+pub use hold::{Freeze, Frozen, Guest, let_go_if_left};
 pub use list::list;
 pub use note::{Why, all};
 pub use remove::{delete, prune};
 pub use revert::{revert, unfinished};
 
-use self::note::Note;
+use self::note::{Found, Note};
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, with_sources};
 use crate::host::Host;
+use crate::vm::supervisor::apart;
 
 /// A refusal about a snapshot that was tried.
 fn failed(vm: &Name, what: impl std::fmt::Display, hint: &str) -> Refusal {
@@ -56,9 +57,25 @@ fn refused(vm: &Name, what: impl std::fmt::Display, hint: impl Into<String>) -> 
     Refusal::new(Code::Refused, format!("`{vm}`: {what}"), hint)
 }
 
+/// All notes, read away from the runtime's threads.
+async fn notes(host: &Host, vm: &Name) -> Result<Vec<Found>, Refusal> {
+    let (there, name) = (host.clone(), vm.clone());
+    let all = apart(move || note::all(&there, &name)).await?;
+    all.map_err(|error| failed(vm, with_sources(&error), "look at that folder"))
+}
+
+/// Writes a note, likewise.
+async fn write(host: &Host, vm: &Name, note: &Note) -> Result<(), Refusal> {
+    let (there, name, note) = (host.clone(), vm.clone(), note.clone());
+    let written = apart(move || note.write(&there, &name)).await?;
+    written.map_err(|error| {
+        failed(vm, with_sources(&error), "look for free space in the state folder")
+    })
+}
+
 /// The note of a snapshot that somebody names.
-fn find(host: &Host, vm: &Name, snapshot: &Name) -> Result<Note, Refusal> {
-    let all = note::all(host, vm).map_err(|error| failed(vm, with_sources(&error), ""))?;
+async fn find(host: &Host, vm: &Name, snapshot: &Name) -> Result<Note, Refusal> {
+    let all = notes(host, vm).await?;
     let Some(found) = all.iter().find(|one| one.name == snapshot.as_str()) else {
         let names: Vec<_> = all.iter().map(|one| one.name.as_str()).collect();
         let hint = match names.as_slice() {

@@ -256,12 +256,8 @@ pub struct Found {
 /// All that is there, oldest first, damaged ones last.
 pub fn all(host: &Host, vm: &Name) -> Result<Vec<Found>, SysError> {
     let names = host.state.list(paths::name(vm, FOLDER))?;
-    let mut found: Vec<_> = names
-        .into_iter()
-        // What a store is just writing is a file of ours, not a snapshot.
-        .filter(|name| !name.contains(".new-") && !name.ends_with(".json"))
-        .map(|name| Found { note: read(host, vm, &name), name })
-        .collect();
+    let mut found: Vec<_> =
+        names.into_iter().map(|name| Found { note: read(host, vm, &name), name }).collect();
     found.sort_by_key(|one| {
         let time = one.note.as_ref().map_or(Timestamp(i64::MAX), |note| note.time);
         (time, one.name.clone())
@@ -311,9 +307,10 @@ mod tests {
             assert_eq!(Dataset::try_from(good.to_owned()).unwrap().to_string(), good);
         }
         let long = format!("t/{}", "x".repeat(300));
-        for bad in ["", "tank", "tank/", "/tank/x", "-r/x", "tank/-r", "tank/x@y", "tank/x,y", &long]
-            .into_iter()
-            .chain(["tank/x%y", "tank/x#y", "tank//x", "tank/../x", "tank/x\ny"])
+        for bad in
+            ["", "tank", "tank/", "/tank/x", "-r/x", "tank/-r", "tank/x@y", "tank/x,y", &long]
+                .into_iter()
+                .chain(["tank/x%y", "tank/x#y", "tank//x", "tank/../x", "tank/x\ny"])
         {
             assert!(Dataset::try_from(bad.to_owned()).is_err(), "{bad}");
         }

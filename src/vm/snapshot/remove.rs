@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::note::{self, Kind, Note, State, Tag, Why};
+use super::note::{Kind, Note, State, Tag, Why};
 use super::plan::node_of;
 use super::qcow2::{self, Act};
-use super::{failed, files, find, zfs};
+use super::{failed, files, find, notes, write, zfs};
 use crate::ask::Refusal;
 use crate::ask::view::DoneView;
 use crate::base::{Name, with_sources};
@@ -27,7 +27,7 @@ pub async fn delete(
     qmp: Option<&Qmp>,
     snapshot: &Name,
 ) -> Result<DoneView, Refusal> {
-    let note = find(host, &vm.name, snapshot)?;
+    let note = find(host, &vm.name, snapshot).await?;
     remove(host, &vm.name, qmp.map(|qmp| (qmp, vm)), note).await.map_err(|why| {
         let hint = format!(
             "when that is cleared: `hostctl vm snapshot delete {} {snapshot}` goes on",
@@ -43,9 +43,9 @@ pub async fn delete(
 /// until `keep` are left, and those of them that were cut short. What could not
 /// be removed is said.
 pub async fn prune(host: &Host, vm: &Name, keep: u32) -> Vec<String> {
-    let found = match note::all(host, vm) {
+    let found = match notes(host, vm).await {
         Ok(found) => found,
-        Err(error) => return vec![with_sources(&error)],
+        Err(refusal) => return vec![refusal.message],
     };
     let ours = found.into_iter().filter_map(|one| one.note.ok());
     let ours = ours.filter(|note| note.why == Why::BeforeStart);
@@ -74,17 +74,15 @@ pub(super) async fn remove(
     let survey = zfs::survey(host, &note.datasets()).await.map_err(|error| with_sources(&error))?;
     let mut images = Vec::new();
     for part in note.images() {
-        let gone = host.sys.kind(&part.path).is_err_and(|error| error.is_missing());
+        let (sys, path) = (host.sys.clone(), part.path.clone());
+        let kind = apart(move || sys.kind(path)).await.map_err(|refusal| refusal.message)?;
+        let gone = kind.is_err_and(|error| error.is_missing());
         if !gone && qcow2::look(host, &part.path).await?.has(&tag) {
             images.push(part.path.clone());
         }
     }
     note.state = State::Going;
-    {
-        let (host, vm, note) = (host.clone(), vm.clone(), note.clone());
-        let written = apart(move || note.write(&host, &vm)).await.map_err(|e| e.message)?;
-        written.map_err(|error| with_sources(&error))?;
-    }
+    write(host, vm, &note).await.map_err(|refusal| refusal.message)?;
     let mut left = Vec::new();
     for part in &note.parts {
         let gone = match &part.kind {

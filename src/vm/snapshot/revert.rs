@@ -13,21 +13,22 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::create::zfs_hint;
+use super::create::{may_have_worked, zfs_hint};
 use super::files::{self, Copied};
-use super::note::{self, Note, State};
+use super::note::{Found, Note, State};
 use super::qcow2::{self, Act};
 use super::zfs::{self, Survey};
-use super::{failed, find, refused, remove};
+use super::{failed, find, notes, refused, remove};
 use crate::ask::Refusal;
 use crate::ask::view::DoneView;
 use crate::base::{Name, Timestamp, span, with_sources};
 use crate::config::Vm;
 use crate::host::Host;
+use crate::host::run::RunError;
 use crate::vm::paths;
 use crate::vm::supervisor::apart;
 
-/// The note of a revert that is under way, in the folder of the snapshots.
+/// The note of a revert that is under way, in the VM's state folder.
 const UNDER_WAY: &str = "reverting.json";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ struct UnderWay {
 /// A revert that was begun and not finished: why a start is refused, and what
 /// to do. One that cannot be read counts as one.
 pub fn unfinished(host: &Host, vm: &Name) -> Option<(String, String)> {
-    let name = paths::name(vm, note::FOLDER).join(UNDER_WAY);
+    let name = paths::name(vm, UNDER_WAY);
     let text = match host.state.read(&name) {
         Ok(None) => return None,
         Ok(Some(text)) => text,
@@ -60,16 +61,12 @@ pub fn unfinished(host: &Host, vm: &Name) -> Option<(String, String)> {
 }
 
 /// Takes `vm` back; `yes` allows newer snapshots of hostd's to be destroyed.
-pub async fn revert(
-    host: &Host,
-    vm: &Vm,
-    snapshot: &Name,
-    yes: bool,
-) -> Result<DoneView, Refusal> {
-    let note = find(host, &vm.name, snapshot)?;
+pub async fn revert(host: &Host, vm: &Vm, snapshot: &Name, yes: bool) -> Result<DoneView, Refusal> {
+    let note = find(host, &vm.name, snapshot).await?;
     let survey = check(host, vm, &note).await?;
-    let over = newer(host, &vm.name, &note, &survey, yes)?;
-    let again = unfinished(host, &vm.name).is_some();
+    let over = newer(&vm.name, &note, notes(host, &vm.name).await?, &survey, yes)?;
+    let (there, name) = (host.clone(), vm.name.clone());
+    let again = apart(move || unfinished(&there, &name)).await?.is_some();
     begin(host, &vm.name, &note, again).await?;
     if let Err((why, touched)) = disks(host, &note, &survey).await {
         if !touched && !again {
@@ -115,7 +112,8 @@ async fn check(host: &Host, vm: &Vm, note: &Note) -> Result<Survey, Refusal> {
         return Err(refused(&vm.name, format!("snapshot `{name}` is not whole"), hint));
     }
     let survey = zfs::survey(host, &note.datasets()).await;
-    let survey = survey.map_err(|error| failed(&vm.name, with_sources(&error), zfs_hint(&error)))?;
+    let survey =
+        survey.map_err(|error| failed(&vm.name, with_sources(&error), zfs_hint(&error)))?;
     let mut wrong = Vec::new();
     for part in &note.parts {
         let shown = part.path.display();
@@ -135,7 +133,9 @@ async fn check(host: &Host, vm: &Vm, note: &Note) -> Result<Survey, Refusal> {
         }
     }
     let copies = Copied { firmware: note.firmware, tpm: note.tpm };
-    wrong.extend(files::are_there(host, &vm.name, name, copies).err());
+    let (there, whose, which) = (host.clone(), vm.name.clone(), name.clone());
+    let copied = apart(move || files::are_there(&there, &whose, &which, copies)).await?;
+    wrong.extend(copied.err());
     if wrong.is_empty() {
         return Ok(survey);
     }
@@ -146,13 +146,12 @@ async fn check(host: &Host, vm: &Vm, note: &Note) -> Result<Survey, Refusal> {
 /// The snapshots of ours that the volumes go back over; refused when there are
 /// others, or nobody has said that they may go.
 fn newer(
-    host: &Host,
     vm: &Name,
     note: &Note,
+    found: Vec<Found>,
     survey: &Survey,
     yes: bool,
 ) -> Result<Vec<Note>, Refusal> {
-    let found = note::all(host, vm).map_err(|error| failed(vm, with_sources(&error), ""))?;
     let notes: Vec<Note> = found.into_iter().filter_map(|one| one.note.ok()).collect();
     let (mut foreign, mut over) = (Vec::new(), BTreeSet::new());
     for dataset in note.datasets() {
@@ -202,14 +201,16 @@ async fn begin(host: &Host, vm: &Name, note: &Note, again: bool) -> Result<(), R
         if !again {
             files::set_aside(&there, &name)?;
         }
-        let file = paths::name(&name, note::FOLDER).join(UNDER_WAY);
-        there.state.write(file, &text).map_err(|error| with_sources(&error))
+        there
+            .state
+            .write(paths::name(&name, UNDER_WAY), &text)
+            .map_err(|error| with_sources(&error))
     });
     begun.await?.map_err(|why| failed(vm, format!("nothing was reverted: {why}"), ""))
 }
 
 async fn forget(host: &Host, vm: &Name) -> Result<(), Refusal> {
-    let (there, name) = (host.clone(), paths::name(vm, note::FOLDER).join(UNDER_WAY));
+    let (there, name) = (host.clone(), paths::name(vm, UNDER_WAY));
     let gone = apart(move || there.state.remove(name)).await?;
     gone.map_err(|error| failed(vm, with_sources(&error), "remove that file by hand"))
 }
@@ -228,12 +229,13 @@ async fn disks(host: &Host, note: &Note, survey: &Survey) -> Result<(), (String,
             None => qcow2::act(Act::Apply, &tag, &part.path),
         };
         if let Err(error) = zfs::run(host, command).await {
-            // Going back over newer ones may have destroyed some before it failed.
-            let tried = !matches!(error, crate::host::run::RunError::Start { .. });
-            let newer = part.dataset().is_none_or(|dataset| {
+            // What goes through an image, or over newer snapshots one by one,
+            // may have begun before it failed.
+            let many = part.dataset().is_none_or(|dataset| {
                 survey.get(dataset.as_str()).is_some_and(|v| !v.newer(&tag).is_empty())
             });
-            return Err((with_sources(&error), touched || (tried && newer)));
+            let begun = many && !matches!(error, RunError::Start { .. });
+            return Err((with_sources(&error), touched || begun || may_have_worked(&error)));
         }
         touched = true;
     }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::note::{Dataset, Tag};
-use crate::host::run::{Command, RunError};
 use crate::host::Host;
+use crate::host::run::{Command, RunError};
 
 /// How long looking may take: less than who asks is willing to wait.
 const LOOK: Duration = Duration::from_secs(7);

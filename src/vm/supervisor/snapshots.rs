@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use tracing::warn;
+
+use super::live::Live;
 use super::{Supervisor, VmHandle};
 use crate::ask::view::{DoneView, SnapshotsView, VmState};
 use crate::ask::{Code, Refusal};
-use crate::base::Name;
+use crate::base::{Name, with_sources};
 use crate::vm::qmp::Qmp;
 use crate::vm::snapshot::{self, Guest, Why};
 
@@ -23,12 +26,27 @@ impl Supervisor {
         })?);
         Ok(())
     }
+
+    /// Lets a guest go on that an earlier hostd has halted for a snapshot.
+    pub(super) async fn go_on(&self, live: &Live) -> bool {
+        let Some(qmp) = live.talk.qmp() else { return false };
+        let went = snapshot::let_go_if_left(&self.host, &self.vm.name, qmp).await;
+        went.unwrap_or_else(|error| {
+            warn!(vm = %self.vm.name, "halted for a snapshot: {}", with_sources(&error));
+            false
+        })
+    }
 }
 
 impl VmHandle {
     /// Its snapshots.
     pub async fn snapshots(&self) -> Result<SnapshotsView, Refusal> {
-        snapshot::list(&self.host, &self.vm.name).await
+        let busy = self.work.try_read().is_err();
+        let mut view = snapshot::list(&self.host, &self.vm.name).await?;
+        if busy {
+            view.notes.push("one is being made, removed or gone back to at the moment".to_owned());
+        }
+        Ok(view)
     }
 
     /// Makes a snapshot of all its disks, whether it runs or not.
