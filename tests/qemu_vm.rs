@@ -429,7 +429,7 @@ async fn uefi_disks_and_network_are_taken_as_they_are_written() {
         .status()
         .unwrap();
     assert!(made.success());
-    let disk = |path: PathBuf, format| Disk { format, ..Disk::plain(path, 1) };
+    let disk = |path: PathBuf, format| Disk { format, ..Disk::plain(path, 2) };
     let vm = Vm {
         cpus: 2,
         cpu: Some("qemu64,+rdtscp".into()),

@@ -5,11 +5,12 @@ mod cards;
 pub use cards::*;
 
 use crate::ask::view::{
-    DoneView, EventView, EventsView, FindingView, LogView, PoolView, PoolsView, ScanView,
-    ServiceView, ServicesView, SnapshotDiskView, SnapshotState, SnapshotView, SnapshotsView,
-    StatusLine, StatusView, VdevView, VmState, VmView, VmsView,
+    DoneView, EventView, EventsView, FindingView, HugepagesView, LogView, MovedView,
+    PerformanceView, PinsView, PoolView, PoolsView, ScanView, ServiceView, ServicesView,
+    SnapshotDiskView, SnapshotState, SnapshotView, SnapshotsView, StatusLine, StatusView, VdevView,
+    VmState, VmView, VmsView,
 };
-use crate::base::{Severity, Timestamp};
+use crate::base::{Bytes, Severity, Timestamp};
 use crate::cli::view::Look;
 
 const NOW: i64 = 1_795_000_000;
@@ -65,11 +66,33 @@ pub fn done() -> DoneView {
     }
 }
 
+fn performance() -> PerformanceView {
+    PerformanceView {
+        pins: Some(PinsView {
+            vcpus: vec![4, 12, 5, 13, 6, 14, 7, 15],
+            emulator: "0-3,8-11".into(),
+            iothreads: "0-3,8-11".into(),
+            host: "0-3,8-11".into(),
+        }),
+        governor: Some("performance".into()),
+        moved: Some(MovedView { kthreads: 212, irqs: 31 }),
+        cannot_move: vec![
+            "8 kernel threads ksoftirqd".into(),
+            "interrupts 0 (timer), 45 (nvme0q5)".into(),
+        ],
+        hugepages: Some(HugepagesView { pages: 8192, size: Bytes(2 << 20), added: 8192 }),
+        arc_max: Some(Bytes(9 << 30)),
+        paused_scrubs: vec!["tank".into()],
+        stopped_services: vec!["plexmediaserver.service".into()],
+    }
+}
+
 pub fn vms() -> VmsView {
     let vm = |name: &str, state, reason: &str, pid, step: &str| VmView {
         pid,
         devices: vec!["0000:01:00.0".parse().unwrap(), "0000:01:00.1".parse().unwrap()],
         step: step.into(),
+        performance: (name == "gaming").then(performance),
         ..VmView::new(name.parse().unwrap(), state, ago(11_520), reason)
     };
     VmsView {

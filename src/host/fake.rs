@@ -20,6 +20,7 @@ use super::clock::FakeClock;
 use super::dial::RealDial;
 use super::process::FakeProcesses;
 use super::run::{Command, Exit, Output, RunError, Runner, Running, Started};
+use super::units::{FakeUnits, Units};
 use super::{Host, Store, SysRoot};
 use crate::base::Timestamp;
 
@@ -32,6 +33,8 @@ pub struct FakeHost {
     pub runner: Arc<FakeRunner>,
     /// Its processes.
     pub processes: Arc<FakeProcesses>,
+    /// Its systemd; there is none unless a test says so.
+    pub units: Arc<FakeUnits>,
 }
 
 impl FakeHost {
@@ -42,6 +45,7 @@ impl FakeHost {
             clock: Arc::new(FakeClock::at(Timestamp::from_secs(1_795_000_000))),
             runner: Arc::new(FakeRunner::default()),
             processes: Arc::new(FakeProcesses::default()),
+            units: Arc::new(FakeUnits::default()),
         }
     }
 
@@ -53,6 +57,7 @@ impl FakeHost {
             processes: Arc::clone(&self.processes) as Arc<dyn super::Processes>,
             clock: Arc::clone(&self.clock) as Arc<dyn super::Clock>,
             dial: Arc::new(RealDial),
+            units: Arc::clone(&self.units) as Arc<dyn Units>,
             state: Store::new(self.root.join("state")),
             runtime: Store::new(self.root.join("runtime")),
         }

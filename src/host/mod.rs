@@ -7,15 +7,18 @@
 //! state folder ([`store`]). There is no global and no `cfg(test)` swap: a fake
 //! machine is an ordinary value ([`fake`]), and `--sysroot DIR` comes free.
 //! Beside it: sockets that others connect to ([`listen`]), locks against a
-//! second process ([`lock`]), the user database ([`users`]) and commands that
-//! carry a connection ([`carry`]), and the ioctls of KVM and VFIO ([`kvm`],
-//! [`vfio`]). Text and bytes come out of here, never
+//! second process ([`lock`]), the user database ([`users`]), systemd
+//! ([`units`]), commands that carry a connection ([`carry`]), how processors
+//! belong together and who runs where ([`topology`], [`cpus`], [`affinity`]), and
+//! the ioctls of KVM and VFIO ([`kvm`], [`vfio`]). Text and bytes come out of here, never
 //! judgements.
 //!
 //! Read [`sys`] first.
 
+pub mod affinity;
 pub mod carry;
 pub mod clock;
+pub mod cpus;
 pub mod dial;
 pub mod fake;
 pub mod folder;
@@ -26,7 +29,10 @@ pub mod process;
 pub mod run;
 pub mod store;
 pub mod sys;
+pub mod systemd;
+pub mod topology;
 pub mod uevent;
+pub mod units;
 pub mod users;
 pub mod vfio;
 
@@ -40,6 +46,7 @@ pub use process::{Process, Processes};
 pub use run::{Command, Runner};
 pub use store::Store;
 pub use sys::SysRoot;
+pub use units::Units;
 
 /// The machine, as a value that is cheap to clone.
 #[derive(Clone)]
@@ -54,6 +61,8 @@ pub struct Host {
     pub clock: Arc<dyn Clock>,
     /// Connections outwards.
     pub dial: Arc<dyn Dial>,
+    /// systemd.
+    pub units: Arc<dyn Units>,
     /// What survives a restart: `/var/lib/hostd`.
     pub state: Store,
     /// What lives until the next boot: `/run/hostd`.
@@ -63,8 +72,10 @@ pub struct Host {
 impl Host {
     /// The real machine under `sysroot` (`/` for the one we run on).
     pub fn real(sysroot: PathBuf, state: PathBuf, runtime: PathBuf) -> Self {
+        let sys = SysRoot::new(sysroot);
         Self {
-            sys: SysRoot::new(sysroot),
+            units: Arc::new(systemd::Systemd::new(&sys)),
+            sys,
             runner: Arc::new(run::RealRunner::default()),
             processes: Arc::new(process::RealProcesses),
             clock: Arc::new(clock::RealClock),

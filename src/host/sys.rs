@@ -347,6 +347,25 @@ impl SysRoot {
         Ok((meta.mode() & 0o7777, changed.into()))
     }
 
+    /// What tells one state of a file from another without reading it: its
+    /// size, number and time of the last change. Links are followed.
+    pub fn print(&self, path: impl AsRef<Path>) -> Result<(u64, u64, Timestamp), SysError> {
+        use std::os::unix::fs::MetadataExt;
+        let path = path.as_ref();
+        let meta = fs::metadata(self.path(path)).map_err(|error| SysError::from_io(path, error))?;
+        let changed = meta.modified().map_err(|error| SysError::from_io(path, error))?;
+        Ok((meta.len(), meta.ino(), changed.into()))
+    }
+
+    /// Whether a file or block device can be opened past the page cache: some
+    /// file systems cannot (open(2), `O_DIRECT`).
+    pub fn takes_direct(&self, path: impl AsRef<Path>) -> bool {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut how = fs::OpenOptions::new();
+        how.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_DIRECT);
+        how.open(self.path(path)).is_ok()
+    }
+
     /// Replaces an ordinary file of the machine, as `/etc` has them: after a
     /// crash it holds the old text or the new one. Its folder must exist. The
     /// mode is set whatever the umask says.

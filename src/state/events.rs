@@ -121,6 +121,7 @@ pub fn vm(vm: &VmView) -> Event {
 /// How bad a VM's state is. Off is fine: somebody wanted it.
 pub fn vm_severity(vm: &VmView) -> Severity {
     match vm.state {
+        VmState::Running if !vm.responsive => Severity::Warning,
         VmState::Off
         | VmState::Preparing
         | VmState::Starting

@@ -22,6 +22,10 @@ pub struct Identity {
     pub uuid: Uuid,
     /// Hardware address of the network card.
     pub mac: Mac,
+    /// The version of the machine type that it first started with, where its
+    /// file names none: a newer QEMU does not change the guest's hardware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
 }
 
 /// Why there is no identity.
@@ -60,10 +64,25 @@ pub fn ensure(host: &Host, vm: &Name) -> Result<Identity, IdentityError> {
     }
     let uuid = Uuid::random(&host.sys)?;
     let [a, b, c] = [uuid.0[0], uuid.0[1], uuid.0[2]];
-    let made = Identity { uuid, mac: Mac([0x52, 0x54, 0x00, a, b, c]) };
-    let text = serde_json::to_string_pretty(&made).unwrap_or_default();
-    host.state.write(paths::name(vm, paths::IDENTITY), &text)?;
+    let made = Identity { uuid, mac: Mac([0x52, 0x54, 0x00, a, b, c]), machine: None };
+    write(host, vm, &made)?;
     Ok(made)
+}
+
+/// Keeps the machine type's version, if this is the first start to know it.
+pub fn pin_machine(host: &Host, vm: &Name, machine: &str) -> Result<Identity, IdentityError> {
+    let mut kept = ensure(host, vm)?;
+    if kept.machine.is_none() {
+        kept.machine = Some(machine.to_owned());
+        write(host, vm, &kept)?;
+    }
+    Ok(kept)
+}
+
+fn write(host: &Host, vm: &Name, identity: &Identity) -> Result<(), IdentityError> {
+    let text = serde_json::to_string_pretty(identity).unwrap_or_default();
+    host.state.write(paths::name(vm, paths::IDENTITY), &text)?;
+    Ok(())
 }
 
 /// 128 bits with their usual dashes.
@@ -195,6 +214,10 @@ mod tests {
         assert_eq!(made.mac.to_string(), "52:54:00:6f:96:19");
         fake.file("/proc/sys/kernel/random/uuid", UUID.replace('6', "7")).unwrap();
         assert_eq!(ensure(&host, &vm).unwrap(), made);
+        let pinned = pin_machine(&host, &vm, "pc-q35-7.2").unwrap();
+        assert_eq!(pinned, Identity { machine: Some("pc-q35-7.2".to_owned()), ..made });
+        assert_eq!(pin_machine(&host, &vm, "pc-q35-10.0").unwrap(), pinned);
+        assert_eq!(read(&host, &vm).unwrap(), Some(pinned));
         host.state.write("vms/gaming/identity.json", "{\"uuid\":1}").unwrap();
         let error = ensure(&host, &vm).unwrap_err().to_string();
         assert!(error.contains("vms/gaming/identity.json is damaged"), "{error}");

@@ -32,14 +32,16 @@
 //! - [`supervisor`]: the task that does it all
 //! - [`record`], [`process`]: how a hostd that was killed is followed by one
 //!   that knows what to do; QEMU outlives both
-//! - [`qmp`]: the conversation with QEMU
+//! - [`qmp`]: the conversation with QEMU; [`agent`]: that with the guest
 //! - [`devices`]: the graphics card, lent and given back
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
 //! - [`snapshot`]: its disks, firmware and TPM as they were once
 //! - [`autostart`], [`unfinished`]: starts with the host, and those that took it down
+//! - [`performance`]: what the host does for it while it runs
 
+pub mod agent;
 pub mod argv;
 pub mod autostart;
 pub mod devices;
@@ -48,6 +50,7 @@ pub mod last_good;
 pub mod lifecycle;
 pub mod logs;
 pub mod paths;
+pub mod performance;
 pub mod plan;
 pub mod preflight;
 pub mod process;

@@ -21,6 +21,16 @@ pub struct Paths {
     pub firmware_log: PathBuf,
     /// The variables of UEFI firmware: outlives boots.
     pub vars: PathBuf,
+    /// The guest agent's socket.
+    pub agent: PathBuf,
+    /// The serial port's socket.
+    pub serial: PathBuf,
+    /// What the guest has written to its serial port.
+    pub serial_log: PathBuf,
+    /// swtpm's socket for QEMU.
+    pub tpm: PathBuf,
+    /// The socket for those who look at the guest's picture.
+    pub display: PathBuf,
 }
 
 impl Paths {
@@ -33,6 +43,11 @@ impl Paths {
             log: runtime(LOG),
             firmware_log: runtime(FIRMWARE_LOG),
             vars: host.state.path(name(vm, VARS)),
+            agent: runtime(AGENT),
+            serial: runtime(SERIAL),
+            serial_log: runtime(SERIAL_LOG),
+            tpm: runtime(TPM),
+            display: runtime(DISPLAY),
         }
     }
 }
@@ -49,6 +64,16 @@ pub const OLD_LOG: &str = "qemu.log.1";
 pub const FIRMWARE_LOG: &str = "firmware.log";
 /// What the owner's hooks have said.
 pub const HOOKS_LOG: &str = "hooks.log";
+/// The guest agent's socket.
+pub const AGENT: &str = "agent.sock";
+/// The serial port's socket.
+pub const SERIAL: &str = "serial.sock";
+/// What the guest has written to its serial port.
+pub const SERIAL_LOG: &str = "serial.log";
+/// swtpm's socket for QEMU.
+pub const TPM: &str = "swtpm.sock";
+/// The socket for those who look at the guest's picture.
+pub const DISPLAY: &str = "display.sock";
 /// hostd's note of what it has done for the VM; see [`super::record`].
 pub const RECORD: &str = "state.json";
 /// How the name of a note begins that is being written.
@@ -68,7 +93,33 @@ pub fn name(vm: &Name, file: &str) -> PathBuf {
     folder(vm).join(file)
 }
 
+/// The tap that joins `vm` to its bridge. The kernel takes 15 bytes, a VM's
+/// name may have more: a hash of it (FNV-1a) is the same at every start.
+pub fn tap_name(vm: &Name) -> String {
+    let hash = vm
+        .as_str()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("hd-{hash:08x}")
+}
+
+/// The shared memory of `vm`'s Looking Glass, where its kernel module is not.
+pub fn looking_glass(vm: &Name) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/looking-glass-{vm}"))
+}
+
 /// Whether `vm` has firmware variables of its own.
 pub fn has_vars(host: &Host, vm: &Name) -> bool {
     host.state.list(folder(vm)).is_ok_and(|names| names.iter().any(|name| name == VARS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tap_has_a_name_that_the_kernel_takes_and_that_stays() {
+        assert_eq!(tap_name(&"gaming".parse().unwrap()), "hd-7b685cf0");
+        assert_ne!(tap_name(&"a".parse().unwrap()), tap_name(&"b".parse().unwrap()));
+    }
 }

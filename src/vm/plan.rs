@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::argv::{self, Start, argv};
+use super::argv::{self, Facts, Start, argv};
 use super::devices::Lent;
 use super::identity::{self, Identity, Mac, Uuid};
 use super::paths::{self, Paths};
@@ -99,7 +99,7 @@ pub fn plan(host: &Host, vm: &Vm, functions: &[PciAddress]) -> Result<Plan, Refu
     let identity = identity::read(host, &vm.name).map_err(|error| fail(&error))?;
     let identity = identity.unwrap_or_else(|| {
         warnings.push("UUID and network address are made at the first start".to_owned());
-        Identity { uuid: Uuid::ZERO, mac: Mac([0x52, 0x54, 0, 0, 0, 0]) }
+        Identity { uuid: Uuid::ZERO, mac: Mac([0x52, 0x54, 0, 0, 0, 0]), machine: None }
     });
     let guessed = match (&vm.gpu, functions) {
         (None, _) => Vec::new(),
@@ -112,7 +112,8 @@ pub fn plan(host: &Host, vm: &Vm, functions: &[PciAddress]) -> Result<Plan, Refu
     };
     let own_vars = paths::has_vars(host, &vm.name);
     let card = Lent { functions: guessed, ..Lent::default() };
-    let start = Start { identity: &identity, token: Uuid::ZERO, card: &card };
+    let facts = Facts::read(host, vm);
+    let start = Start { identity: &identity, token: Uuid::ZERO, card: &card, facts: &facts };
     let argv = argv(vm, &paths, &start);
     let command = argv::show(vm, &argv);
     Ok(Plan { steps: steps(vm, &paths, own_vars), warnings, argv, command })

@@ -108,6 +108,7 @@ mod tests {
             identity: &identity,
             token: identity.uuid,
             card: &crate::vm::devices::Lent::default(),
+            facts: &crate::vm::argv::Facts::default(),
         };
         let args = crate::vm::argv::argv(&vm(), &paths(), &start);
         args.iter().flat_map(|arg| [arg.as_bytes(), b"\0"]).flatten().copied().collect()

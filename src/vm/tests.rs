@@ -32,5 +32,10 @@ pub(crate) fn paths() -> Paths {
         log: "/run/hostd/vms/gaming/qemu.log".into(),
         firmware_log: "/run/hostd/vms/gaming/firmware.log".into(),
         vars: "/var/lib/hostd/vms/gaming/OVMF_VARS.fd".into(),
+        agent: "/run/hostd/vms/gaming/agent.sock".into(),
+        serial: "/run/hostd/vms/gaming/serial.sock".into(),
+        serial_log: "/run/hostd/vms/gaming/serial.log".into(),
+        tpm: "/run/hostd/vms/gaming/swtpm.sock".into(),
+        display: "/run/hostd/vms/gaming/display.sock".into(),
     }
 }

@@ -79,7 +79,9 @@ pub fn on_a_pool(lab: &Lab) -> Result<()> {
     ensure!(json(lab, "vm snapshot list gaming")?["snapshots"][0]["state"] == "incomplete");
     lab.run_ok("zfs release keep tank/snap@hostd-one")?;
     json(lab, "vm snapshot delete gaming one")?;
-    let left = lab.run_ok("zfs list -H -t snapshot -o name -d 1 tank/snap; qemu-img snapshot -l /srv/snap.qcow2")?;
+    let left = lab.run_ok(
+        "zfs list -H -t snapshot -o name -d 1 tank/snap; qemu-img snapshot -l /srv/snap.qcow2",
+    )?;
     ensure!(!left.contains("hostd-"), "{left}");
     restart(lab, GAMING)?;
     lab.run_ok(&format!("zfs destroy tank/snap && rm {IMAGE}"))?;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::table::{cell, table};
 use super::{Look, paint, printable};
-use crate::ask::view::{VmState, VmView, VmsView};
+use crate::ask::view::{PerformanceView, VmState, VmView, VmsView};
 use crate::base::Severity;
 
 fn state(vm: &VmView) -> String {
@@ -50,13 +50,39 @@ pub fn show(view: &VmsView, look: Look) -> String {
             ("pid", vm.pid.map(|pid| pid.to_string()).unwrap_or_default()),
             ("devices", devices.join(" ")),
         ];
+        let more = vm.performance.as_ref().map(performance).unwrap_or_default();
         // A string takes what it is given.
         let _ = writeln!(text, "{}", vm.name);
-        for (key, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        for (key, value) in lines.iter().chain(&more).filter(|(_, value)| !value.is_empty()) {
             let _ = writeln!(text, "  {key:<8} {value}");
         }
     }
     text
+}
+
+/// What the host does for it.
+fn performance(view: &PerformanceView) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(pins) = &view.pins {
+        let vcpus: Vec<_> = pins.vcpus.iter().map(ToString::to_string).collect();
+        let emulator = printable(&pins.emulator);
+        lines.push(("pinned", format!("to {}; QEMU itself to {emulator}", vcpus.join(" "))));
+    }
+    lines.push(("governor", view.governor.as_deref().map(printable).unwrap_or_default()));
+    if let Some(pages) = &view.hugepages {
+        let words = format!("{} huge pages of {} ({} added)", pages.pages, pages.size, pages.added);
+        lines.push(("memory", words));
+    }
+    let arc = view.arc_max.map(|max| format!("ZFS's cache is limited to {max}"));
+    lines.push(("cache", arc.unwrap_or_default()));
+    if let Some(moved) = &view.moved {
+        let words = format!("{} kernel threads, {} interrupts", moved.kthreads, moved.irqs);
+        lines.push(("moved", words));
+    }
+    lines.extend(view.cannot_move.iter().map(|what| ("not", printable(what))));
+    lines.push(("paused", printable(&view.paused_scrubs.join(" "))));
+    lines.push(("stopped", printable(&view.stopped_services.join(" "))));
+    lines
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 /// (`query-qmp-schema`) are a few hundred KiB.
 pub const LINE_LIMIT: usize = 1 << 20;
 
+/// More processors than any machine has.
+const CPUS: usize = 4096;
+
 /// One line from the peer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
@@ -189,6 +192,10 @@ pub enum Command {
     QueryStatus,
     /// The names of character devices, and so the start token.
     QueryChardev,
+    /// The threads of the virtual processors.
+    QueryCpus,
+    /// The threads that do the disks' work.
+    QueryIothreads,
     /// Let the guest run.
     Cont,
     /// Halt the guest's processors.
@@ -225,6 +232,8 @@ impl Command {
             Self::Capabilities => "qmp_capabilities",
             Self::QueryStatus => "query-status",
             Self::QueryChardev => "query-chardev",
+            Self::QueryCpus => "query-cpus-fast",
+            Self::QueryIothreads => "query-iothreads",
             Self::Cont => "cont",
             Self::Stop => "stop",
             Self::SystemReset => "system_reset",
@@ -241,6 +250,8 @@ impl Command {
             Self::Capabilities
             | Self::QueryStatus
             | Self::QueryChardev
+            | Self::QueryCpus
+            | Self::QueryIothreads
             | Self::Cont
             | Self::Stop
             | Self::SystemReset
@@ -249,8 +260,8 @@ impl Command {
             | Self::Quit => return None,
             Self::SnapshotDisks { nodes, name } => {
                 let action = |node| {
-                    json!({ "type": "blockdev-snapshot-internal-sync",
-                                            "data": { "device": node, "name": name } })
+                    let data = json!({ "device": node, "name": name });
+                    json!({ "type": "blockdev-snapshot-internal-sync", "data": data })
                 };
                 json!({ "actions": nodes.iter().map(action).collect::<Vec<_>>() })
             }
@@ -312,6 +323,19 @@ pub fn run_state(value: &Value) -> Option<RunState> {
 pub fn has_chardev(value: &Value, id: &str) -> bool {
     let label = |device: &Value| device.get("label").and_then(Value::as_str) == Some(id);
     value.as_array().is_some_and(|devices| devices.iter().any(label))
+}
+
+/// Index and thread of each processor that `query-cpus-fast` names.
+pub fn cpu_threads(value: &Value) -> Vec<(u32, u32)> {
+    let number = |one: &Value, key: &str| u32::try_from(one.get(key)?.as_u64()?).ok();
+    let thread = |one: &Value| Some((number(one, "cpu-index")?, number(one, "thread-id")?));
+    value.as_array().into_iter().flatten().filter_map(thread).take(CPUS).collect()
+}
+
+/// The threads that `query-iothreads` names.
+pub fn io_threads(value: &Value) -> Vec<u32> {
+    let thread = |one: &Value| u32::try_from(one.get("thread-id")?.as_u64()?).ok();
+    value.as_array().into_iter().flatten().filter_map(thread).take(CPUS).collect()
 }
 
 #[cfg(test)]

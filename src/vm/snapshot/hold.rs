@@ -20,6 +20,7 @@ use super::note::{self, Calm, State};
 use super::{notes, write};
 use crate::base::{Name, with_sources};
 use crate::host::Host;
+use crate::vm::agent::{self, Agent};
 use crate::vm::qmp::wire::{Command, RunState};
 use crate::vm::qmp::{Qmp, QmpError};
 
@@ -40,6 +41,28 @@ pub trait Freeze: Send + Sync {
 pub trait Frozen: Send {
     /// Lets them go on.
     fn thaw(self: Box<Self>) -> Doing<'static, Result<(), String>>;
+}
+
+/// How long a guest may take to freeze: Windows itself gives up after ten
+/// seconds (VSS).
+const FREEZE: Duration = Duration::from_secs(10);
+
+impl Freeze for Agent {
+    fn freeze(&self) -> Doing<'_, Result<Box<dyn Frozen>, String>> {
+        Box::pin(async {
+            let frozen = Agent::freeze(self, FREEZE).await;
+            let frozen = frozen.map_err(|error| with_sources(&error))?;
+            Ok(Box::new(frozen) as Box<dyn Frozen>)
+        })
+    }
+}
+
+impl Frozen for agent::Frozen {
+    fn thaw(self: Box<Self>) -> Doing<'static, Result<(), String>> {
+        Box::pin(
+            async move { agent::Frozen::thaw(*self).await.map_err(|error| with_sources(&error)) },
+        )
+    }
 }
 
 /// The guest whose disks are worked on.

@@ -38,6 +38,18 @@ impl Supervisor {
     }
 }
 
+impl Supervisor {
+    /// Nobody in the guest can be asked to hibernate.
+    pub(super) fn no_agent(&mut self) {
+        let message = format!(
+            "`{}` cannot hibernate: its file gives it no guest agent, and QEMU alone cannot do it",
+            self.vm.name
+        );
+        let hint = "write `agent: true` in the VM's file, and install the agent in the guest";
+        self.stopped(&Err(Refusal::new(Code::Refused, message, hint)));
+    }
+}
+
 /// The commands, and the state after them.
 async fn tell(qmp: &Qmp, request: Request) -> Result<RunState, QmpError> {
     match request {

@@ -73,6 +73,10 @@ impl Supervisor {
 
     /// No note, no process.
     async fn nothing_noted(&mut self, damaged: Option<RecordError>) -> At {
+        // A note may have been lost, with what the host did for it on record.
+        if let Err(refusal) = self.leave_room().await {
+            warn!(vm = %self.vm.name, "{}", refusal.message);
+        }
         let Some(error) = damaged else { return At::Rest };
         // It may have been lent before; giving it back twice is fine.
         self.record = Some(Record::begin(Uuid::ZERO, self.vm.gpu.as_ref()));
@@ -201,6 +205,7 @@ impl Supervisor {
             }
         };
         self.note_if_possible(Phase::Running).await;
+        self.see_room().await;
         self.observe(seen).await;
         At::Live(live)
     }

@@ -14,6 +14,7 @@ use crate::ask::view::{LogView, VmView};
 use crate::ask::{Code, Refusal};
 use crate::config::{Firmware, Vm};
 use crate::host::Host;
+use crate::vm::agent::Agent;
 use crate::vm::lifecycle::Request;
 use crate::vm::paths;
 use crate::vm::qmp::Qmp;
@@ -33,6 +34,8 @@ pub struct VmHandle {
     pub(super) requests: mpsc::Sender<Asked>,
     pub(super) view: watch::Receiver<VmView>,
     pub(super) qmp: watch::Receiver<Option<Qmp>>,
+    /// The guest's agent, if it is to have one.
+    pub(super) agent: Option<Agent>,
     /// Held for reading by a start, for writing by whoever works on its disks.
     pub(super) work: Arc<RwLock<()>>,
     pub(super) task: AbortHandle,

@@ -4,14 +4,17 @@ use crate::base::with_sources;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout};
 use tracing::debug;
 
+use super::guest::{Told, Watching, set_clock};
 use super::stopping::Order;
 use super::{Asked, At, Supervisor};
+use crate::ask::view::VmState;
 use crate::host::Dial;
 use crate::host::run::Exit;
 use crate::vm::argv::token_id;
@@ -284,17 +287,25 @@ impl Supervisor {
         let mut pulse = Pulse::new();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut guest = self.agent.clone().map(|agent| {
+            let (name, silent) = (self.vm.name.clone(), self.vm.agent.silent_after);
+            Watching::begin(name, agent, silent, Arc::clone(&self.host.clock))
+        });
         let settles = Instant::now() + unfinished::SETTLED;
         let mut settled = self.vm.autostart.is_none();
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
         loop {
             let qmp = live.talk.qmp().cloned();
+            if let Some(guest) = &guest {
+                guest.runs(self.life.state == VmState::Running);
+            }
             // The news last: there may be a flood of them.
             let happened = tokio::select! {
                 biased;
                 asked = self.asked.recv() => Happened::Asked(asked),
                 status = pulse.next(qmp.as_ref()) => Happened::Status(status),
                 _ = look.tick() => Happened::Look,
+                told = told(&mut guest) => Happened::Told(told),
                 () = sleep_until(settles), if !settled => Happened::Settled,
                 exit = live.body.ended() => Happened::Ended(exit),
                 news = live.talk.news(&*dial, &socket) => Happened::News(news),
@@ -307,8 +318,15 @@ impl Supervisor {
                         return At::Stop(live, Order::new(&self.vm, force));
                     }
                     Some(Action::Kill) => return At::Kill(live, "killed on request".to_owned()),
+                    Some(Action::Hibernate) if self.agent.is_none() => self.no_agent(),
+                    Some(Action::Hibernate) => {
+                        return At::Stop(live, Order::hibernate(&self.vm));
+                    }
                     Some(action @ (Action::Pause | Action::Resume | Action::Reset)) => {
                         self.act(&live, action).await;
+                        if let (Action::Resume, Some(agent)) = (action, &self.agent) {
+                            set_clock(self.vm.name.clone(), agent.clone());
+                        }
                         // An answer that is on its way may be of before.
                         pulse = Pulse::new();
                     }
@@ -347,6 +365,10 @@ impl Supervisor {
                     self.observe(seen).await;
                 }
                 Happened::Ended(exit) => return self.gone(live, exit, None).await,
+                Happened::Told(told) => {
+                    self.told = told;
+                    self.publish().await;
+                }
                 Happened::Settled => {
                     settled = true;
                     self.settled().await;
@@ -386,12 +408,22 @@ impl Supervisor {
     }
 }
 
+/// What comes of the guest's agent, if it has one.
+async fn told(guest: &mut Option<Watching>) -> Told {
+    match guest {
+        Some(guest) => guest.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What ends one turn of [`Supervisor::live`].
 enum Happened {
     Asked(Option<Asked>),
     Status(Result<RunState, QmpError>),
     News(News),
     Ended(Exit),
+    /// The guest's agent, or that it is silent.
+    Told(Told),
     /// Its devices are looked at.
     Look,
     /// It has run for a while.

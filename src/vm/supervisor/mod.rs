@@ -20,6 +20,8 @@
 //! - [`live`]: while QEMU runs; [`acts`]: what is done to it then
 //! - [`again`]: when it has crashed; [`hooks`]: the owner's commands
 //! - [`snapshots`]: what is done to its disks, from outside
+//! - [`guest`]: what the guest's agent tells
+//! - [`room`]: what the host does for it
 //! - [`stopping`]: power button, quit, signals, and giving back
 //!
 //! When all handles are dropped the task leaves, and QEMU stays: the next hostd
@@ -30,10 +32,12 @@ mod adopt;
 mod again;
 mod barred;
 mod files;
+mod guest;
 mod handle;
 mod hooks;
 mod live;
 mod phases;
+mod room;
 mod snapshots;
 mod startup;
 mod stopping;
@@ -49,20 +53,24 @@ use tracing::{debug, error, info};
 use self::again::Again;
 pub use self::barred::{Bar, spawn_barred};
 pub(in crate::vm) use self::files::apart;
+use self::guest::Told;
 pub use self::handle::VmHandle;
 use self::live::Live;
 use self::stopping::Order;
+use super::agent::Agent;
 use super::devices::Devices;
 use super::lifecycle::{Action, Life, Observation, Request, Verdict};
 use super::logs::keep_bounded;
 use super::paths::Paths;
+use super::performance::Rooms;
 use super::qmp::Qmp;
 use super::record::Record;
 use super::unfinished;
-use crate::ask::view::{DoneView, VmState, VmView};
+use crate::ask::view::{DoneView, PerformanceView, VmState, VmView};
 use crate::ask::{Code, Refusal};
 use crate::base::Timestamp;
 use crate::config::Vm;
+use crate::host::affinity::RealAffinity;
 use crate::host::{Clock, Host};
 
 /// Requests that wait; more than this are a mistake of the caller.
@@ -85,6 +93,8 @@ pub struct Deps {
     pub devices: Arc<dyn Devices>,
     /// Where changes go.
     pub out: mpsc::Sender<VmView>,
+    /// What the host does for them while they run.
+    pub rooms: Rooms,
     /// How many may be starting at one time: starts compete for disks and
     /// memory.
     pub starts: Arc<Semaphore>,
@@ -96,7 +106,8 @@ const STARTS: usize = 4;
 impl Deps {
     /// With the usual number of starts at one time.
     pub fn new(host: Host, devices: Arc<dyn Devices>, out: mpsc::Sender<VmView>) -> Self {
-        Self { host, devices, out, starts: Arc::new(Semaphore::new(STARTS)) }
+        let rooms = Rooms::new(&host, Arc::new(RealAffinity));
+        Self { host, devices, out, rooms, starts: Arc::new(Semaphore::new(STARTS)) }
     }
 }
 
@@ -138,8 +149,12 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let (line, qmp) = watch::channel(None);
     let work = Arc::new(RwLock::new(()));
     let (out, last) = (deps.out.clone(), tell.clone());
+    let paths = Paths::new(&deps.host, &vm.name);
+    let agent = Agent::at(Arc::clone(&deps.host.dial), &paths.agent);
+    let agent = vm.agent.channel.then_some(agent);
+    let speaks = agent.clone();
     let supervisor = Supervisor {
-        paths: Paths::new(&deps.host, &vm.name),
+        paths,
         host: deps.host.clone(),
         devices: deps.devices,
         vm: Arc::clone(&vm),
@@ -161,13 +176,17 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         starts: deps.starts,
         begun: "on request",
         again: Again::default(),
+        agent,
+        told: Told::default(),
+        rooms: deps.rooms,
+        performance: None,
         doomed: false,
         warnings: Vec::new(),
     };
     let task = tokio::spawn(supervisor.run());
     let abort = task.abort_handle();
     tokio::spawn(early_end(task, last, out, Arc::clone(&deps.host.clock)));
-    VmHandle { vm, bar, host: deps.host, requests, view, qmp, work, task: abort }
+    VmHandle { vm, bar, host: deps.host, requests, view, qmp, agent: speaks, work, task: abort }
 }
 
 /// How the reason of a VM begins whose supervisor is no more.
@@ -256,6 +275,13 @@ struct Supervisor {
     /// Why the start that is under way was begun.
     begun: &'static str,
     again: Again,
+    /// The guest's agent, if it is to have one.
+    agent: Option<Agent>,
+    /// What it has said in this run.
+    told: Told,
+    /// What the host does for VMs, and for this one now.
+    rooms: Rooms,
+    performance: Option<PerformanceView>,
     /// Nobody wanted the end that is under way.
     doomed: bool,
     /// What went wrong on the way down and stopped nothing.
@@ -472,8 +498,11 @@ impl Supervisor {
             pid: self.record.as_ref().and_then(|record| record.process).map(|process| process.pid),
             devices: self.record.iter().flat_map(|record| &record.devices).copied().collect(),
             step: self.step.clone(),
-            responsive: !self.life.silent,
+            responsive: !self.life.silent && self.told.alive != Some(false),
             held: self.life.held,
+            agent: self.told.alive,
+            guest: self.told.guest.clone(),
+            performance: self.performance.clone(),
         };
         if self.view.send_if_modified(|old| {
             let changed = *old != view;

@@ -8,6 +8,7 @@
 //! ```
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -21,7 +22,7 @@ use crate::config::{Firmware, GpuRef};
 use crate::host::process::Signal;
 use crate::host::run::{Exit, Started};
 use crate::host::{Command, Host};
-use crate::vm::argv::{Start, argv};
+use crate::vm::argv::{Facts, Start, argv};
 use crate::vm::devices;
 use crate::vm::identity::{self, Identity, Uuid};
 use crate::vm::last_good;
@@ -149,6 +150,12 @@ impl Prepared {
     }
 
     pub async fn lend(self, sup: &mut Supervisor) -> Result<Lent, Setback> {
+        if let Err(refusal) = sup.make_memory().await {
+            return Err(undo(sup, Why::Failed(refusal), false).await);
+        }
+        if sup.cancelled() {
+            return Err(undo(sup, Why::Cancelled, false).await);
+        }
         let Some(gpu) = sup.vm.gpu.clone() else {
             return Ok(Lent { before: self, card: devices::Lent::default() });
         };
@@ -187,8 +194,19 @@ impl Lent {
             return Err(self.undo(sup, Why::Failed(refusal)).await);
         }
         let token = self.before.token;
-        let start = Start { identity: &self.before.identity, token, card: &self.card };
-        let command = Command::new(&sup.vm.qemu, argv(&sup.vm, &sup.paths, &start));
+        let (vm, warnings) = match sup.make_room(&self.card.functions).await {
+            Ok(ready) => ready,
+            Err(refusal) => return Err(self.undo(sup, Why::Failed(refusal)).await),
+        };
+        let vm = Arc::new(vm);
+        let shown = Arc::clone(&vm);
+        let facts = match sup.with_files(move |host, _| Facts::read(host, &shown)).await {
+            Ok(facts) => facts,
+            Err(refusal) => return Err(self.undo(sup, Why::Failed(refusal)).await),
+        };
+        let start =
+            Start { identity: &self.before.identity, token, card: &self.card, facts: &facts };
+        let command = Command::new(&sup.vm.qemu, argv(&vm, &sup.paths, &start));
         let mut started = match sup.host.runner.start(command, sup.paths.log.clone()) {
             Ok(started) => started,
             Err(error) => {
@@ -214,7 +232,8 @@ impl Lent {
             record.process = Some(held.id);
         }
         let live = Live::new(held, token, Some(started.ended));
-        let launched = Launched { live, warnings: self.card.warnings };
+        let warnings = warnings.into_iter().chain(self.card.warnings).collect();
+        let launched = Launched { live, warnings };
         if let Err(refusal) = sup.note(Phase::Launched).await {
             return Err(launched.undo(sup, Why::Failed(refusal)).await);
         }
@@ -258,6 +277,7 @@ impl Launched {
                 return Err(self.undo(sup, why).await);
             }
         };
+        self.warnings.extend(sup.pin(&qmp).await);
         // Before the guest runs: from here on it has something to lose.
         if let Err(refusal) = sup.note(Phase::Running).await {
             return Err(self.undo(sup, Why::Failed(refusal)).await);

@@ -11,7 +11,7 @@ use crate::ask::view::{DoneView, SnapshotsView, VmState};
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, with_sources};
 use crate::vm::qmp::Qmp;
-use crate::vm::snapshot::{self, Guest, Why};
+use crate::vm::snapshot::{self, Freeze, Guest, Why};
 
 impl Supervisor {
     /// Takes the disks for a start, until it has ended.
@@ -54,8 +54,10 @@ impl VmHandle {
         self.has_a_file()?;
         let _disks = self.hold_disks()?;
         let qmp = self.disks_are_with()?;
-        // Its agent, once there is one, goes here.
-        let guest = qmp.as_ref().map_or(Guest::Off, |qmp| Guest::Runs { qmp, agent: None });
+        // One that never spoke, or is silent, would only be waited for.
+        let speaks = self.view().agent == Some(true);
+        let agent = self.agent.as_ref().filter(|_| speaks).map(|agent| agent as &dyn Freeze);
+        let guest = qmp.as_ref().map_or(Guest::Off, |qmp| Guest::Runs { qmp, agent });
         let made = snapshot::create(&self.host, &self.vm, guest, name, Why::Person).await?;
         Ok(DoneView { changed: true, message: made.message, warnings: made.warnings })
     }

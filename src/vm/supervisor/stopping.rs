@@ -1,11 +1,13 @@
-//! The way down: power button, quit, signals, and giving back what the VM had.
+//! The way down: guest agent, power button, quit, signals, and giving back what the VM had.
 
 use crate::base::with_sources;
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 
+use super::guest::Told;
 use super::live::{ANSWER, Live, News};
 use super::{At, Supervisor, seconds};
 use crate::ask::view::{DoneView, VmState};
@@ -13,6 +15,8 @@ use crate::ask::{Code, Refusal};
 use crate::config::{AfterDeadline, Vm};
 use crate::host::process::Signal;
 use crate::host::run::Exit;
+use crate::vm::agent::Agent;
+use crate::vm::agent::wire::Power;
 use crate::vm::lifecycle::{Action, Observation};
 use crate::vm::qmp::wire::{Command, RunState};
 use crate::vm::record::Phase;
@@ -27,12 +31,18 @@ const KILL: Duration = Duration::from_secs(10);
 /// The step between the end of QEMU and rest.
 pub(super) const CLEANING: &str = "cleaning up";
 
+/// How long a guest that was asked through its agent has before the power
+/// button is pressed as well, at most: agents lie.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How a guest is to be stopped.
 pub(super) struct Order {
     /// How long it has.
     left: Duration,
     /// Quit then, whatever the VM's file says.
     force: bool,
+    /// It is to keep what is in its memory.
+    hibernate: bool,
 }
 
 impl Order {
@@ -43,7 +53,12 @@ impl Order {
 
     /// With some time left.
     pub fn with(left: Duration, force: bool) -> Self {
-        Self { left, force }
+        Self { left, force, hibernate: false }
+    }
+
+    /// To hibernate: nobody takes its power away when it does not.
+    pub fn hibernate(vm: &Vm) -> Self {
+        Self { hibernate: true, ..Self::new(vm, false) }
     }
 }
 
@@ -56,17 +71,29 @@ enum Waited {
 }
 
 impl Supervisor {
-    /// Presses the power button and gives the guest its time.
+    /// Asks the guest to go, through its agent and by its power button, and
+    /// gives it its time.
     pub(super) async fn stop(&mut self, mut live: Live, order: Order) -> At {
-        let Order { left, mut force } = order;
+        let Order { left, mut force, hibernate } = order;
         let given = seconds(self.vm.stop.deadline);
         let deadline = self.host.clock.now().plus(left);
         let until = Instant::now() + left;
-        self.note_if_possible(Phase::Stopping { deadline, force }).await;
-        let why = "asked to shut down".to_owned();
-        self.observe(Observation::StopBegun { why }).await;
-        self.step(format!("pressing the power button; the guest has {given}")).await;
-        let mut pressed = press(&live).await;
+        if self.life.held {
+            // One that stands still hears nothing.
+            let _ = tell(&live, Command::Cont).await;
+        }
+        if !hibernate {
+            self.note_if_possible(Phase::Stopping { deadline, force }).await;
+        }
+        let why = if hibernate { "asked to hibernate" } else { "asked to shut down" };
+        self.observe(Observation::StopBegun { why: why.to_owned() }).await;
+        let mut asking = self.agent.clone().map(|agent| Box::pin(ask(agent, hibernate)));
+        // When the power button's turn has come.
+        let mut button = asking.is_none().then(Instant::now);
+        if asking.is_some() {
+            self.step(format!("asking the guest agent; the guest has {given}")).await;
+        }
+        let mut ignored = format!("the guest agent has not answered within {given}");
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
         loop {
             tokio::select! {
@@ -84,29 +111,59 @@ impl Supervisor {
                     }
                 }
                 exit = live.body.ended() => {
-                    let why = "the guest shut down on request";
-                    return self.gone(live, exit, Some(why)).await;
+                    let why = if hibernate { "the guest hibernates" } else { "the guest shut down" };
+                    return self.gone(live, exit, Some(&format!("{why} on request"))).await;
                 }
                 () = sleep_until(until) => break,
+                answer = or_never(asking.as_mut()) => {
+                    asking = None;
+                    match answer {
+                        Err(why) if hibernate => {
+                            return self.ignored(live, format!("it cannot hibernate: {why}")).await;
+                        }
+                        Err(why) => {
+                            warn!(vm = %self.vm.name, "{why}; pressing the power button instead");
+                            button = Some(Instant::now());
+                        }
+                        Ok(()) => {
+                            ignored = format!(
+                                "its agent has taken the request, and the guest is still there \
+                                 after {given}"
+                            );
+                            let patience = PATIENCE.min(left / 2);
+                            button = (!hibernate).then(|| Instant::now() + patience);
+                        }
+                    }
+                }
+                () = super::until(button) => {
+                    button = None;
+                    self.step(format!("pressing the power button; the guest has {given}")).await;
+                    ignored = match tell(&live, Command::SystemPowerdown).await {
+                        Ok(()) => {
+                            format!("the guest did not react to the power button within {given}")
+                        }
+                        Err(why) => {
+                            format!("the power button could not be pressed within {given}: {why}")
+                        }
+                    };
+                }
                 // Last: there may be a flood of them.
                 news = live.talk.news(&*dial, &socket) => match news {
                     News::Event(event) => {
                         live.talk.heard(event);
                     }
-                    News::Back => pressed = press(&live).await,
-                    News::Lost(_) | News::Still(_) => {}
+                    News::Back if asking.is_none() && !hibernate => {
+                        button = Some(button.unwrap_or_else(Instant::now));
+                    }
+                    News::Back | News::Lost(_) | News::Still(_) => {}
                 },
             }
         }
-        let ignored = match pressed {
-            Ok(()) => format!("the guest did not react to the power button within {given}"),
-            Err(why) => format!("the power button could not be pressed within {given}: {why}"),
-        };
-        match (force, self.vm.stop.then) {
-            (true, _) | (false, AfterDeadline::Quit) => {
+        match (hibernate, force, self.vm.stop.then) {
+            (false, true, _) | (false, false, AfterDeadline::Quit) => {
                 At::Quit(live, format!("{ignored}, so QEMU was ended"))
             }
-            (false, AfterDeadline::Ask) => self.ignored(live, ignored).await,
+            (true, _, _) | (false, false, AfterDeadline::Ask) => self.ignored(live, ignored).await,
         }
     }
 
@@ -270,8 +327,10 @@ impl Supervisor {
                 Err(refusal) => return Err(refusal),
             }
         }
+        self.leave_room().await?;
         self.after_stop().await;
         self.remove_files().await?;
+        self.told = Told::default();
         self.record = None;
         Ok(())
     }
@@ -308,9 +367,26 @@ impl Supervisor {
     }
 }
 
-/// Presses the power button; why it could not be pressed, in words.
-async fn press(live: &Live) -> Result<(), String> {
+/// Tells QEMU something; why it could not be told, in words.
+async fn tell(live: &Live, command: Command) -> Result<(), String> {
     let Some(qmp) = live.talk.qmp() else { return Err("QEMU does not answer".to_owned()) };
-    let pressed = qmp.ask(Command::SystemPowerdown, ANSWER).await;
-    pressed.map(|_| ()).map_err(|error| with_sources(&error))
+    qmp.ask(command, ANSWER).await.map(drop).map_err(|error| with_sources(&error))
+}
+
+/// Asks the guest's agent.
+async fn ask(agent: Agent, hibernate: bool) -> Result<(), String> {
+    let asked = if hibernate {
+        agent.suspend_disk(ANSWER).await
+    } else {
+        agent.shutdown(Power::Down, ANSWER).await
+    };
+    asked.map_err(|error| with_sources(&error))
+}
+
+/// What comes of it, if there is anything.
+async fn or_never<F: Future + Unpin>(work: Option<F>) -> F::Output {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
 }
