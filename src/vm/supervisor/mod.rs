@@ -335,8 +335,12 @@ impl Supervisor {
                         continue;
                     }
                     self.again.due = None;
-                    self.begun = AFTER_CRASH;
-                    return At::Start;
+                    if self.may_start_again().await {
+                        self.begun = AFTER_CRASH;
+                        return At::Start;
+                    }
+                    self.busy = None;
+                    continue;
                 }
             };
             let Some(asked) = asked else { return At::Leave };

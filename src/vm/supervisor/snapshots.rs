@@ -10,6 +10,7 @@ use super::{Supervisor, VmHandle};
 use crate::ask::view::{DoneView, SnapshotsView, VmState};
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, with_sources};
+use crate::vm::lifecycle::Observation;
 use crate::vm::qmp::Qmp;
 use crate::vm::snapshot::{self, Freeze, Guest, Why};
 
@@ -25,6 +26,19 @@ impl Supervisor {
             Refusal::new(Code::Refused, message, "start it again when that is done")
         })?);
         Ok(())
+    }
+
+    /// Whether its disks are those of one moment; if not, says why it stays down.
+    pub(super) async fn may_start_again(&mut self) -> bool {
+        let looked = self.with_files(snapshot::unfinished).await;
+        let why = match looked {
+            Ok(None) => return true,
+            Ok(Some((what, _))) => what,
+            Err(refusal) => refusal.message,
+        };
+        let more = format!("not started again: {why}");
+        self.observe(Observation::Remark { more }).await;
+        false
     }
 
     /// Lets a guest go on that an earlier hostd has halted for a snapshot.
