@@ -313,7 +313,7 @@ impl Work<'_> {
             return failed(vm, what, "nothing of it is left");
         }
         if !left.is_empty() {
-            what += &format!("\nand what had been made is left: {}", left.join("; "));
+            what = format!("{what}\nand what had been made is left: {}", left.join("; "));
         }
         let hint =
             format!("some of it may be there: `hostctl vm snapshot delete {vm} {name}` removes it");

@@ -51,7 +51,7 @@ pub fn is_free(name: &Name) -> bool {
 
 /// The name of a snapshot that nobody has named, made at this moment.
 pub fn made_up(now: Timestamp) -> String {
-    let plain: String = now.iso().chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let plain: String = now.iso().chars().filter(char::is_ascii_alphanumeric).collect();
     // Without the milliseconds.
     format!("{OURS}{}Z", plain.get(..15).unwrap_or_default())
 }

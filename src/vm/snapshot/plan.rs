@@ -72,7 +72,7 @@ pub fn plan(vm: &Vm) -> Result<Plan, Obstacles> {
     if plan.disks.is_empty() {
         let mut what = "it has no disk that a snapshot can be made of".to_owned();
         if !plan.left_out.is_empty() {
-            what += &format!(" ({})", plan.left_out.join("; "));
+            what = format!("{what} ({})", plan.left_out.join("; "));
         }
         let next = "put its disks on zvols or into qcow2 images".to_owned();
         return Err(Obstacles { what: vec![what], next: vec![next] });

@@ -121,12 +121,11 @@ async fn check(host: &Host, vm: &Vm, note: &Note) -> Result<Survey, Refusal> {
             wrong.push(format!("disk {shown} is not in the VM's file any more"));
             continue;
         }
-        let there = match part.dataset() {
-            Some(dataset) => survey.get(dataset.as_str()).is_some_and(|v| v.find(&tag).is_some()),
-            None => {
-                let image = qcow2::look(host, &part.path).await;
-                image.map_err(|why| failed(&vm.name, why, ""))?.has(&tag)
-            }
+        let there = if let Some(dataset) = part.dataset() {
+            survey.get(dataset.as_str()).is_some_and(|volume| volume.find(&tag).is_some())
+        } else {
+            let image = qcow2::look(host, &part.path).await;
+            image.map_err(|why| failed(&vm.name, why, ""))?.has(&tag)
         };
         if !there {
             wrong.push(format!("{tag} is gone from disk {shown}: somebody else has removed it"));
