@@ -157,6 +157,10 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::VmAttach { .. }
         | Ask::VmDetach { .. }
         | Ask::VmMedia { .. }
+        | Ask::VmSnapshots { .. }
+        | Ask::VmSnapshotCreate { .. }
+        | Ask::VmSnapshotRevert { .. }
+        | Ask::VmSnapshotDelete { .. }
         | Ask::ServiceList
         | Ask::EventQuery { .. } => Err(Refusal::new(
             Code::NoDaemon,

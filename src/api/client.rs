@@ -17,6 +17,7 @@ pub use super::{Change, names::SOCKET, wire::document};
 
 use super::{bus, carry, names, socket, wire};
 use crate::ask::{Answer, Ask, Code, Refusal};
+use crate::base::Name;
 use crate::host::Command;
 
 /// Where the daemon is.
@@ -158,6 +159,19 @@ impl Client {
             Ask::VmPause { name } => self.method(names::VM, "Pause", &name.as_str()).await,
             Ask::VmResume { name } => self.method(names::VM, "Resume", &name.as_str()).await,
             Ask::VmReset { name } => self.method(names::VM, "Reset", &name.as_str()).await,
+            Ask::VmSnapshots { name } => self.method(names::VM, "Snapshots", &name.as_str()).await,
+            Ask::VmSnapshotCreate { name, snapshot } => {
+                let snapshot = snapshot.as_ref().map_or("", Name::as_str);
+                self.method(names::VM, "SnapshotCreate", &(name.as_str(), snapshot)).await
+            }
+            Ask::VmSnapshotRevert { name, snapshot, yes } => {
+                let what = (name.as_str(), snapshot.as_str(), yes);
+                self.method(names::VM, "SnapshotRevert", &what).await
+            }
+            Ask::VmSnapshotDelete { name, snapshot } => {
+                let what = (name.as_str(), snapshot.as_str());
+                self.method(names::VM, "SnapshotDelete", &what).await
+            }
             Ask::VmHibernate { name } => self.method(names::VM, "Hibernate", &name.as_str()).await,
             Ask::VmKill { name } => self.method(names::VM, "Kill", &name.as_str()).await,
             Ask::VmPlan { name } => self.method(names::VM, "Plan", &name.as_str()).await,

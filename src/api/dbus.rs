@@ -392,6 +392,54 @@ impl Vm {
         let (name, drive, file) = (self::name(name)?, given(drive), given(file));
         self.0.ask(Ask::VmMedia { name, drive, file, force }, on, &from).await
     }
+    /// `hostctl vm snapshot list`.
+    async fn snapshots(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmSnapshots { name: self::name(name)? }, on, &from).await
+    }
+
+    /// `hostctl vm snapshot create`; a name is made up when `snapshot` is
+    /// empty. Needs `org.hostd.Host1.vm.operate`.
+    async fn snapshot_create(
+        &self,
+        name: &str,
+        snapshot: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        let snapshot = given(snapshot).map(|text| self::name(&text)).transpose()?;
+        self.0.ask(Ask::VmSnapshotCreate { name: self::name(name)?, snapshot }, on, &from).await
+    }
+
+    /// `hostctl vm snapshot revert`; with `yes` newer snapshots of hostd's may
+    /// go. Needs `org.hostd.Host1.vm.operate`.
+    async fn snapshot_revert(
+        &self,
+        name: &str,
+        snapshot: &str,
+        yes: bool,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        let (name, snapshot) = (self::name(name)?, self::name(snapshot)?);
+        self.0.ask(Ask::VmSnapshotRevert { name, snapshot, yes }, on, &from).await
+    }
+
+    /// `hostctl vm snapshot delete`. Needs `org.hostd.Host1.vm.operate`.
+    async fn snapshot_delete(
+        &self,
+        name: &str,
+        snapshot: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        let (name, snapshot) = (self::name(name)?, self::name(snapshot)?);
+        self.0.ask(Ask::VmSnapshotDelete { name, snapshot }, on, &from).await
+    }
 
     /// A VM has moved; `step` is what is being done, empty when at rest.
     #[zbus(signal)]

@@ -29,6 +29,7 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::Usb(view) => text(view, pretty),
         Reply::VmPlan(view) => text(view, pretty),
         Reply::VmArgv(view) => text(view, pretty),
+        Reply::Snapshots(view) => text(view, pretty),
         Reply::Pools(view) => text(view, pretty),
         Reply::Services(view) => text(view, pretty),
         Reply::Events(view) => text(view, pretty),
@@ -63,6 +64,7 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::VmArgv { .. } => view(document, Reply::VmArgv),
         Ask::VmLog { .. } => view(document, Reply::Log),
         Ask::UsbList => view(document, Reply::Usb),
+        Ask::VmSnapshots { .. } => view(document, Reply::Snapshots),
         Ask::PoolStatus { .. } => view(document, Reply::Pools),
         Ask::ServiceList => view(document, Reply::Services),
         Ask::EventQuery { .. } => view(document, Reply::Events),
@@ -81,7 +83,10 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         | Ask::VmKill { .. }
         | Ask::VmAttach { .. }
         | Ask::VmDetach { .. }
-        | Ask::VmMedia { .. } => view(document, Reply::Done),
+        | Ask::VmMedia { .. }
+        | Ask::VmSnapshotCreate { .. }
+        | Ask::VmSnapshotRevert { .. }
+        | Ask::VmSnapshotDelete { .. } => view(document, Reply::Done),
     }
 }
 

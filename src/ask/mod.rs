@@ -178,6 +178,34 @@ pub enum Ask {
     },
     /// USB devices of the host.
     UsbList,
+    /// The snapshots of a VM.
+    VmSnapshots {
+        /// The VM.
+        name: Name,
+    },
+    /// Make a snapshot of all disks of a VM.
+    VmSnapshotCreate {
+        /// The VM.
+        name: Name,
+        /// What it will be called; made up when absent.
+        snapshot: Option<Name>,
+    },
+    /// Take a VM that is off back to a snapshot.
+    VmSnapshotRevert {
+        /// The VM.
+        name: Name,
+        /// Which.
+        snapshot: Name,
+        /// Newer snapshots of hostd's may go.
+        yes: bool,
+    },
+    /// Remove a snapshot.
+    VmSnapshotDelete {
+        /// The VM.
+        name: Name,
+        /// Which.
+        snapshot: Name,
+    },
     /// Pools with their judgement.
     PoolStatus {
         /// One pool; all when absent.
@@ -211,6 +239,7 @@ impl Ask {
             | Self::VmArgv { .. }
             | Self::VmLog { .. }
             | Self::UsbList
+            | Self::VmSnapshots { .. }
             | Self::PoolStatus { .. }
             | Self::ServiceList
             | Self::EventQuery { .. } => None,
@@ -230,7 +259,10 @@ impl Ask {
             | Self::VmKill { .. }
             | Self::VmAttach { .. }
             | Self::VmDetach { .. }
-            | Self::VmMedia { .. } => Some(Right::VmOperate),
+            | Self::VmMedia { .. }
+            | Self::VmSnapshotCreate { .. }
+            | Self::VmSnapshotRevert { .. }
+            | Self::VmSnapshotDelete { .. } => Some(Right::VmOperate),
         }
     }
 }
@@ -291,6 +323,8 @@ pub enum Reply {
     Log(view::LogView),
     /// To `UsbList`.
     Usb(view::UsbView),
+    /// To `VmSnapshots`.
+    Snapshots(view::SnapshotsView),
     /// To `PoolStatus`.
     Pools(view::PoolsView),
     /// To `ServiceList`.

@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 mod cards;
+mod snapshot;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use clap_complete::Shell;
 use crate::base::Name;
 
 pub use cards::{Boot, Gpu, Iommu, Rom};
+pub use snapshot::Snapshot;
 
 const HELP: &str = "\
 Examples:
@@ -282,6 +284,9 @@ pub enum Vm {
         /// The VM
         name: Name,
     },
+    /// Snapshots of a VM's disks, firmware variables and TPM state
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     /// The end of what QEMU has said
     Log {
         /// The VM

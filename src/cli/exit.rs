@@ -1,7 +1,7 @@
 //! Exit codes: which answers are fine, and which are findings.
 
 use crate::ask::Reply;
-use crate::ask::view::{Verdict, VmState, VmView};
+use crate::ask::view::{SnapshotState, SnapshotView, Verdict, VmState, VmView};
 use crate::base::Severity;
 
 /// As it should be.
@@ -29,6 +29,10 @@ pub fn code(reply: &Reply) -> u8 {
         }
         Reply::Services(view) => view.services.iter().any(|service| service.health != Severity::Ok),
         Reply::Usb(view) => !view.notes.is_empty(),
+        Reply::Snapshots(view) => {
+            let whole = |one: &SnapshotView| one.state == SnapshotState::Whole;
+            !view.notes.is_empty() || !view.snapshots.iter().all(whole)
+        }
         Reply::Quirks(view) => !view.notes.is_empty(),
         Reply::Rom(view) => !view.usable || !view.findings.is_empty(),
         Reply::RomDump(view) => !view.rom.usable || !view.rom.findings.is_empty(),

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 
 use super::args::{
     Attachable, Boot, Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Rom, SchemaOf,
-    Service, Usb, Vm,
+    Service, Snapshot, Usb, Vm,
 };
 use super::exit;
 use super::out::{self, Out, WriteError};
@@ -145,6 +145,7 @@ fn ask(command: Command) -> (Ask, Detail) {
         }
         Command::Vm(Vm::Media { name, .. }) => (Ask::VmStatus { name }, Full),
         Command::Usb(Usb::List) => (Ask::UsbList, List),
+        Command::Vm(Vm::Snapshot(snapshot)) => (snapshot_ask(snapshot), Full),
         Command::Pool(Pool::List) => (Ask::PoolStatus { pool: None }, List),
         Command::Pool(Pool::Status { name, .. }) => (Ask::PoolStatus { pool: name }, Full),
         Command::Service(Service::List) => (Ask::ServiceList, List),
@@ -165,6 +166,15 @@ fn whole(global: &Global, file: &Path) -> Result<String, Refusal> {
         (None, _) => std::path::absolute(file).map_err(|error| wrong(&error.to_string()))?,
     };
     path.into_os_string().into_string().map_err(|_| wrong("its name is not UTF-8"))
+}
+
+fn snapshot_ask(snapshot: Snapshot) -> Ask {
+    match snapshot {
+        Snapshot::List { name } => Ask::VmSnapshots { name },
+        Snapshot::Create { name, snapshot } => Ask::VmSnapshotCreate { name, snapshot },
+        Snapshot::Revert { name, snapshot, yes } => Ask::VmSnapshotRevert { name, snapshot, yes },
+        Snapshot::Delete { name, snapshot } => Ask::VmSnapshotDelete { name, snapshot },
+    }
 }
 
 fn place(global: &Global) -> Where {
@@ -240,6 +250,10 @@ fn local(ask: &Ask) -> bool {
         | Ask::VmAttach { .. }
         | Ask::VmDetach { .. }
         | Ask::VmMedia { .. }
+        | Ask::VmSnapshots { .. }
+        | Ask::VmSnapshotCreate { .. }
+        | Ask::VmSnapshotRevert { .. }
+        | Ask::VmSnapshotDelete { .. }
         | Ask::ServiceList
         | Ask::EventQuery { .. } => false,
     }
@@ -421,6 +435,7 @@ mod tests {
             ("vm_argv", Reply::VmArgv(samples::vm_argv())),
             ("log", Reply::Log(samples::log())),
             ("usb", Reply::Usb(samples::usb())),
+            ("snapshots", Reply::Snapshots(samples::snapshots())),
             ("pool", Reply::Pools(samples::pools())),
             ("service", Reply::Services(samples::services())),
             ("event", Reply::Events(samples::events())),

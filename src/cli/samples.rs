@@ -7,8 +7,9 @@ pub use cards::*;
 use crate::ask::view::{
     DiskStatsView, DoneView, EventView, EventsView, FindingView, HugepagesView, LogView, MovedView,
     PerformanceView, PinsView, PoolView, PoolsView, ScanView, ServiceView, ServicesView,
-    StatusLine, StatusView, UsbDeviceView, UsbView, VdevView, VmArgvView, VmPlanView,
-    VmProblemView, VmState, VmStatsView, VmView, VmsView,
+    SnapshotDiskView, SnapshotState, SnapshotView, SnapshotsView, StatusLine, StatusView,
+    UsbDeviceView, UsbView, VdevView, VmArgvView, VmPlanView, VmProblemView, VmState, VmStatsView,
+    VmView, VmsView,
 };
 use crate::base::{Bytes, Severity, Timestamp};
 use crate::cli::view::Look;
@@ -180,6 +181,64 @@ pub fn log() -> LogView {
     LogView {
         text: "SeaBIOS (version 1.16.3)\r\n\u{1b}[2JBooting…\n".into(),
         path: "/var/log/x".into(),
+    }
+}
+
+pub fn snapshots() -> SnapshotsView {
+    let disk = |path: &str, kind: &str, name: &str, used| SnapshotDiskView {
+        path: path.into(),
+        kind: kind.into(),
+        name: name.into(),
+        there: Some(true),
+        size: Some(42 << 30),
+        used,
+    };
+    let (zvol, image) = ("/dev/zvol/tank/vms/gaming", "/srv/games.qcow2");
+    let before = SnapshotView {
+        name: "before-update".into(),
+        time: ago(2 * 86_400),
+        why: "person".into(),
+        state: SnapshotState::Whole,
+        problem: String::new(),
+        running: true,
+        frozen: false,
+        firmware: true,
+        tpm: true,
+        disks: vec![
+            disk(zvol, "zvol", "tank/vms/gaming@hostd-before-update", Some(3 << 30)),
+            disk(image, "qcow2", "hostd-before-update", None),
+        ],
+        left_out: vec!["/srv/virtio-win.iso: the guest cannot write to it".into()],
+    };
+    let name = "hostd-20261118T110640Z";
+    let gone = SnapshotView {
+        name: name.into(),
+        time: ago(3_600),
+        why: "before-start".into(),
+        state: SnapshotState::Incomplete,
+        problem: format!("somebody else has removed it from {zvol}"),
+        running: false,
+        disks: vec![SnapshotDiskView { there: Some(false), ..disk(zvol, "zvol", name, None) }],
+        left_out: Vec::new(),
+        ..before.clone()
+    };
+    let damaged = SnapshotView {
+        name: "old".into(),
+        time: Timestamp::default(),
+        why: "unknown".into(),
+        state: SnapshotState::Damaged,
+        problem: "snapshot.json is damaged: EOF while parsing".into(),
+        running: false,
+        firmware: false,
+        tpm: false,
+        disks: Vec::new(),
+        left_out: Vec::new(),
+        ..before.clone()
+    };
+    SnapshotsView {
+        vm: "gaming".parse().unwrap(),
+        snapshots: vec![before, gone, damaged],
+        notes: vec!["`zfs list` did not end within 7s".into()],
     }
 }
 

@@ -168,6 +168,16 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
             let read = tokio::task::spawn_blocking(move || usb::view(&sys, &vms)).await;
             read.map(Reply::Usb).map_err(|error| Refusal::new(Code::Failed, error.to_string(), ""))
         }
+        Ask::VmSnapshots { name } => vm(shared, &name)?.snapshots().await.map(Reply::Snapshots),
+        Ask::VmSnapshotCreate { name, snapshot } => {
+            done(vm(shared, &name)?.snapshot(snapshot).await)
+        }
+        Ask::VmSnapshotRevert { name, snapshot, yes } => {
+            done(vm(shared, &name)?.revert(&snapshot, yes).await)
+        }
+        Ask::VmSnapshotDelete { name, snapshot } => {
+            done(vm(shared, &name)?.delete_snapshot(&snapshot).await)
+        }
         Ask::PoolStatus { pool } => {
             one_pool(read(&snapshot.pools, "the pools")?, pool.as_deref()).map(Reply::Pools)
         }

@@ -102,6 +102,15 @@ impl Store {
             .map_err(|source| StoreError { what: "remove", path, source })
     }
 
+    /// Removes a folder that is empty; that it is not there is fine.
+    pub fn remove_folder(&self, name: impl AsRef<Path>) -> Result<(), StoreError> {
+        let path = self.path(name);
+        match fs::remove_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|source| StoreError { what: "remove", path, source }),
+        }
+    }
+
     /// The end of a file that may be large or not text, at most `limit`
     /// bytes, cut at the beginning of a line; `None` when it does not exist.
     pub fn tail(&self, name: impl AsRef<Path>, limit: u64) -> Result<Option<String>, StoreError> {
@@ -152,6 +161,15 @@ impl Store {
 
     /// Copies a file of the machine in, durably; it is there whole or not at all.
     pub fn copy_in(&self, name: impl AsRef<Path>, from: &Path) -> Result<(), StoreError> {
+        self.copy_with(name, from, 0o640)
+    }
+
+    /// The same for what nobody else may read.
+    pub fn copy_secret(&self, name: impl AsRef<Path>, from: &Path) -> Result<(), StoreError> {
+        self.copy_with(name, from, 0o600)
+    }
+
+    fn copy_with(&self, name: impl AsRef<Path>, from: &Path, mode: u32) -> Result<(), StoreError> {
         let path = self.path(name);
         let fail = |what, source| StoreError { what, path: path.clone(), source };
         let dir = path.parent().unwrap_or(&self.dir);
@@ -162,7 +180,7 @@ impl Store {
                 .write(true)
                 .create(true)
                 .truncate(true)
-                .mode(0o640)
+                .mode(mode)
                 .open(&temporary)?;
             io::copy(&mut from, &mut to)?;
             to.sync_all()?;

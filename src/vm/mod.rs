@@ -43,6 +43,7 @@
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
 //! - [`last_good`]: on what it last ran
+//! - [`snapshot`]: its disks, firmware and TPM as they were once
 //! - [`autostart`], [`unfinished`]: starts with the host, and those that took it down
 //! - [`performance`]: what the host does for it while it runs
 
@@ -67,6 +68,7 @@ pub mod process;
 pub mod qemu;
 pub mod qmp;
 pub mod record;
+pub mod snapshot;
 pub mod stats;
 pub mod supervisor;
 pub mod unfinished;

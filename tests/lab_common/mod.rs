@@ -4,6 +4,8 @@
 //! `HOSTD_BIN_DIR` (set by `./test` to the release build) or of this build.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod snapshots;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -5,6 +5,7 @@
 //! - [`quirk`]: quirks and ROMs
 //! - [`mod@doctor`]: the doctor's checks
 //! - [`usb`]: USB devices
+//! - [`snapshot`]: snapshots of a VM
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 
 pub mod boot;
@@ -13,6 +14,7 @@ pub mod pci;
 pub mod pool;
 pub mod quirk;
 pub mod service;
+pub mod snapshot;
 pub mod usb;
 pub mod vm;
 
@@ -25,6 +27,7 @@ pub use pci::*;
 pub use pool::*;
 pub use quirk::*;
 pub use service::*;
+pub use snapshot::*;
 pub use usb::*;
 pub use vm::*;
 

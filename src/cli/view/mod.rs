@@ -13,6 +13,7 @@ mod iommu;
 mod pool;
 mod rom;
 mod service;
+mod snapshot;
 mod status;
 mod table;
 mod usb;
@@ -70,6 +71,7 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::Vms(view), Detail::Full) => vm::show(view, look),
         (Reply::VmPlan(view), _) => vm::plan(view),
         (Reply::VmArgv(view), _) => printable(&view.command),
+        (Reply::Snapshots(view), _) => snapshot::list(view, look),
         (Reply::Log(view), _) => printable(&view.text),
         (Reply::Usb(view), _) => usb::list(view, look),
         (Reply::Pools(view), Detail::List) => pool::list(view, look),

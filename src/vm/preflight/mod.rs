@@ -60,6 +60,9 @@ pub fn check(host: &Host, vm: &Vm, paths: &Paths) -> Vec<Problem> {
     found.extend(check_display(host, vm));
     let hooks = vm.hooks.before_start.iter().chain(&vm.hooks.after_stop);
     found.extend(hooks.filter_map(|hook| check_hook(host, hook)));
+    if let Some((what, next)) = super::snapshot::unfinished(host, &vm.name) {
+        found.push(Problem::new(what, next));
+    }
     // The longest of them all: which ones there are is up to the VM's file.
     let longest = [&paths.qmp, &paths.agent, &paths.serial, &paths.tpm, &paths.display];
     let longest = longest.into_iter().max_by_key(|path| path.as_os_str().len());

@@ -163,3 +163,16 @@ async fn no_socket_is_named() {
     let error = connect(&RealDial, Path::new("/none/qmp.sock"), SOON).await.err().unwrap();
     assert_eq!(error.to_string(), "cannot connect to /none/qmp.sock");
 }
+
+#[test]
+fn commands_carry_their_arguments() {
+    let line = |command: Command| String::from_utf8(command.line(7)).unwrap();
+    assert_eq!(line(Command::Cont), "{\"execute\":\"cont\",\"id\":7}\n");
+    let nodes = vec!["disk0".to_owned(), "disk2".to_owned()];
+    let both = line(Command::SnapshotDisks { nodes, name: "hostd-x".to_owned() });
+    let both: serde_json::Value = serde_json::from_str(&both).unwrap();
+    assert_eq!(both["execute"], "transaction");
+    let second = &both["arguments"]["actions"][1];
+    assert_eq!(second["type"], "blockdev-snapshot-internal-sync");
+    assert_eq!(second["data"], serde_json::json!({ "device": "disk2", "name": "hostd-x" }));
+}

@@ -270,6 +270,21 @@ pub enum Command {
         /// Whether the guest holds the tray closed or not.
         force: bool,
     },
+    /// Make a snapshot inside each of these disks, of all at one moment: all
+    /// of them or none.
+    SnapshotDisks {
+        /// QEMU's names of the disks.
+        nodes: Vec<String>,
+        /// The name that the snapshots get.
+        name: String,
+    },
+    /// Remove a snapshot inside a disk.
+    DeleteSnapshot {
+        /// QEMU's name of the disk.
+        node: String,
+        /// The snapshot's name.
+        name: String,
+    },
 }
 
 impl Command {
@@ -295,6 +310,8 @@ impl Command {
             Self::QueryBlockstats => "query-blockstats",
             Self::ChangeMedium { .. } => "blockdev-change-medium",
             Self::Eject { .. } => "eject",
+            Self::SnapshotDisks { .. } => "transaction",
+            Self::DeleteSnapshot { .. } => "blockdev-snapshot-delete-internal-sync",
         }
     }
 
@@ -329,6 +346,14 @@ impl Command {
                 "read-only-mode": "read-only", "force": force,
             }),
             Self::Eject { device, force } => json!({ "id": device, "force": force }),
+            Self::SnapshotDisks { nodes, name } => {
+                let action = |node| {
+                    let data = json!({ "device": node, "name": name });
+                    json!({ "type": "blockdev-snapshot-internal-sync", "data": data })
+                };
+                json!({ "actions": nodes.iter().map(action).collect::<Vec<_>>() })
+            }
+            Self::DeleteSnapshot { node, name } => json!({ "device": node, "name": name }),
         })
     }
 

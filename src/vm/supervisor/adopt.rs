@@ -173,7 +173,11 @@ impl Supervisor {
     }
 
     async fn adopt_running(&mut self, mut live: Live) -> At {
-        let seen = match self.greet(&mut live).await {
+        let mut greeted = self.greet(&mut live).await;
+        if matches!(greeted, Ok(RunState::Paused)) && self.go_on(&live).await {
+            greeted = Ok(RunState::Running);
+        }
+        let seen = match greeted {
             Ok(RunState::Prelaunch) => {
                 let why = "hostd was restarted just before the guest was let run";
                 return self.end_unborn(live, Some(why.to_owned())).await;

@@ -18,7 +18,7 @@ const LINES: usize = 5;
 
 /// Does `work` on a thread that may wait. Work that was begun is finished, even
 /// when nobody waits for it any more.
-pub(super) async fn apart<T: Send + 'static>(
+pub(in crate::vm) async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {

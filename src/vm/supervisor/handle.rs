@@ -4,7 +4,7 @@ use crate::base::with_sources;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -14,6 +14,7 @@ use crate::ask::view::{LogView, VmView};
 use crate::ask::{Code, Refusal};
 use crate::config::{Firmware, Vm};
 use crate::host::Host;
+use crate::vm::agent::Agent;
 use crate::vm::lifecycle::Request;
 use crate::vm::paths;
 use crate::vm::qmp::Qmp;
@@ -33,6 +34,10 @@ pub struct VmHandle {
     pub(super) requests: mpsc::Sender<Asked>,
     pub(super) view: watch::Receiver<VmView>,
     pub(super) qmp: watch::Receiver<Option<Qmp>>,
+    /// The guest's agent, if it is to have one.
+    pub(super) agent: Option<Agent>,
+    /// Held for reading by a start, for writing by whoever works on its disks.
+    pub(super) work: Arc<RwLock<()>>,
     pub(super) task: AbortHandle,
 }
 
@@ -128,6 +133,16 @@ impl VmHandle {
             let (name, view) = (&self.vm.name, self.view());
             let message = format!("`{name}` is {}: {}", view.state.as_str(), view.reason);
             Refusal::new(Code::Refused, message, "this needs a VM that runs and answers")
+        })
+    }
+
+    /// Keeps it from being started while its disks are worked on, for as long
+    /// as what comes back is held.
+    pub(super) fn hold_disks(&self) -> Result<OwnedRwLockWriteGuard<()>, Refusal> {
+        Arc::clone(&self.work).try_write_owned().map_err(|_| {
+            let name = &self.vm.name;
+            let message = format!("`{name}` is being started, or its disks are being worked on");
+            Refusal::new(Code::Refused, message, "try again when that is done")
         })
     }
 

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout};
 use tracing::debug;
 
@@ -236,6 +236,16 @@ impl Talk {
     }
 }
 
+/// Takes the way to QEMU back from the handles, however this ends: a QEMU
+/// speaks to one at a time, and the next supervisor wants to be that one.
+struct Published(watch::Sender<Option<Qmp>>);
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        self.0.send_replace(None);
+    }
+}
+
 type Look = Pin<Box<dyn Future<Output = Result<RunState, QmpError>> + Send>>;
 
 /// Asking QEMU regularly, and at once when something has happened: never two
@@ -280,12 +290,12 @@ impl Pulse {
 impl Supervisor {
     /// QEMU runs: watches it until it ends or is asked to.
     pub(super) async fn live(&mut self, live: Live) -> At {
-        let at = self.watch_live(live).await;
-        self.line.send_replace(None);
-        at
+        let _published = Published(self.line.clone());
+        self.watch_live(live).await
     }
 
     async fn watch_live(&mut self, mut live: Live) -> At {
+        self.line.send_replace(live.talk.qmp().cloned());
         self.step("").await;
         let mut pulse = Pulse::new();
         let mut look = tokio::time::interval(LOOK);

@@ -19,6 +19,7 @@
 //! - [`startup`]: the way up; [`phases`]: its steps, each with its undo
 //! - [`live`]: while QEMU runs; [`acts`]: what is done to it then
 //! - [`again`]: when it has crashed; [`hooks`]: the owner's commands
+//! - [`snapshots`]: what is done to its disks, from outside
 //! - [`guest`]: what the guest's agent tells
 //! - [`room`]: what the host does for it
 //! - [`stopping`]: power button, quit, signals, and giving back
@@ -37,19 +38,21 @@ mod hooks;
 mod live;
 mod phases;
 mod room;
+mod snapshots;
 mod startup;
 mod stopping;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
 
 use self::again::Again;
 pub use self::barred::{Bar, spawn_barred};
+pub(in crate::vm) use self::files::apart;
 use self::guest::Told;
 pub use self::handle::VmHandle;
 use self::live::Live;
@@ -76,6 +79,8 @@ const REQUESTS: usize = 16;
 const ASKERS: usize = 64;
 /// Why what has crashed is started.
 const AFTER_CRASH: &str = "again, after a crash";
+/// When a start after a crash is tried again whose disks are being worked on.
+const DISKS_BUSY: Duration = Duration::from_secs(2);
 /// How long looking at a VM's files may take.
 const PREFLIGHT: Duration = Duration::from_secs(10);
 
@@ -142,10 +147,12 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let first = VmView::new(vm.name.clone(), life.state, since, reason);
     let (tell, view) = watch::channel(first);
     let (line, qmp) = watch::channel(None);
+    let work = Arc::new(RwLock::new(()));
     let (out, last) = (deps.out.clone(), tell.clone());
     let paths = Paths::new(&deps.host, &vm.name);
     let agent = Agent::at(Arc::clone(&deps.host.dial), &paths.agent);
     let agent = vm.agent.channel.then_some(agent);
+    let speaks = agent.clone();
     let supervisor = Supervisor {
         paths,
         host: deps.host.clone(),
@@ -154,6 +161,8 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         out: deps.out,
         view: tell,
         line,
+        work: Arc::clone(&work),
+        busy: None,
         asked,
         deaf: false,
         bar: bar.clone(),
@@ -177,7 +186,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let task = tokio::spawn(supervisor.run());
     let abort = task.abort_handle();
     tokio::spawn(early_end(task, last, out, Arc::clone(&deps.host.clock)));
-    VmHandle { vm, bar, host: deps.host, requests, view, qmp, task: abort }
+    VmHandle { vm, bar, host: deps.host, requests, view, qmp, agent: speaks, work, task: abort }
 }
 
 /// How the reason of a VM begins whose supervisor is no more.
@@ -244,8 +253,12 @@ struct Supervisor {
     paths: Paths,
     out: mpsc::Sender<VmView>,
     view: watch::Sender<VmView>,
-    /// The way to speak to QEMU, for others; see [`VmHandle::qmp`].
+    /// The way to speak to QEMU, for the handles.
     line: watch::Sender<Option<Qmp>>,
+    /// Held for writing by whoever works on its disks.
+    work: Arc<RwLock<()>>,
+    /// Held from the moment a start is granted until it has ended.
+    busy: Option<OwnedRwLockReadGuard<()>>,
     asked: mpsc::Receiver<Asked>,
     /// All handles are gone.
     deaf: bool,
@@ -317,9 +330,17 @@ impl Supervisor {
             let asked = tokio::select! {
                 asked = self.asked.recv() => asked,
                 () = until(due) => {
+                    if self.take_disks().is_err() {
+                        self.again.due = Some(Instant::now() + DISKS_BUSY);
+                        continue;
+                    }
                     self.again.due = None;
-                    self.begun = AFTER_CRASH;
-                    return At::Start;
+                    if self.may_start_again().await {
+                        self.begun = AFTER_CRASH;
+                        return At::Start;
+                    }
+                    self.busy = None;
+                    continue;
                 }
             };
             let Some(asked) = asked else { return At::Leave };
@@ -337,15 +358,27 @@ impl Supervisor {
             let why = asked.why;
             match self.hear(asked) {
                 None => {}
-                Some(Action::Start) => match self.preflight().await {
-                    None => {
+                Some(Action::Start) => match self.ready().await {
+                    Ok(()) => {
                         (self.begun, self.again.due) = (why, None);
                         return At::Start;
                     }
-                    Some(refusal) => self.started(&Err(refusal)),
+                    Err(refusal) => self.started(&Err(refusal)),
                 },
                 Some(Action::CleanUp) => return At::Retry,
                 Some(action) => self.misplaced(action),
+            }
+        }
+    }
+
+    /// Whether it can be started; its disks are ours from then on.
+    async fn ready(&mut self) -> Result<(), Refusal> {
+        self.take_disks()?;
+        match self.preflight().await {
+            None => Ok(()),
+            Some(refusal) => {
+                self.busy = None;
+                Err(refusal)
             }
         }
     }

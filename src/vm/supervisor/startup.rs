@@ -17,6 +17,8 @@ use crate::vm::lifecycle::{Action, Observation};
 impl Supervisor {
     /// A start was granted.
     pub(super) async fn start_up(&mut self) -> At {
+        // Until it runs, or is off again, and says so.
+        let _disks = self.busy.take();
         self.observe(Observation::StartBegun { why: self.begun.to_owned() }).await;
         match self.phases().await {
             Ok((live, outcome)) => {

@@ -2,6 +2,7 @@
 //! how to behave.
 
 mod barred;
+mod disks;
 mod life;
 
 use std::path::Path;
