@@ -16,7 +16,7 @@ pub use super::bus::Bus;
 pub use super::{Change, names::SOCKET, wire::document};
 
 use super::{bus, carry, names, socket, wire};
-use crate::ask::{Answer, Ask, Code, Refusal};
+use crate::ask::{Answer, Ask, Code, Refusal, Secret};
 use crate::host::Command;
 
 /// Where the daemon is.
@@ -162,6 +162,28 @@ impl Client {
             Ask::VmKill { name } => self.method(names::VM, "Kill", &name.as_str()).await,
             Ask::VmLog { name, firmware } => {
                 self.method(names::VM, "Log", &(name.as_str(), firmware)).await
+            }
+            Ask::VmSerialLog { name } => self.method(names::VM, "SerialLog", &name.as_str()).await,
+            Ask::VmConsoleOpen { name, take } => {
+                self.method(names::CONSOLE, "Open", &(name.as_str(), take)).await
+            }
+            Ask::VmConsoleRead { name, session } => {
+                self.method(names::CONSOLE, "Read", &(name.as_str(), session.reveal())).await
+            }
+            Ask::VmConsoleWrite { name, session, data } => {
+                let body = (name.as_str(), session.reveal(), data.0.as_slice());
+                self.method(names::CONSOLE, "Write", &body).await
+            }
+            Ask::VmConsoleClose { name, session } => {
+                self.method(names::CONSOLE, "Close", &(name.as_str(), session.reveal())).await
+            }
+            Ask::VmScreenshot { name } => {
+                self.method(names::VM, "Screenshot", &name.as_str()).await
+            }
+            Ask::VmSendKey { name, keys, text, hold } => {
+                let keys: Vec<_> = keys.iter().map(Secret::reveal).collect();
+                let body = (name.as_str(), keys, text.reveal(), hold.unwrap_or(0));
+                self.method(names::VM, "SendKey", &body).await
             }
             Ask::PoolStatus { pool } => self.method(names::POOL, "Status", &or_empty(pool)).await,
             Ask::ServiceList => self.method(names::SERVICE, "List", &()).await,

@@ -25,6 +25,9 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::BootPlan(view) => text(view, pretty),
         Reply::BootStatus(view) => text(view, pretty),
         Reply::Vms(view) => text(view, pretty),
+        Reply::Console(view) => text(view, pretty),
+        Reply::ConsoleData(view) => text(view, pretty),
+        Reply::Screenshot(view) => text(view, pretty),
         Reply::Log(view) => text(view, pretty),
         Reply::Pools(view) => text(view, pretty),
         Reply::Services(view) => text(view, pretty),
@@ -56,7 +59,12 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::BootPlan { .. } => view(document, Reply::BootPlan),
         Ask::BootStatus => view(document, Reply::BootStatus),
         Ask::VmList | Ask::VmStatus { .. } => view(document, Reply::Vms),
-        Ask::VmLog { .. } => view(document, Reply::Log),
+        Ask::VmConsoleOpen { .. } => view(document, Reply::Console),
+        Ask::VmConsoleRead { .. } | Ask::VmConsoleWrite { .. } => {
+            view(document, Reply::ConsoleData)
+        }
+        Ask::VmScreenshot { .. } => view(document, Reply::Screenshot),
+        Ask::VmLog { .. } | Ask::VmSerialLog { .. } => view(document, Reply::Log),
         Ask::PoolStatus { .. } => view(document, Reply::Pools),
         Ask::ServiceList => view(document, Reply::Services),
         Ask::EventQuery { .. } => view(document, Reply::Events),
@@ -72,6 +80,8 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         | Ask::VmResume { .. }
         | Ask::VmReset { .. }
         | Ask::VmHibernate { .. }
+        | Ask::VmConsoleClose { .. }
+        | Ask::VmSendKey { .. }
         | Ask::VmKill { .. } => view(document, Reply::Done),
     }
 }

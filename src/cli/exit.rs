@@ -33,9 +33,14 @@ pub fn code(reply: &Reply) -> u8 {
         Reply::BootStatus(view) => {
             view.safe_mode || view.checks.iter().any(|check| check.severity != Severity::Ok)
         }
-        Reply::BootPlan(_) | Reply::Plan(_) | Reply::Log(_) | Reply::Events(_) | Reply::Done(_) => {
-            false
-        }
+        Reply::BootPlan(_)
+        | Reply::Plan(_)
+        | Reply::Console(_)
+        | Reply::ConsoleData(_)
+        | Reply::Screenshot(_)
+        | Reply::Log(_)
+        | Reply::Events(_)
+        | Reply::Done(_) => false,
     };
     if findings { FINDINGS } else { FINE }
 }

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use crate::ask::view::{
     BootPlanView, BootStatusView, DoctorView, DoneView, EventsView, GpusView, IommuView, LogView,
-    PlanView, PoolsView, ServicesView, StatusView, VmsView,
+    PlanView, PoolsView, ScreenshotView, ServicesView, StatusView, VmsView,
 };
 
 const HEAD: &str = "# JSON documents
@@ -36,12 +36,14 @@ pub fn page() -> String {
     document::<BootStatusView>(&mut out, "`boot status`");
     document::<VmsView>(&mut out, "`vm list`, `vm status`");
     document::<LogView>(&mut out, "`vm log`");
+    document::<ScreenshotView>(&mut out, "`vm screenshot`");
     document::<PoolsView>(&mut out, "`pool list`, `pool status`");
     document::<ServicesView>(&mut out, "`service list`");
     document::<EventsView>(&mut out, "`event query`");
     document::<DoneView>(
         &mut out,
-        "What acts: `gpu bind`, `gpu release`, `boot setup`, `boot remove`, `vm start`, `vm stop`",
+        "What acts: `gpu bind`, `gpu release`, `boot setup`, `boot remove`, `vm start`, `vm stop`, \
+         `vm sendkey` and the like",
     );
     out
 }

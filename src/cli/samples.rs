@@ -6,7 +6,8 @@ pub use cards::*;
 
 use crate::ask::view::{
     DoneView, EventView, EventsView, FindingView, LogView, PoolView, PoolsView, ScanView,
-    ServiceView, ServicesView, StatusLine, StatusView, VdevView, VmState, VmView, VmsView,
+    ScreenshotView, ServiceView, ServicesView, StatusLine, StatusView, VdevView, VmState, VmView,
+    VmsView,
 };
 use crate::base::{Severity, Timestamp};
 use crate::cli::view::Look;
@@ -78,6 +79,11 @@ pub fn vms() -> VmsView {
             vm("old", VmState::Crashed, "QEMU ended by signal 11", None, ""),
         ],
     }
+}
+
+pub fn screenshot() -> ScreenshotView {
+    let file = "gaming-20261118T164640.png".into();
+    ScreenshotView { file, bytes: 6172, width: 720, height: 400, ..ScreenshotView::default() }
 }
 
 pub fn log() -> LogView {

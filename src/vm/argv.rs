@@ -78,6 +78,14 @@ pub fn argv(vm: &Vm, paths: &Paths, start: &Start<'_>) -> Vec<OsString> {
     control(&mut line, paths, start.token);
     firmware(&mut line, vm, paths);
     graphics(&mut line, vm, start.card);
+    if vm.serial {
+        let socket =
+            Opts::new("socket,id=serial,server=on,wait=off").key("path").path(&paths.serial);
+        // Appending, so that it can be cut.
+        let socket = socket.key("logfile").path(&paths.serial_log).and("logappend=on");
+        line.option("-chardev", socket);
+        line.pair("-device", "isa-serial,chardev=serial");
+    }
     network(&mut line, &vm.network, start.identity);
     for (index, disk) in vm.disks.iter().enumerate() {
         add_disk(&mut line, index, disk);

@@ -33,6 +33,7 @@
 //! - [`record`], [`process`]: how a hostd that was killed is followed by one
 //!   that knows what to do; QEMU outlives both
 //! - [`qmp`]: the conversation with QEMU
+//! - [`talk`]: its serial port, picture and keyboard
 //! - [`devices`]: the graphics card, lent and given back
 //! - [`logs`]: what QEMU and the firmware say, bounded
 //! - [`paths`], [`identity`]: where things lie, and what never changes
@@ -53,6 +54,7 @@ pub mod process;
 pub mod qmp;
 pub mod record;
 pub mod supervisor;
+pub mod talk;
 pub mod unfinished;
 
 pub use plan::plan;

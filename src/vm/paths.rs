@@ -21,6 +21,10 @@ pub struct Paths {
     pub firmware_log: PathBuf,
     /// The variables of UEFI firmware: outlives boots.
     pub vars: PathBuf,
+    /// The serial port's socket.
+    pub serial: PathBuf,
+    /// What the guest has written to its serial port.
+    pub serial_log: PathBuf,
 }
 
 impl Paths {
@@ -33,6 +37,8 @@ impl Paths {
             log: runtime(LOG),
             firmware_log: runtime(FIRMWARE_LOG),
             vars: host.state.path(name(vm, VARS)),
+            serial: runtime(SERIAL),
+            serial_log: runtime(SERIAL_LOG),
         }
     }
 }
@@ -47,6 +53,12 @@ pub const LOG: &str = "qemu.log";
 pub const OLD_LOG: &str = "qemu.log.1";
 /// The firmware's messages of this run.
 pub const FIRMWARE_LOG: &str = "firmware.log";
+/// The serial port's socket.
+pub const SERIAL: &str = "serial.sock";
+/// What the guest has written to its serial port.
+pub const SERIAL_LOG: &str = "serial.log";
+/// The guest's picture, while it is taken; beside [`QMP`], where QEMU may write.
+pub const SCREEN: &str = "screen.png";
 /// What the owner's hooks have said.
 pub const HOOKS_LOG: &str = "hooks.log";
 /// hostd's note of what it has done for the VM; see [`super::record`].

@@ -32,5 +32,7 @@ pub(crate) fn paths() -> Paths {
         log: "/run/hostd/vms/gaming/qemu.log".into(),
         firmware_log: "/run/hostd/vms/gaming/firmware.log".into(),
         vars: "/var/lib/hostd/vms/gaming/OVMF_VARS.fd".into(),
+        serial: "/run/hostd/vms/gaming/serial.sock".into(),
+        serial_log: "/run/hostd/vms/gaming/serial.log".into(),
     }
 }

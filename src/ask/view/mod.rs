@@ -4,6 +4,7 @@
 //! - [`pci`]: groups, cards, plans
 //! - [`quirk`]: quirks and ROMs
 //! - [`mod@doctor`]: the doctor's checks
+//! - [`talk`]: what a guest shows and is told
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 
 pub mod boot;
@@ -12,6 +13,7 @@ pub mod pci;
 pub mod pool;
 pub mod quirk;
 pub mod service;
+pub mod talk;
 pub mod vm;
 
 use schemars::JsonSchema;
@@ -23,6 +25,7 @@ pub use pci::*;
 pub use pool::*;
 pub use quirk::*;
 pub use service::*;
+pub use talk::*;
 pub use vm::*;
 
 /// To an ask that acts.

@@ -67,6 +67,9 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::BootStatus(view), _) => boot::status(view, look),
         (Reply::Vms(view), Detail::List) => vm::list(view, look),
         (Reply::Vms(view), Detail::Full) => vm::show(view, look),
+        // They are no documents for people.
+        (Reply::Console(_) | Reply::ConsoleData(_), _) => String::new(),
+        (Reply::Screenshot(view), _) => vm::screenshot(view),
         (Reply::Log(view), _) => printable(&view.text),
         (Reply::Pools(view), Detail::List) => pool::list(view, look),
         (Reply::Pools(view), Detail::Full) => pool::show(view, look),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::table::{cell, table};
 use super::{Look, paint, printable};
-use crate::ask::view::{VmState, VmView, VmsView};
+use crate::ask::view::{ScreenshotView, VmState, VmView, VmsView};
 use crate::base::Severity;
 
 fn state(vm: &VmView) -> String {
@@ -57,6 +57,15 @@ pub fn show(view: &VmsView, look: Look) -> String {
         }
     }
     text
+}
+
+pub fn screenshot(view: &ScreenshotView) -> String {
+    let ScreenshotView { file, bytes, width, height, .. } = view;
+    if file == "-" {
+        // The picture itself is there.
+        return String::new();
+    }
+    format!("{}: {width}x{height}, {bytes} bytes\n", printable(file))
 }
 
 #[cfg(test)]

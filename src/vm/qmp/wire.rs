@@ -201,6 +201,18 @@ pub enum Command {
     SystemPowerdown,
     /// End QEMU.
     Quit,
+    /// Write the guest's picture into a file, as PNG.
+    Screendump {
+        /// The file.
+        file: String,
+    },
+    /// Press keys together.
+    SendKey {
+        /// By QEMU's names.
+        keys: Vec<&'static str>,
+        /// How long, in milliseconds.
+        hold: u32,
+    },
 }
 
 impl Command {
@@ -216,12 +228,37 @@ impl Command {
             Self::SystemWakeup => "system_wakeup",
             Self::SystemPowerdown => "system_powerdown",
             Self::Quit => "quit",
+            Self::Screendump { .. } => "screendump",
+            Self::SendKey { .. } => "send-key",
         }
+    }
+
+    fn arguments(&self) -> Option<Value> {
+        Some(match self {
+            Self::Capabilities
+            | Self::QueryStatus
+            | Self::QueryChardev
+            | Self::Cont
+            | Self::Stop
+            | Self::SystemReset
+            | Self::SystemWakeup
+            | Self::SystemPowerdown
+            | Self::Quit => return None,
+            Self::Screendump { file } => json!({ "filename": file, "format": "png" }),
+            Self::SendKey { keys, hold } => {
+                let key = |key: &&str| json!({ "type": "qcode", "data": key });
+                json!({ "keys": keys.iter().map(key).collect::<Vec<_>>(), "hold-time": hold })
+            }
+        })
     }
 
     /// As a line.
     pub fn line(&self, id: u64) -> Vec<u8> {
-        let mut line = json!({ "execute": self.name(), "id": id }).to_string().into_bytes();
+        let mut line = json!({ "execute": self.name(), "id": id });
+        if let Some(arguments) = self.arguments() {
+            line["arguments"] = arguments;
+        }
+        let mut line = line.to_string().into_bytes();
         line.push(b'\n');
         line
     }

@@ -16,6 +16,8 @@ use crate::config::{Firmware, Vm};
 use crate::host::Host;
 use crate::vm::lifecycle::Request;
 use crate::vm::paths;
+use crate::vm::qmp::Qmp;
+use crate::vm::talk::Consoles;
 
 /// How much of a log is shown.
 const LOG_SHOWN: u64 = 256 << 10;
@@ -31,6 +33,10 @@ pub struct VmHandle {
     pub(super) host: Host,
     pub(super) requests: mpsc::Sender<Asked>,
     pub(super) view: watch::Receiver<VmView>,
+    pub(super) qmp: watch::Receiver<Option<Qmp>>,
+    pub(super) consoles: Consoles,
+    /// One picture is taken after the other: QEMU writes them into one file.
+    pub(super) screen: Arc<tokio::sync::Mutex<()>>,
     pub(super) task: AbortHandle,
 }
 
@@ -120,6 +126,15 @@ impl VmHandle {
         self.view.clone()
     }
 
+    /// The way to speak to its QEMU, while it runs and answers.
+    pub fn qmp(&self) -> Result<Qmp, Refusal> {
+        self.qmp.borrow().clone().ok_or_else(|| {
+            let (name, view) = (&self.vm.name, self.view());
+            let message = format!("`{name}` is {}: {}", view.state.as_str(), view.reason);
+            Refusal::new(Code::Refused, message, "this needs a VM that runs and answers")
+        })
+    }
+
     /// Its file, as it was when it was taken under supervision.
     pub fn vm(&self) -> &Vm {
         &self.vm
@@ -134,14 +149,26 @@ impl VmHandle {
             let hint = "SeaBIOS can: turn on `log` of its `firmware` in the VM's file";
             return Err(Refusal::new(Code::NotFound, message, hint));
         }
-        let name = paths::name(vm, if firmware { paths::FIRMWARE_LOG } else { paths::LOG });
+        let file = if firmware { paths::FIRMWARE_LOG } else { paths::LOG };
+        self.log_file(file, "has no log yet", "it is written when the VM starts").await
+    }
+
+    /// The end of a log; `none` and `hint` say that there is none.
+    pub(super) async fn log_file(
+        &self,
+        file: &str,
+        none: &str,
+        hint: &str,
+    ) -> Result<LogView, Refusal> {
+        let vm = &self.vm.name;
+        let name = paths::name(vm, file);
         let path = self.host.runtime.path(&name).display().to_string();
         let store = self.host.runtime.clone();
         match apart(move || store.tail(&name, LOG_SHOWN)).await? {
             Ok(Some(text)) => Ok(LogView { text, path }),
             Ok(None) => {
-                let message = format!("`{vm}` has no log yet: {path} does not exist");
-                Err(Refusal::new(Code::NotFound, message, "it is written when the VM starts"))
+                let message = format!("`{vm}` {none}: {path} does not exist");
+                Err(Refusal::new(Code::NotFound, message, hint))
             }
             Err(error) => Err(Refusal::new(Code::Failed, with_sources(&error), "")),
         }

@@ -272,7 +272,13 @@ impl Pulse {
 
 impl Supervisor {
     /// QEMU runs: watches it until it ends or is asked to.
-    pub(super) async fn live(&mut self, mut live: Live) -> At {
+    pub(super) async fn live(&mut self, live: Live) -> At {
+        let at = self.watch_live(live).await;
+        self.line.send_replace(None);
+        at
+    }
+
+    async fn watch_live(&mut self, mut live: Live) -> At {
         self.step("").await;
         let mut pulse = Pulse::new();
         let mut look = tokio::time::interval(LOOK);
@@ -280,6 +286,7 @@ impl Supervisor {
         let settles = Instant::now() + unfinished::SETTLED;
         let mut settled = self.vm.autostart.is_none();
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
+        self.line.send_replace(live.talk.qmp().cloned());
         loop {
             let qmp = live.talk.qmp().cloned();
             // The news last: there may be a flood of them.
@@ -322,12 +329,16 @@ impl Supervisor {
                         pulse.hurry();
                     }
                 }
-                Happened::News(News::Back) => pulse.hurry(),
+                Happened::News(News::Back) => {
+                    self.line.send_replace(live.talk.qmp().cloned());
+                    pulse.hurry();
+                }
                 Happened::News(News::Still(why)) => {
                     let seen = live.silent(&why);
                     self.observe(seen).await;
                 }
                 Happened::News(News::Lost(why)) => {
+                    self.line.send_replace(None);
                     // Most often because it is ending.
                     if let Ok(exit) = timeout(PARTING, live.body.ended()).await {
                         return self.gone(live, exit, None).await;

@@ -12,7 +12,7 @@
 //!    └──▶ any of these                    └── ignored ───┘     QEMU has ended
 //! ```
 //!
-//! - [`handle`]: the way in
+//! - [`handle`]: the way in; [`mod@talk`]: what goes past the task, to the guest
 //! - [`barred`]: VMs without a usable file
 //! - [`files`]: notes and logs, away from the runtime's threads
 //! - [`adopt`]: what an earlier hostd has left
@@ -35,6 +35,7 @@ mod live;
 mod phases;
 mod startup;
 mod stopping;
+mod talk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +54,9 @@ use super::devices::Devices;
 use super::lifecycle::{Action, Life, Observation, Request, Verdict};
 use super::logs::keep_bounded;
 use super::paths::Paths;
+use super::qmp::Qmp;
 use super::record::Record;
+use super::talk::Consoles;
 use super::unfinished;
 use crate::ask::view::{DoneView, VmState, VmView};
 use crate::ask::{Code, Refusal};
@@ -129,6 +132,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let reason = barred::reason(bar.as_ref(), &life.reason);
     let first = VmView::new(vm.name.clone(), life.state, since, reason);
     let (tell, view) = watch::channel(first);
+    let (line, qmp) = watch::channel(None);
     let (out, last) = (deps.out.clone(), tell.clone());
     let supervisor = Supervisor {
         paths: Paths::new(&deps.host, &vm.name),
@@ -137,6 +141,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         vm: Arc::clone(&vm),
         out: deps.out,
         view: tell,
+        line,
         asked,
         deaf: false,
         bar: bar.clone(),
@@ -156,7 +161,9 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let task = tokio::spawn(supervisor.run());
     let abort = task.abort_handle();
     tokio::spawn(early_end(task, last, out, Arc::clone(&deps.host.clock)));
-    VmHandle { vm, bar, host: deps.host, requests, view, task: abort }
+    let consoles = Consoles::default();
+    let (host, task, screen) = (deps.host, abort, Arc::default());
+    VmHandle { vm, bar, host, requests, view, qmp, consoles, screen, task }
 }
 
 /// How the reason of a VM begins whose supervisor is no more.
@@ -223,6 +230,8 @@ struct Supervisor {
     paths: Paths,
     out: mpsc::Sender<VmView>,
     view: watch::Sender<VmView>,
+    /// The way to speak to QEMU, for others.
+    line: watch::Sender<Option<Qmp>>,
     asked: mpsc::Receiver<Asked>,
     /// All handles are gone.
     deaf: bool,
