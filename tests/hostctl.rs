@@ -11,10 +11,10 @@ use hostd::api::Changes;
 use hostd::api::gate::Rule;
 use hostd::api::socket;
 use hostd::ask::view::{
-    DoneView, IommuView, LogView, QuirksView, RomDumpView, RomView, StatusLine, StatusView,
-    VmState, VmView, VmsView,
+    ConsoleDataView, ConsoleView, DoneView, IommuView, LogView, QuirksView, RomDumpView, RomView,
+    ScreenshotView, StatusLine, StatusView, VmState, VmView, VmsView,
 };
-use hostd::ask::{Answer, Ask, Asked, Code, Refusal, Reply};
+use hostd::ask::{Answer, Ask, Asked, Code, Hex, Refusal, Reply, Secret};
 use hostd::base::{Severity, Timestamp};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -121,6 +121,35 @@ fn answer(ask: &Ask, changes: &Changes) -> Answer {
         })),
         Ask::VmLog { .. } => {
             Ok(Reply::Log(LogView { text: "x\n".repeat(100_000), path: "/l".into() }))
+        }
+        Ask::VmConsoleOpen { name, .. } => {
+            Ok(Reply::Console(ConsoleView { session: Secret::new(name.as_str()) }))
+        }
+        Ask::VmConsoleRead { session, .. } if session.reveal() == "gaming" => {
+            let ended = Some("`gaming` is off: the guest shut down on request".to_owned());
+            let data = Hex(b"bye\x1b[0m\r\n\xff".to_vec());
+            Ok(Reply::ConsoleData(ConsoleDataView { data, taken: 0, ended }))
+        }
+        Ask::VmConsoleRead { .. } => {
+            std::thread::sleep(Duration::from_millis(50));
+            Ok(Reply::ConsoleData(ConsoleDataView::default()))
+        }
+        Ask::VmConsoleWrite { data, .. } => {
+            // Piece by piece.
+            let taken = data.0.len().min(3) as u64;
+            Ok(Reply::ConsoleData(ConsoleDataView { taken, ..ConsoleDataView::default() }))
+        }
+        Ask::VmScreenshot { .. } => Ok(Reply::Screenshot(ScreenshotView {
+            bytes: 4,
+            width: 720,
+            height: 400,
+            data: Hex(b"\x89PNG".to_vec()),
+            ..ScreenshotView::default()
+        })),
+        Ask::VmSendKey { keys, text, hold, .. } => {
+            let keys: Vec<_> = keys.iter().map(Secret::reveal).collect();
+            let message = format!("{keys:?} {:?} {hold:?}", text.reveal());
+            Ok(Reply::Done(DoneView { changed: true, message, warnings: Vec::new() }))
         }
         Ask::EventQuery { .. } => {
             Err(Refusal::new(Code::Usage, "wrong\n  state \u{202e}== 1\n        ^", "read it"))
@@ -277,6 +306,106 @@ async fn acting_shows_progress_only_when_wanted() {
     );
     let refused = daemon.run(&["vm", "kill", "gaming", "--json"]);
     assert_eq!((refused.code, &refused.document()["error"]["code"]), (5, &"refused".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_is_a_pipe_where_there_is_no_terminal() {
+    let daemon = Daemon::start(true).await;
+    let console = |name: &str, typed: &'static str| {
+        let path = daemon.path();
+        let mut command = hostctl();
+        command.arg("--socket").arg(path).args(["vm", "console", name]).write_stdin(typed);
+        command.output().expect("hostctl runs")
+    };
+    let ran = console("gaming", "");
+    assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(0), &b"bye\x1b[0m\r\n\xff"[..]));
+    let said = "hostctl: `gaming` is off: the guest shut down on request\n";
+    assert_eq!(String::from_utf8_lossy(&ran.stderr), said);
+    // It goes when the guest has been silent for a while.
+    let ran = console("silent", "ls -l\n");
+    assert_eq!((ran.status.code(), ran.stdout.len(), ran.stderr.len()), (Some(0), 0, 0));
+    let ran = daemon.run(&["vm", "console", "gaming", "--json"]);
+    assert_eq!((ran.code, &ran.document()["error"]["code"]), (2, &"usage".into()));
+    let looks = Daemon::start(false).await;
+    let ran = looks.run(&["vm", "console", "gaming"]);
+    assert_eq!(ran.code, 3);
+    assert!(
+        ran.stderr.contains("may not see what guests show or type into them"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(looks.run(&["vm", "log", "gaming", "--serial"]).code, 3);
+}
+
+/// On a terminal of its own, which util-linux' `script` makes.
+fn on_a_terminal(daemon: &Daemon, line: &str, typed: &'static str) -> Ran {
+    let hostctl = format!("{} --socket {}", env!("CARGO_BIN_EXE_hostctl"), daemon.path().display());
+    let line = line.replace("hostctl", &hostctl);
+    let mut script = Command::new("script");
+    let after = format!("{line}; echo left $?; stty -a");
+    script.args(["-qec", &after, "/dev/null"]).write_stdin(typed).timeout(Duration::from_secs(60));
+    run(&mut script)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_terminal_is_as_it_was_after_a_console() {
+    let daemon = Daemon::start(true).await;
+    for (line, typed, code) in [
+        ("hostctl vm console silent", "ls\u{1d}", 0),
+        ("hostctl vm console gaming", "", 0),
+        // What timeout says when its time was up.
+        ("timeout --foreground -s TERM 3 hostctl vm console silent", "", 124),
+        ("timeout --foreground --preserve-status -s HUP 3 hostctl vm console silent", "", 129),
+    ] {
+        let ran = on_a_terminal(&daemon, line, typed);
+        assert!(ran.stdout.contains("Ctrl-] leaves"), "{line}: {}", ran.stdout);
+        assert!(ran.stdout.contains(&format!("left {code}")), "{line}: {}", ran.stdout);
+        let set: Vec<_> = ran.stdout.split_whitespace().collect();
+        for word in ["icanon", "echo", "isig", "opost", "icrnl"] {
+            assert!(set.contains(&word), "{line}: {word} is off: {}", ran.stdout);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_comes_from_the_daemon_and_is_written_here() {
+    let daemon = Daemon::start(true).await;
+    let to = daemon.dir.path().join("shot.png");
+    let file = to.to_str().expect("text");
+    let ran = daemon.run(&["vm", "screenshot", "gaming", file]);
+    assert_eq!((ran.code, ran.stdout), (0, format!("{file}: 720x400, 4 bytes\n")));
+    #[allow(clippy::disallowed_methods, reason = "looks at what was written")]
+    let written = std::fs::read(&to).expect("written");
+    assert_eq!(written, b"\x89PNG");
+    let document = daemon.run(&["vm", "screenshot", "gaming", file, "--json"]).document();
+    let wanted = serde_json::json!({"file": file, "bytes": 4, "width": 720, "height": 400});
+    assert_eq!(document, wanted);
+    let lost = daemon.run(&["vm", "screenshot", "gaming", "/nonexistent/x.png"]);
+    assert_eq!(lost.code, 5);
+    assert!(lost.stderr.contains("/nonexistent is not a folder"), "{}", lost.stderr);
+    let mut command = hostctl();
+    command.arg("--socket").arg(daemon.path()).args(["vm", "screenshot", "gaming", "-"]);
+    assert_eq!(command.output().expect("hostctl runs").stdout, b"\x89PNG");
+    let named = run(hostctl()
+        .current_dir(daemon.dir.path())
+        .arg("--socket")
+        .arg(daemon.path())
+        .args(["vm", "screenshot", "gaming"]));
+    assert!(
+        named.stdout.starts_with("gaming-20") && named.stdout.contains(".png: "),
+        "{}",
+        named.stdout
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_words_and_text() {
+    let daemon = Daemon::start(true).await;
+    let ran = daemon.run(&["vm", "sendkey", "gaming", "meta_l-r", "ret", "--text", "hi"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "[\"meta_l-r\", \"ret\"] \"hi\" None\n"));
+    let ran = daemon.run(&["vm", "sendkey", "gaming", "a", "--hold", "500"]);
+    assert_eq!(ran.stdout, "[\"a\"] \"\" Some(500)\n");
+    assert_eq!(daemon.run(&["vm", "sendkey", "gaming"]).code, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -274,7 +274,7 @@ impl Supervisor {
     /// QEMU runs: watches it until it ends or is asked to.
     pub(super) async fn live(&mut self, live: Live) -> At {
         let at = self.watch_live(live).await;
-        self.line.send_replace(None);
+        self.line.tell(None);
         at
     }
 
@@ -286,7 +286,7 @@ impl Supervisor {
         let settles = Instant::now() + unfinished::SETTLED;
         let mut settled = self.vm.autostart.is_none();
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
-        self.line.send_replace(live.talk.qmp().cloned());
+        self.line.tell(live.talk.qmp().cloned());
         loop {
             let qmp = live.talk.qmp().cloned();
             // The news last: there may be a flood of them.
@@ -330,7 +330,7 @@ impl Supervisor {
                     }
                 }
                 Happened::News(News::Back) => {
-                    self.line.send_replace(live.talk.qmp().cloned());
+                    self.line.tell(live.talk.qmp().cloned());
                     pulse.hurry();
                 }
                 Happened::News(News::Still(why)) => {
@@ -338,7 +338,7 @@ impl Supervisor {
                     self.observe(seen).await;
                 }
                 Happened::News(News::Lost(why)) => {
-                    self.line.send_replace(None);
+                    self.line.tell(None);
                     // Most often because it is ending.
                     if let Ok(exit) = timeout(PARTING, live.body.ended()).await {
                         return self.gone(live, exit, None).await;

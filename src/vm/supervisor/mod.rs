@@ -141,7 +141,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         vm: Arc::clone(&vm),
         out: deps.out,
         view: tell,
-        line,
+        line: Line(line),
         asked,
         deaf: false,
         bar: bar.clone(),
@@ -231,7 +231,7 @@ struct Supervisor {
     out: mpsc::Sender<VmView>,
     view: watch::Sender<VmView>,
     /// The way to speak to QEMU, for others.
-    line: watch::Sender<Option<Qmp>>,
+    line: Line,
     asked: mpsc::Receiver<Asked>,
     /// All handles are gone.
     deaf: bool,
@@ -252,6 +252,22 @@ struct Supervisor {
     doomed: bool,
     /// What went wrong on the way down and stopped nothing.
     warnings: Vec<String>,
+}
+
+/// Lends others the way to speak to QEMU. QEMU speaks to one at a time: what
+/// handles keep of it would keep the next supervisor out.
+struct Line(watch::Sender<Option<Qmp>>);
+
+impl Line {
+    fn tell(&self, qmp: Option<Qmp>) {
+        self.0.send_replace(qmp);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.tell(None);
+    }
 }
 
 impl Supervisor {

@@ -60,18 +60,17 @@ impl VmHandle {
     ) -> Result<ConsoleDataView, Refusal> {
         let read = self.consoles.read(caller, session).await?;
         let Some(why) = &read.ended else { return Ok(read) };
+        if !(why.starts_with("QEMU") || why.contains("is lost")) {
+            return Ok(read);
+        }
         // QEMU is ending most often, and the VM's state tells more in a moment.
         let mut view = self.view.clone();
         let rests = |state| matches!(state, VmState::Off | VmState::Crashed | VmState::Failed);
-        let ends = why.starts_with("QEMU") || why.contains("is lost");
-        let state = async { view.wait_for(|view| rests(view.state)).await.ok().map(|v| v.clone()) };
-        match if ends { timeout(LAST_WORDS, state).await.ok().flatten() } else { None } {
-            Some(vm) => {
-                let why = format!("`{}` is {}: {}", vm.name, vm.state.as_str(), vm.reason);
-                Ok(ConsoleDataView { ended: Some(why), ..read })
-            }
-            None => Ok(read),
-        }
+        let Ok(Ok(vm)) = timeout(LAST_WORDS, view.wait_for(|view| rests(view.state))).await else {
+            return Ok(read);
+        };
+        let why = format!("`{}` is {}: {}", vm.name, vm.state.as_str(), vm.reason);
+        Ok(ConsoleDataView { ended: Some(why), ..read })
     }
 
     /// Types into the guest's serial port.
