@@ -103,8 +103,13 @@ async fn the_serial_port_goes_both_ways_is_logged_and_ends_with_the_vm() {
         assert_eq!(typed.unwrap().taken, 1);
         guest.hears(&session, &[*byte]).await;
     }
-    let log = guest.handle.serial_log().await.unwrap();
-    assert!(log.text.contains("Hi there"), "{log:?}");
+    // QEMU writes it down a moment after it has said it.
+    let logged = async {
+        while !guest.handle.serial_log().await.is_ok_and(|log| log.text.contains("Hi there")) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, logged).await.unwrap();
 
     let other = Caller { uid: 8, label: "uid 8".into() };
     let busy = guest.handle.console_open(&other, false).await.unwrap_err();
