@@ -76,10 +76,9 @@ fn interface(xml: &str) -> String {
                     member = Some((begun, name.unwrap_or_default(), given));
                 } else if tag.starts_with("<arg ")
                     && attribute("direction").as_deref() != Some("out")
+                    && let Some((_, _, args)) = &mut member
                 {
-                    if let Some((_, _, args)) = &mut member {
-                        args.push(format!("{kind} {}", name.unwrap_or_default()));
-                    }
+                    args.push(format!("{kind} {}", name.unwrap_or_default()));
                 }
                 let ended = tag.starts_with("</") || (tag.ends_with("/>") && begun.is_some());
                 let begun_property = begun == Some("property");

@@ -269,7 +269,7 @@ pub enum Vm {
     ///   hostctl vm sendkey gaming meta_l-r --text notepad
     ///   hostctl vm sendkey gaming --text hello ; hostctl vm sendkey gaming ret
     ///
-    /// Keys have QEMU's names: a, 1, f1, ret, spc, minus, ctrl, alt, shift, meta_l.
+    /// Keys have QEMU's names: a, 1, f1, ret, spc, minus, ctrl, alt, shift, `meta_l`.
     #[command(verbatim_doc_comment)]
     Sendkey {
         /// The VM

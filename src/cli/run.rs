@@ -144,7 +144,9 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Vm(Vm::Reset { name }) => (Ask::VmReset { name }, Full),
         Command::Vm(Vm::Hibernate { name }) => (Ask::VmHibernate { name }, Full),
         Command::Vm(Vm::Kill { name }) => (Ask::VmKill { name }, Full),
-        Command::Vm(Vm::Status { name }) => (Ask::VmStatus { name }, Full),
+        Command::Vm(Vm::Status { name } | Vm::Console { name, .. }) => {
+            (Ask::VmStatus { name }, Full)
+        }
         Command::Vm(Vm::Log { name, serial: true, .. }) => (Ask::VmSerialLog { name }, Full),
         Command::Vm(Vm::Log { name, firmware, .. }) => (Ask::VmLog { name, firmware }, Full),
         Command::Vm(Vm::Screenshot { name, .. }) => (Ask::VmScreenshot { name }, Full),
@@ -152,7 +154,6 @@ fn ask(command: Command) -> (Ask, Detail) {
             let keys = keys.into_iter().map(Secret::new).collect();
             (Ask::VmSendKey { name, keys, text: Secret::new(text), hold }, Full)
         }
-        Command::Vm(Vm::Console { name, .. }) => (Ask::VmStatus { name }, Full),
         Command::Pool(Pool::List) => (Ask::PoolStatus { pool: None }, List),
         Command::Pool(Pool::Status { name, .. }) => (Ask::PoolStatus { pool: name }, Full),
         Command::Service(Service::List) => (Ask::ServiceList, List),
