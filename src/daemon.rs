@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sd_notify::NotifyState;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -190,7 +190,7 @@ pub async fn run(
         Snapshot::new(name, host.clock.now(), 2.0 * interval.as_secs_f32(), config.wants_iommu());
     let (facts, from_rooms) = mpsc::channel(FACTS);
     let (publish, watched) = watch::channel(Arc::new(snapshot.clone()));
-    let (changes, _) = broadcast::channel(CHANGES);
+    let changes = api::Changes::new(CHANGES);
     let (down, shutdown) = watch::channel(false);
     let index = Index::new(index::Limits::default(), Arc::clone(&host.clock));
     let passthrough =

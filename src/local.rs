@@ -10,6 +10,7 @@
 //! - what a start of a VM would do, and its command line
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
 //! - [`vm_import`]: a VM of libvirt or Proxmox as a VM file
+//! - [`picture_save`]: a guest's picture into a person's file
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
 
 mod boot;
@@ -19,10 +20,12 @@ mod rom;
 
 use std::path::{Path, PathBuf};
 
+use crate::ask::view::ScreenshotView;
 use crate::ask::{Answer, Ask, Code, Refusal, Reply};
 use crate::base::Name;
+use crate::base::with_sources;
 use crate::config::{Config, Problems};
-use crate::host::sys::SysRoot;
+use crate::host::sys::{Kind, SysRoot};
 use crate::host::{Host, Store};
 use crate::passthrough::Passthrough;
 use crate::vm::plan::Plan;
@@ -161,6 +164,13 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::VmSnapshotCreate { .. }
         | Ask::VmSnapshotRevert { .. }
         | Ask::VmSnapshotDelete { .. }
+        | Ask::VmSerialLog { .. }
+        | Ask::VmConsoleOpen { .. }
+        | Ask::VmConsoleRead { .. }
+        | Ask::VmConsoleWrite { .. }
+        | Ask::VmConsoleClose { .. }
+        | Ask::VmScreenshot { .. }
+        | Ask::VmSendKey { .. }
         | Ask::ServiceList
         | Ask::EventQuery { .. } => Err(Refusal::new(
             Code::NoDaemon,
@@ -236,6 +246,29 @@ pub fn pool_status_from(text: &str) -> Answer {
 /// A text file that a person names. Bounded.
 pub fn text(path: &Path) -> Result<String, Refusal> {
     bytes(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Writes a guest's picture, with the rights of who asked for it.
+pub fn picture_save(mut taken: ScreenshotView, to: &Path) -> Answer {
+    taken.file = to.display().to_string();
+    let bytes = std::mem::take(&mut taken.data).0;
+    if taken.file != "-" {
+        write(to, &bytes)?;
+    }
+    Ok(Reply::Screenshot(taken))
+}
+
+/// Writes a file that a person names.
+fn write(to: &Path, bytes: &[u8]) -> Result<(), Refusal> {
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let fail = |why: String| Refusal::new(Code::Failed, why, "nothing was written");
+    // A misspelt folder is not made.
+    if !matches!(SysRoot::new(folder).kind(""), Ok(Kind::Folder)) {
+        return Err(fail(format!("{} is not a folder", folder.display())));
+    }
+    let name = to.file_name().ok_or_else(|| fail(format!("{} names no file", to.display())))?;
+    Store::new(folder).write_bytes(name, bytes).map_err(|error| fail(with_sources(&error)))
 }
 
 /// A file that a person names. Bounded.

@@ -62,3 +62,8 @@ fn doctor() {
 fn json() {
     page("json.md", &hostd::cli::reference::page());
 }
+
+#[test]
+fn dbus() {
+    page("dbus.md", &hostd::api::reference::page());
+}

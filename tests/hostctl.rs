@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use assert_cmd::Command;
-use hostd::api::client::Change;
+use hostd::api::Changes;
 use hostd::api::gate::Rule;
 use hostd::api::socket;
 use hostd::ask::view::{
-    DoneView, IommuView, LogView, QuirksView, RomDumpView, RomView, StatusLine, StatusView,
-    VmState, VmView, VmsView,
+    ConsoleDataView, ConsoleView, DoneView, IommuView, LogView, QuirksView, RomDumpView, RomView,
+    ScreenshotView, StatusLine, StatusView, VmState, VmView, VmsView,
 };
-use hostd::ask::{Answer, Ask, Asked, Code, Refusal, Reply};
+use hostd::ask::{Answer, Ask, Asked, Code, Hex, Refusal, Reply, Secret};
 use hostd::base::{Severity, Timestamp};
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 fn hostctl() -> Command {
     let mut command = Command::cargo_bin("hostctl").expect("hostctl is built");
@@ -63,7 +63,7 @@ fn vm(state: VmState, step: &str) -> VmView {
     }
 }
 
-fn answer(ask: &Ask, changes: &broadcast::Sender<Change>) -> Answer {
+fn answer(ask: &Ask, changes: &Changes) -> Answer {
     match ask {
         Ask::Status => Ok(Reply::Status(StatusView {
             host: "nas".into(),
@@ -97,8 +97,7 @@ fn answer(ask: &Ask, changes: &broadcast::Sender<Change>) -> Answer {
             for (state, step) in
                 [(VmState::Preparing, "binding 0000:01:00.0"), (VmState::Starting, "")]
             {
-                // Nobody may be listening.
-                let _ = changes.send(Change::from(&vm(state, step)));
+                changes.send(vm(state, step));
                 std::thread::sleep(Duration::from_millis(100));
             }
             Ok(Reply::Done(DoneView {
@@ -123,6 +122,35 @@ fn answer(ask: &Ask, changes: &broadcast::Sender<Change>) -> Answer {
         Ask::VmLog { .. } => {
             Ok(Reply::Log(LogView { text: "x\n".repeat(100_000), path: "/l".into() }))
         }
+        Ask::VmConsoleOpen { name, .. } => {
+            Ok(Reply::Console(ConsoleView { session: Secret::new(name.as_str()) }))
+        }
+        Ask::VmConsoleRead { session, .. } if session.reveal() == "gaming" => {
+            let ended = Some("`gaming` is off: the guest shut down on request".to_owned());
+            let data = Hex(b"bye\x1b[0m\r\n\xff".to_vec());
+            Ok(Reply::ConsoleData(ConsoleDataView { data, taken: 0, ended }))
+        }
+        Ask::VmConsoleRead { .. } => {
+            std::thread::sleep(Duration::from_millis(50));
+            Ok(Reply::ConsoleData(ConsoleDataView::default()))
+        }
+        Ask::VmConsoleWrite { data, .. } => {
+            // Piece by piece.
+            let taken = data.0.len().min(3) as u64;
+            Ok(Reply::ConsoleData(ConsoleDataView { taken, ..ConsoleDataView::default() }))
+        }
+        Ask::VmScreenshot { .. } => Ok(Reply::Screenshot(ScreenshotView {
+            bytes: 4,
+            width: 720,
+            height: 400,
+            data: Hex(b"\x89PNG".to_vec()),
+            ..ScreenshotView::default()
+        })),
+        Ask::VmSendKey { keys, text, hold, .. } => {
+            let keys: Vec<_> = keys.iter().map(Secret::reveal).collect();
+            let message = format!("{keys:?} {:?} {hold:?}", text.reveal());
+            Ok(Reply::Done(DoneView { changed: true, message, warnings: Vec::new() }))
+        }
         Ask::EventQuery { .. } => {
             Err(Refusal::new(Code::Usage, "wrong\n  state \u{202e}== 1\n        ^", "read it"))
         }
@@ -141,7 +169,7 @@ impl Daemon {
         let dir = tempfile::tempdir().expect("a folder");
         let private = socket::listen(&dir.path().join("s")).await.expect("a socket");
         let (asks, mut asked) = mpsc::channel::<Asked>(8);
-        let (changes, _) = broadcast::channel(16);
+        let changes = Changes::new(16);
         let (end, stop) = watch::channel(false);
         let rule = Rule::new(move |_| Ok(acts));
         tokio::spawn(socket::serve_socket(private, asks, changes.clone(), rule, stop));
@@ -266,7 +294,8 @@ async fn acting_shows_progress_only_when_wanted() {
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "gaming runs\n"));
     assert_eq!(ran.stderr, "hostctl: warning: huge pages are short\n");
     let ran = daemon.run(&["vm", "start", "gaming", "--verbose"]);
-    assert!(ran.stderr.contains("gaming: preparing, binding 0000:01:00.0\n"), "{}", ran.stderr);
+    let step = ran.stderr.lines().next().unwrap_or_default();
+    assert!(step.ends_with("s  binding 0000:01:00.0"), "{}", ran.stderr);
     let ran = daemon.run(&["vm", "start", "gaming", "--quiet"]);
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("gaming runs\n", ""));
     let ran = daemon.run(&["vm", "start", "none"]);
@@ -277,6 +306,108 @@ async fn acting_shows_progress_only_when_wanted() {
     );
     let refused = daemon.run(&["vm", "kill", "gaming", "--json"]);
     assert_eq!((refused.code, &refused.document()["error"]["code"]), (5, &"refused".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_is_a_pipe_where_there_is_no_terminal() {
+    let daemon = Daemon::start(true).await;
+    let console = |name: &str, typed: &'static str| {
+        let path = daemon.path();
+        let mut command = hostctl();
+        command.arg("--socket").arg(path).args(["vm", "console", name]).write_stdin(typed);
+        command.output().expect("hostctl runs")
+    };
+    let ran = console("gaming", "");
+    assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(0), &b"bye\x1b[0m\r\n\xff"[..]));
+    let said = "hostctl: `gaming` is off: the guest shut down on request\n";
+    assert_eq!(String::from_utf8_lossy(&ran.stderr), said);
+    // It goes when the guest has been silent for a while.
+    let ran = console("silent", "ls -l\n");
+    assert_eq!((ran.status.code(), ran.stdout.len(), ran.stderr.len()), (Some(0), 0, 0));
+    let ran = daemon.run(&["vm", "console", "gaming", "--json"]);
+    assert_eq!((ran.code, &ran.document()["error"]["code"]), (2, &"usage".into()));
+    let looks = Daemon::start(false).await;
+    let ran = looks.run(&["vm", "console", "gaming"]);
+    assert_eq!(ran.code, 3);
+    assert!(
+        ran.stderr.contains("may not see what guests show or type into them"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(looks.run(&["vm", "log", "gaming", "--serial"]).code, 3);
+}
+
+/// On a terminal of its own, which util-linux' `script` makes.
+fn on_a_terminal(daemon: &Daemon, line: &str, typed: &'static str) -> String {
+    let hostctl = format!("{} --socket {}", env!("CARGO_BIN_EXE_hostctl"), daemon.path().display());
+    let line = line.replace("hostctl", &hostctl);
+    let mut script = Command::new("script");
+    let after = format!("{line}; echo left $?; stty -a");
+    script.args(["-qec", &after, "/dev/null"]).write_stdin(typed).timeout(Duration::from_secs(60));
+    let output = script.output().expect("script runs");
+    // What the guest says is not always text.
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_terminal_is_as_it_was_after_a_console() {
+    let daemon = Daemon::start(true).await;
+    for (line, typed, code) in [
+        ("hostctl vm console silent", "ls\u{1d}", 0),
+        ("hostctl vm console gaming", "", 0),
+        // What timeout says when its time was up.
+        ("timeout --foreground -s TERM 3 hostctl vm console silent", "", 124),
+        ("timeout --foreground --preserve-status -s HUP 3 hostctl vm console silent", "", 129),
+    ] {
+        let shown = on_a_terminal(&daemon, line, typed);
+        assert!(shown.contains("Ctrl-] leaves"), "{line}: {shown}");
+        assert!(shown.contains(&format!("left {code}")), "{line}: {shown}");
+        let set: Vec<_> = shown.split_whitespace().collect();
+        for word in ["icanon", "echo", "isig", "opost", "icrnl"] {
+            assert!(set.contains(&word), "{line}: {word} is off: {shown}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_comes_from_the_daemon_and_is_written_here() {
+    let daemon = Daemon::start(true).await;
+    let to = daemon.dir.path().join("shot.png");
+    let file = to.to_str().expect("text");
+    let ran = daemon.run(&["vm", "screenshot", "gaming", file]);
+    assert_eq!((ran.code, ran.stdout), (0, format!("{file}: 720x400, 4 bytes\n")));
+    #[allow(clippy::disallowed_methods, reason = "looks at what was written")]
+    let written = std::fs::read(&to).expect("written");
+    assert_eq!(written, b"\x89PNG");
+    let document = daemon.run(&["vm", "screenshot", "gaming", file, "--json"]).document();
+    let wanted = serde_json::json!({"file": file, "bytes": 4, "width": 720, "height": 400});
+    assert_eq!(document, wanted);
+    let lost = daemon.run(&["vm", "screenshot", "gaming", "/nonexistent/x.png"]);
+    assert_eq!(lost.code, 5);
+    assert!(lost.stderr.contains("/nonexistent is not a folder"), "{}", lost.stderr);
+    let mut command = hostctl();
+    command.arg("--socket").arg(daemon.path()).args(["vm", "screenshot", "gaming", "-"]);
+    assert_eq!(command.output().expect("hostctl runs").stdout, b"\x89PNG");
+    let named = run(hostctl()
+        .current_dir(daemon.dir.path())
+        .arg("--socket")
+        .arg(daemon.path())
+        .args(["vm", "screenshot", "gaming"]));
+    assert!(
+        named.stdout.starts_with("gaming-20") && named.stdout.contains(".png: "),
+        "{}",
+        named.stdout
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_words_and_text() {
+    let daemon = Daemon::start(true).await;
+    let ran = daemon.run(&["vm", "sendkey", "gaming", "meta_l-r", "ret", "--text", "hi"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "[\"meta_l-r\", \"ret\"] \"hi\" None\n"));
+    let ran = daemon.run(&["vm", "sendkey", "gaming", "a", "--hold", "500"]);
+    assert_eq!(ran.stdout, "[\"a\"] \"\" Some(500)\n");
+    assert_eq!(daemon.run(&["vm", "sendkey", "gaming"]).code, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

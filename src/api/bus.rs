@@ -12,6 +12,7 @@ use super::gate::{Door, Gate, Quota};
 use super::socket::{CALLS, DRAIN, drained, forward};
 use super::{Changes, Stop, dbus, names, stopped};
 use crate::ask::Asks;
+use crate::ask::view::VmView;
 
 /// Which bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +29,16 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Connects to a bus, with the interfaces of a door if there is one.
-pub(super) async fn connect(bus: &Bus, door: Option<&Door>) -> Result<Connection, String> {
+pub(super) async fn connect(
+    bus: &Bus,
+    door: Option<(&Door, &[VmView])>,
+) -> Result<Connection, String> {
     let builder = match bus {
         Bus::System => connection::Builder::system(),
         Bus::Address(address) => connection::Builder::address(address.as_str()),
     };
     let builder = match door {
-        Some(door) => dbus::publish(builder, door),
+        Some((door, vms)) => dbus::publish(builder, door, vms),
         None => builder,
     };
     match timeout(CONNECT, builder.build()).await {
@@ -63,9 +67,12 @@ pub async fn serve_bus(
     let door = Door::new(asks, gate, calls.clone());
     let mut wait = BACKOFF.0;
     loop {
+        // Before it is asked how they are: nothing is missed between.
+        let listener = changes.listen();
+        let vms = changes.now();
         let joined = tokio::select! {
             () = stopped(&mut stop) => return,
-            joined = join(&bus, &door) => joined,
+            joined = join(&bus, &door, &vms) => joined,
         };
         let why = match joined {
             Ok(connection) => {
@@ -74,7 +81,7 @@ pub async fn serve_bus(
                 tokio::select! {
                     () = stopped(&mut stop) => return leave(connection, &calls).await,
                     () = connection.closed() => {}
-                    () = forward(&connection, changes.subscribe()) => {}
+                    () = forward(&connection, &door, listener) => {}
                 }
                 "the system bus was lost".to_owned()
             }
@@ -105,8 +112,8 @@ fn tell(absent: &watch::Sender<Option<String>>, why: Option<String>) {
 }
 
 /// Interfaces first, the name last: whoever sees the name is answered.
-async fn join(bus: &Bus, door: &Door) -> Result<Connection, String> {
-    let connection = connect(bus, Some(door)).await?;
+async fn join(bus: &Bus, door: &Door, vms: &[VmView]) -> Result<Connection, String> {
+    let connection = connect(bus, Some((door, vms))).await?;
     let named = connection.request_name_with_flags(names::BUS, RequestNameFlags::DO_NOT_QUEUE);
     match timeout(CONNECT, named).await {
         Ok(Ok(_)) => Ok(connection),

@@ -16,7 +16,7 @@ pub use super::bus::Bus;
 pub use super::{Change, names::SOCKET, wire::document};
 
 use super::{bus, carry, names, socket, wire};
-use crate::ask::{Answer, Ask, Code, Refusal};
+use crate::ask::{Answer, Ask, Code, Refusal, Secret};
 use crate::base::Name;
 use crate::host::Command;
 
@@ -190,6 +190,28 @@ impl Client {
                 self.method(names::VM, "Media", &body).await
             }
             Ask::UsbList => self.method(names::USB, "List", &()).await,
+            Ask::VmSerialLog { name } => self.method(names::VM, "SerialLog", &name.as_str()).await,
+            Ask::VmConsoleOpen { name, take } => {
+                self.method(names::CONSOLE, "Open", &(name.as_str(), take)).await
+            }
+            Ask::VmConsoleRead { name, session } => {
+                self.method(names::CONSOLE, "Read", &(name.as_str(), session.reveal())).await
+            }
+            Ask::VmConsoleWrite { name, session, data } => {
+                let body = (name.as_str(), session.reveal(), data.0.as_slice());
+                self.method(names::CONSOLE, "Write", &body).await
+            }
+            Ask::VmConsoleClose { name, session } => {
+                self.method(names::CONSOLE, "Close", &(name.as_str(), session.reveal())).await
+            }
+            Ask::VmScreenshot { name } => {
+                self.method(names::VM, "Screenshot", &name.as_str()).await
+            }
+            Ask::VmSendKey { name, keys, text, hold } => {
+                let keys: Vec<_> = keys.iter().map(Secret::reveal).collect();
+                let body = (name.as_str(), keys, text.reveal(), hold.unwrap_or(0));
+                self.method(names::VM, "SendKey", &body).await
+            }
             Ask::PoolStatus { pool } => self.method(names::POOL, "Status", &or_empty(pool)).await,
             Ask::ServiceList => self.method(names::SERVICE, "List", &()).await,
             Ask::EventQuery { query } => self.method(names::EVENT, "Query", query).await,

@@ -1,19 +1,29 @@
 //! The D-Bus interfaces: `org.hostd.Host1` and one for each kind of thing, all
-//! on the object `/org/hostd/Host1`.
+//! on the object `/org/hostd/Host1`; below it each VM has an object of its own
+//! ([`machine`]).
 //!
 //! Every method returns one string, the JSON document that the command named
 //! in its comment prints with `--json`. Their shape is in `ask/view/`.
 //! Errors are in `wire.rs`. `snapshots/` pins the whole of it.
 
+mod console;
+pub mod machine;
+
 use zbus::connection::Builder;
+use zbus::fdo::ObjectManager;
 use zbus::message::Header;
+use zbus::object_server::Interface;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, interface};
 
+pub use self::console::Console;
+pub use self::machine::VirtualMachine;
+
 use super::gate::Door;
 use super::wire::Refused;
-use super::{Change, names, wire};
-use crate::ask::{Ask, Code, Refusal};
+use super::{names, wire};
+use crate::ask::view::VmView;
+use crate::ask::{Ask, Code, Refusal, Secret};
 use crate::base::Name;
 
 fn name(text: &str) -> Result<Name, Refused> {
@@ -440,6 +450,44 @@ impl Vm {
         let (name, snapshot) = (self::name(name)?, self::name(snapshot)?);
         self.0.ask(Ask::VmSnapshotDelete { name, snapshot }, on, &from).await
     }
+    /// `hostctl vm log --serial`. Needs `org.hostd.Host1.vm.console`.
+    async fn serial_log(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmSerialLog { name: self::name(name)? }, on, &from).await
+    }
+
+    /// For `hostctl vm screenshot`: a PNG in hexadecimal digits. Needs
+    /// `org.hostd.Host1.vm.console`.
+    async fn screenshot(
+        &self,
+        name: &str,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::VmScreenshot { name: self::name(name)? }, on, &from).await
+    }
+
+    /// `hostctl vm sendkey`: each of `keys` is pressed and released, then `text`
+    /// is typed. `hold` is in milliseconds, 0 is the usual time. Needs
+    /// `org.hostd.Host1.vm.console`.
+    async fn send_key(
+        &self,
+        name: &str,
+        keys: Vec<String>,
+        text: String,
+        hold: u32,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        let keys = keys.into_iter().map(Secret::new).collect();
+        let (name, text) = (self::name(name)?, Secret::new(text));
+        let hold = Some(hold).filter(|hold| *hold != 0);
+        self.0.ask(Ask::VmSendKey { name, keys, text, hold }, on, &from).await
+    }
 
     /// A VM has moved; `step` is what is being done, empty when at rest.
     #[zbus(signal)]
@@ -514,24 +562,55 @@ impl Event {
     }
 }
 
-/// A connection with all interfaces on its object. They are there before the
-/// first message is read: one that comes earlier would never be answered.
-pub fn publish<'a>(builder: Builder<'a>, door: &Door) -> Builder<'a> {
-    builder
+/// A connection with all interfaces on its object, and an object for each of
+/// `vms`. They are there before the first message is read: one that comes
+/// earlier would never be answered.
+pub fn publish<'a>(builder: Builder<'a>, door: &Door, vms: &[VmView]) -> Builder<'a> {
+    let builder = builder
+        .serve_at(names::OBJECT, ObjectManager)
         .serve_at(names::OBJECT, Host(door.clone()))
         .serve_at(names::OBJECT, Iommu(door.clone()))
         .serve_at(names::OBJECT, Gpu(door.clone()))
         .serve_at(names::OBJECT, Boot(door.clone()))
         .serve_at(names::OBJECT, Vm(door.clone()))
         .serve_at(names::OBJECT, Usb(door.clone()))
+        .serve_at(names::OBJECT, Console(door.clone()))
         .serve_at(names::OBJECT, Pool(door.clone()))
         .serve_at(names::OBJECT, Service(door.clone()))
-        .serve_at(names::OBJECT, Event(door.clone()))
+        .serve_at(names::OBJECT, Event(door.clone()));
+    vms.iter().fold(builder, |builder, vm| {
+        builder.serve_at(machine::path(&vm.name), VirtualMachine::new(door.clone(), vm.clone()))
+    })
 }
 
-/// Tells a change to whoever listens on this connection.
-pub async fn emit(connection: &Connection, change: &Change) -> zbus::Result<()> {
+/// Tells whoever listens on this connection how a VM is now.
+pub async fn emit(connection: &Connection, door: &Door, vm: &VmView) -> zbus::Result<()> {
     let emitter = SignalEmitter::new(connection, names::OBJECT)?;
-    let (reason, step) = (wire::clean(&change.reason), wire::clean(&change.step));
-    Vm::changed(&emitter, change.name.as_str(), change.state.as_str(), &reason, &step).await
+    let (reason, step) = (wire::clean(&vm.reason), wire::clean(&vm.step));
+    Vm::changed(&emitter, vm.name.as_str(), vm.state.as_str(), &reason, &step).await?;
+    machine::update(connection, door, vm).await
+}
+
+/// What the interfaces say about themselves, by name.
+pub(super) fn introspected() -> Vec<(String, String)> {
+    fn one<I: Interface>(interface: &I) -> (String, String) {
+        let mut xml = String::new();
+        interface.introspect_to_writer(&mut xml, 0);
+        (I::name().to_string(), xml)
+    }
+    let door = Door::nowhere();
+    let mut all = vec![
+        one(&Host(door.clone())),
+        one(&Iommu(door.clone())),
+        one(&Gpu(door.clone())),
+        one(&Boot(door.clone())),
+        one(&Vm(door.clone())),
+        one(&Console(door.clone())),
+        one(&Pool(door.clone())),
+        one(&Service(door.clone())),
+        one(&Event(door.clone())),
+    ];
+    all.extend(VirtualMachine::example(door).as_ref().map(one));
+    all.sort_unstable();
+    all
 }

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
-use super::{Change, Changes, Stop};
+use super::{Changes, Stop};
 use crate::ask::view::{DoneView, LogView, VmState, VmView, VmsView};
 use crate::ask::{Answer, Ask, Asked, Asks, Code, Refusal, Reply};
 use crate::base::Timestamp;
@@ -21,7 +21,7 @@ pub struct Fake {
 impl Fake {
     pub fn start() -> Self {
         let (asks, mut asked) = mpsc::channel::<Asked>(8);
-        let (changes, _) = broadcast::channel(16);
+        let changes = Changes::new(16);
         let (end, stop) = watch::channel(false);
         let seen = Arc::<Mutex<Vec<_>>>::default();
         let fake = Self { asks, changes: changes.clone(), stop, end, seen: Arc::clone(&seen) };
@@ -61,7 +61,7 @@ fn answer(ask: &Ask, changes: &Changes) -> Answer {
         )),
         Ask::VmStart { .. } => {
             for step in ["binding 0000:01:00.0", ""] {
-                let _ = changes.send(Change { step: step.into(), ..Change::from(&vm()) });
+                changes.send(VmView { step: step.into(), ..vm() });
             }
             let message = "gaming runs".to_owned();
             Ok(Reply::Done(DoneView { changed: true, message, warnings: Vec::new() }))

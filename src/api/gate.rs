@@ -48,6 +48,12 @@ impl Door {
         Self { asks, gate, quota }
     }
 
+    /// One that leads nowhere, for those who only look at the door itself.
+    pub(super) fn nowhere() -> Self {
+        let (asks, _) = tokio::sync::mpsc::channel(1);
+        Self::new(asks, Arc::new(PolkitGate), Quota::new(0, 0))
+    }
+
     /// Authorises the sender of a call, asks the daemon and returns the document.
     pub async fn ask(
         &self,
@@ -162,10 +168,12 @@ impl Drop for Ticket {
     }
 }
 
-fn verb(right: Right) -> &'static str {
+/// What the right is for, after "may not".
+pub(super) fn verb(right: Right) -> &'static str {
     match right {
         Right::GpuOperate => "bind or release graphics cards",
         Right::VmOperate => "start or stop VMs",
+        Right::VmConsole => "see what guests show or type into them",
         Right::BootSetup => "change what the machine does at boot",
     }
 }
@@ -175,7 +183,7 @@ fn verb(right: Right) -> &'static str {
 fn is_roots(right: Right) -> bool {
     match right {
         Right::BootSetup => true,
-        Right::GpuOperate | Right::VmOperate => false,
+        Right::GpuOperate | Right::VmOperate | Right::VmConsole => false,
     }
 }
 

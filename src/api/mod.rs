@@ -12,6 +12,7 @@
 //! - [`socket`]: the private socket, `/run/hostd/control.sock`, peer to peer
 //! - [`stream`]: the private socket's bytes, bounded
 //! - [`bus`]: the system bus, found again when it is lost
+//! - [`mod@reference`]: the page of the D-Bus interfaces, made from them
 //! - [`client`]: the other end; hostctl uses nothing else of this room but
 //! - [`carry`]: the private socket through ssh, for `--host` and `--stdio`
 //!
@@ -30,12 +31,16 @@ pub mod client;
 pub mod dbus;
 pub mod gate;
 pub mod names;
+pub mod reference;
 pub mod socket;
 pub mod stream;
 pub mod wire;
 
 #[cfg(test)]
 mod fake;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, watch};
 
@@ -66,8 +71,54 @@ impl From<&VmView> for Change {
     }
 }
 
-/// Where the daemon tells changes; whoever lags behind misses the oldest.
-pub type Changes = broadcast::Sender<Change>;
+/// Where the daemon tells how VMs are; whoever lags behind misses the oldest.
+#[derive(Clone)]
+pub struct Changes(Arc<Told>);
+
+struct Told {
+    /// What was told last of each.
+    last: Mutex<BTreeMap<Name, VmView>>,
+    tell: broadcast::Sender<VmView>,
+}
+
+impl Changes {
+    /// A slow listener may lag behind by so many.
+    pub fn new(lag: usize) -> Self {
+        let (tell, _) = broadcast::channel(lag);
+        Self(Arc::new(Told { last: Mutex::default(), tell }))
+    }
+
+    /// Remembers how a VM is, and tells those who listen.
+    pub fn send(&self, vm: VmView) {
+        self.know(vm.clone());
+        // Nobody listening is fine.
+        let _ = self.0.tell.send(vm);
+    }
+
+    /// Remembers how a VM is; nobody needs to be told.
+    pub fn know(&self, vm: VmView) {
+        let last = self.0.last.lock();
+        // A panic elsewhere cannot leave a view half written.
+        last.unwrap_or_else(PoisonError::into_inner).insert(vm.name.clone(), vm);
+    }
+
+    /// How all VMs are.
+    fn now(&self) -> Vec<VmView> {
+        let last = self.0.last.lock();
+        last.unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// What is told from now on.
+    fn listen(&self) -> Listener {
+        Listener { all: self.clone(), from: self.0.tell.subscribe() }
+    }
+}
+
+/// One who listens to changes.
+struct Listener {
+    all: Changes,
+    from: broadcast::Receiver<VmView>,
+}
 
 /// Becomes true when the servers have to end; so does its sender's absence.
 pub type Stop = watch::Receiver<bool>;

@@ -2,7 +2,7 @@
 
 /// Well-known name on the system bus.
 pub const BUS: &str = "org.hostd.Host1";
-/// The one object.
+/// The object of everything; those of VMs are below it.
 pub const OBJECT: &str = "/org/hostd/Host1";
 /// Overview and version.
 pub const HOST: &str = "org.hostd.Host1";
@@ -16,6 +16,10 @@ pub const BOOT: &str = "org.hostd.Host1.Boot";
 pub const VM: &str = "org.hostd.Host1.Vm";
 /// USB devices.
 pub const USB: &str = "org.hostd.Host1.Usb";
+/// The serial ports of guests.
+pub const CONSOLE: &str = "org.hostd.Host1.Console";
+/// One VM, on an object of its own.
+pub const VIRTUAL_MACHINE: &str = "org.hostd.Host1.VirtualMachine";
 /// Pools.
 pub const POOL: &str = "org.hostd.Host1.Pool";
 /// Watched services.

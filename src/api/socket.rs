@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -15,7 +14,7 @@ use zbus::{Connection, Guid, connection};
 
 use super::gate::{Door, Peer, PeerGate, Quota, Rule, Ticket};
 use super::stream::Bounded;
-use super::{Change, Changes, Stop, dbus, stopped};
+use super::{Changes, Listener, Stop, dbus, stopped};
 use crate::ask::Asks;
 use crate::host::listen::{self, ListenError};
 use crate::host::lock::{Lock, LockError};
@@ -105,7 +104,7 @@ pub async fn serve_socket(
             Ok((peer, stream)) => {
                 let gate = PeerGate { peer, rule: rule.clone() };
                 let door = Door::new(asks.clone(), Arc::new(gate), calls.clone());
-                let changes = changes.subscribe();
+                let changes = changes.clone();
                 if let Some(ticket) = connections.take(peer.uid) {
                     serving.spawn(serve(stream, peer, door, changes, ticket));
                 } else if let Some(place) = waiting.take(peer.uid) {
@@ -159,20 +158,16 @@ fn turn_away(stream: &UnixStream, peer: Peer) {
     let _ = stream.try_write(format!("ERROR {BUSY}\r\n").as_bytes());
 }
 
-async fn serve(
-    stream: UnixStream,
-    peer: Peer,
-    door: Door,
-    changes: broadcast::Receiver<Change>,
-    _ticket: Ticket,
-) {
+async fn serve(stream: UnixStream, peer: Peer, door: Door, changes: Changes, _ticket: Ticket) {
     let socket = stream.as_raw_fd();
-    match timeout(GREETING, greet(stream, peer, &door)).await {
+    // Before it is asked how they are: nothing is missed between.
+    let listener = changes.listen();
+    match timeout(GREETING, greet(stream, peer, &door, &changes)).await {
         Ok(Ok(connection)) => {
             tracing::debug!(socket, uid = peer.uid, "connected");
             tokio::select! {
                 () = connection.closed() => {}
-                () = forward(&connection, changes) => {}
+                () = forward(&connection, &door, listener) => {}
             }
             tracing::debug!(socket, uid = peer.uid, "left");
         }
@@ -181,28 +176,39 @@ async fn serve(
     }
 }
 
-async fn greet(stream: UnixStream, peer: Peer, door: &Door) -> zbus::Result<Connection> {
+async fn greet(
+    stream: UnixStream,
+    peer: Peer,
+    door: &Door,
+    changes: &Changes,
+) -> zbus::Result<Connection> {
     let (bounded, flow) = Bounded::new(stream);
     let builder =
         connection::Builder::socket(bounded).server(Guid::generate()).p2p().user_id(peer.uid);
-    let connection = dbus::publish(builder, door).build().await?;
+    let connection = dbus::publish(builder, door, &changes.now()).build().await?;
     flow.greeted();
     Ok(connection)
 }
 
-/// Sends changes until the connection or their source ends.
-pub(super) async fn forward(connection: &Connection, mut changes: broadcast::Receiver<Change>) {
+/// Sends changes until the connection ends.
+pub(super) async fn forward(connection: &Connection, door: &Door, mut listener: Listener) {
     loop {
-        match changes.recv().await {
-            Ok(change) => {
-                if let Err(error) = dbus::emit(connection, &change).await {
-                    tracing::debug!(%error, "cannot tell a change");
-                    return;
+        let told = match listener.from.recv().await {
+            Ok(vm) => dbus::emit(connection, door, &vm).await,
+            Err(RecvError::Lagged(missed)) => {
+                tracing::debug!(missed, "a listener lags behind");
+                // The next signals tell what was missed; properties are set right.
+                let mut told = Ok(());
+                for vm in listener.all.now() {
+                    told = told.and(dbus::machine::update(connection, door, &vm).await);
                 }
+                told
             }
-            // The next one tells the state that counts.
-            Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "a listener lags behind"),
             Err(RecvError::Closed) => return std::future::pending().await,
+        };
+        if let Err(error) = told {
+            tracing::debug!(%error, "cannot tell a change");
+            return;
         }
     }
 }

@@ -8,6 +8,7 @@ use super::*;
 use crate::api::client::{Client, Where};
 use crate::api::fake::Fake;
 use crate::api::names;
+use crate::ask::view::{VmState, VmView};
 use crate::ask::{Ask, Code, Reply};
 
 struct Served {
@@ -183,28 +184,97 @@ async fn a_peer_that_does_not_read_is_not_read_from() {
     assert!(served.client().await.ask(&Ask::VmList).await.is_ok());
 }
 
+impl Served {
+    /// A connection that is nobody's client.
+    async fn raw(&self) -> zbus::Connection {
+        let stream = std::os::unix::net::UnixStream::connect(self.path()).unwrap();
+        zbus::connection::Builder::unix_stream(stream).p2p().build().await.unwrap()
+    }
+}
+
+fn vm(state: VmState, pid: Option<u32>) -> VmView {
+    let since = crate::base::Timestamp::from_secs(1);
+    VmView { pid, ..VmView::new("win-11".parse().unwrap(), state, since, "on request") }
+}
+
+const WIN: &str = "/org/hostd/Host1/vm/win_2d11";
+
 #[tokio::test]
-async fn the_contract_is_pinned() {
+async fn each_vm_is_an_object_whose_properties_follow_it() {
     let served = Served::new(Rule::new(|_| Ok(true))).await;
-    let stream = std::os::unix::net::UnixStream::connect(served.path()).unwrap();
-    let raw = zbus::connection::Builder::unix_stream(stream).p2p().build().await.unwrap();
-    let reply = raw
-        .call_method(
-            None::<&str>,
-            names::OBJECT,
-            Some("org.freedesktop.DBus.Introspectable"),
-            "Introspect",
-            &(),
-        )
+    served.fake.changes.know(vm(VmState::Off, None));
+    let raw = served.raw().await;
+    let manager =
+        zbus::fdo::ObjectManagerProxy::builder(&raw).destination(names::BUS).path(names::OBJECT);
+    let objects = manager.build().await.unwrap().get_managed_objects().await.unwrap();
+    let ours = objects.iter().filter(|(_, all)| {
+        all.keys().any(|interface| interface.as_str() == names::VIRTUAL_MACHINE)
+    });
+    let paths: Vec<_> = ours.map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, [WIN]);
+
+    let proxy = zbus::proxy::Builder::<zbus::Proxy<'_>>::new(&raw)
+        .destination(names::BUS)
+        .path(WIN)
+        .interface(names::VIRTUAL_MACHINE)
+        .build()
         .await
         .unwrap();
+    assert_eq!(proxy.get_property::<String>("State").await.unwrap(), "off");
+    assert_eq!(proxy.get_property::<String>("Name").await.unwrap(), "win-11");
+    let mut states = proxy.receive_property_changed::<String>("State").await;
+    // What it is already.
+    assert_eq!(states.next().await.unwrap().get().await.unwrap(), "off");
+    served.fake.changes.send(vm(VmState::Running, Some(42)));
+    assert_eq!(states.next().await.unwrap().get().await.unwrap(), "running");
+    assert_eq!(proxy.get_property::<u32>("Pid").await.unwrap(), 42);
+    assert_eq!(proxy.get_property::<u64>("Since").await.unwrap(), 1_000_000);
+
+    let done: String = proxy.call("Start", &()).await.unwrap();
+    assert!(done.contains("gaming runs"), "{done}");
+    let ask = Ask::VmStart { name: "win-11".parse().unwrap() };
+    assert_eq!(served.fake.seen().pop().unwrap().0, ask);
+}
+
+#[tokio::test]
+async fn acting_on_an_object_needs_the_right_too() {
+    let served = Served::new(Rule::new(|_| Ok(false))).await;
+    served.fake.changes.know(vm(VmState::Off, None));
+    let raw = served.raw().await;
+    let call = async |path, interface, method, body: &str| {
+        let called = match body {
+            "" => raw.call_method(None::<&str>, path, Some(interface), method, &()).await,
+            body => raw.call_method(None::<&str>, path, Some(interface), method, &body).await,
+        };
+        crate::api::wire::refusal(&called.unwrap_err())
+    };
+    let denied = call(WIN, names::VIRTUAL_MACHINE, "Kill", "").await;
+    assert!(denied.message.contains("may not start or stop VMs"), "{denied}");
+    let denied = call(names::OBJECT, names::VM, "Screenshot", "gaming").await;
+    assert!(denied.message.contains("may not see what guests show"), "{denied}");
+    assert!(served.fake.seen().is_empty(), "the daemon was not asked");
+}
+
+/// Our interfaces of an object, sorted: they come in the order of a hash map.
+async fn introspect(raw: &zbus::Connection, path: &str) -> String {
+    let interface = Some("org.freedesktop.DBus.Introspectable");
+    let reply = raw.call_method(None::<&str>, path, interface, "Introspect", &()).await.unwrap();
     let xml: String = reply.body().deserialize().unwrap();
-    // Interfaces come in the order of a hash map.
     let mut interfaces: Vec<_> = xml
         .split("  <interface ")
         .filter(|part| part.starts_with("name=\"org.hostd"))
-        .map(|part| format!("  <interface {}", part.trim_end_matches("</node>\n").trim_end()))
+        .map(|part| part.split("</interface>").next().unwrap_or_default())
+        .map(|part| format!("  <interface {part}</interface>"))
         .collect();
     interfaces.sort_unstable();
-    insta::assert_snapshot!("introspection", interfaces.join("\n"));
+    interfaces.join("\n")
+}
+
+#[tokio::test]
+async fn the_contract_is_pinned() {
+    let served = Served::new(Rule::new(|_| Ok(true))).await;
+    served.fake.changes.know(vm(VmState::Off, None));
+    let raw = served.raw().await;
+    insta::assert_snapshot!("introspection", introspect(&raw, names::OBJECT).await);
+    insta::assert_snapshot!("introspection_vm", introspect(&raw, WIN).await);
 }

@@ -25,6 +25,9 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::BootPlan(view) => text(view, pretty),
         Reply::BootStatus(view) => text(view, pretty),
         Reply::Vms(view) => text(view, pretty),
+        Reply::Console(view) => text(view, pretty),
+        Reply::ConsoleData(view) => text(view, pretty),
+        Reply::Screenshot(view) => text(view, pretty),
         Reply::Log(view) => text(view, pretty),
         Reply::Usb(view) => text(view, pretty),
         Reply::VmPlan(view) => text(view, pretty),
@@ -62,9 +65,14 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::VmList | Ask::VmStatus { .. } => view(document, Reply::Vms),
         Ask::VmPlan { .. } => view(document, Reply::VmPlan),
         Ask::VmArgv { .. } => view(document, Reply::VmArgv),
-        Ask::VmLog { .. } => view(document, Reply::Log),
         Ask::UsbList => view(document, Reply::Usb),
         Ask::VmSnapshots { .. } => view(document, Reply::Snapshots),
+        Ask::VmConsoleOpen { .. } => view(document, Reply::Console),
+        Ask::VmConsoleRead { .. } | Ask::VmConsoleWrite { .. } => {
+            view(document, Reply::ConsoleData)
+        }
+        Ask::VmScreenshot { .. } => view(document, Reply::Screenshot),
+        Ask::VmLog { .. } | Ask::VmSerialLog { .. } => view(document, Reply::Log),
         Ask::PoolStatus { .. } => view(document, Reply::Pools),
         Ask::ServiceList => view(document, Reply::Services),
         Ask::EventQuery { .. } => view(document, Reply::Events),
@@ -86,7 +94,9 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         | Ask::VmMedia { .. }
         | Ask::VmSnapshotCreate { .. }
         | Ask::VmSnapshotRevert { .. }
-        | Ask::VmSnapshotDelete { .. } => view(document, Reply::Done),
+        | Ask::VmSnapshotDelete { .. }
+        | Ask::VmConsoleClose { .. }
+        | Ask::VmSendKey { .. } => view(document, Reply::Done),
     }
 }
 

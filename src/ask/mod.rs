@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::base::Name;
+pub use view::{Hex, Secret};
 
 /// What a person or a policy may ask of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,6 +207,57 @@ pub enum Ask {
         /// Which.
         snapshot: Name,
     },
+    /// What the guest has written to its serial port.
+    VmSerialLog {
+        /// The VM.
+        name: Name,
+    },
+    /// Take hold of the guest's serial port.
+    VmConsoleOpen {
+        /// The VM.
+        name: Name,
+        /// From whoever has it now.
+        take: bool,
+    },
+    /// What the guest has written since; waits a while for something.
+    VmConsoleRead {
+        /// The VM.
+        name: Name,
+        /// From `VmConsoleOpen`: who knows it may go on.
+        session: Secret,
+    },
+    /// Type into the guest's serial port.
+    VmConsoleWrite {
+        /// The VM.
+        name: Name,
+        /// From `VmConsoleOpen`.
+        session: Secret,
+        /// What is typed.
+        data: Hex,
+    },
+    /// Let go of the guest's serial port.
+    VmConsoleClose {
+        /// The VM.
+        name: Name,
+        /// From `VmConsoleOpen`.
+        session: Secret,
+    },
+    /// The guest's picture, of a graphics card that QEMU makes.
+    VmScreenshot {
+        /// The VM.
+        name: Name,
+    },
+    /// Press keys of the guest's keyboard.
+    VmSendKey {
+        /// The VM.
+        name: Name,
+        /// Each is keys that are pressed together: `ctrl-alt-delete`.
+        keys: Vec<Secret>,
+        /// Typed after that, on a US keyboard.
+        text: Secret,
+        /// How long each is held, in milliseconds.
+        hold: Option<u32>,
+    },
     /// Pools with their judgement.
     PoolStatus {
         /// One pool; all when absent.
@@ -242,7 +294,11 @@ impl Ask {
             | Self::VmSnapshots { .. }
             | Self::PoolStatus { .. }
             | Self::ServiceList
-            | Self::EventQuery { .. } => None,
+            | Self::EventQuery { .. }
+            // The session is the right: it was given to who had it.
+            | Self::VmConsoleRead { .. }
+            | Self::VmConsoleWrite { .. }
+            | Self::VmConsoleClose { .. } => None,
             Self::Doctor { probe: true }
             | Self::GpuBind { .. }
             | Self::GpuRelease { .. }
@@ -263,6 +319,10 @@ impl Ask {
             | Self::VmSnapshotCreate { .. }
             | Self::VmSnapshotRevert { .. }
             | Self::VmSnapshotDelete { .. } => Some(Right::VmOperate),
+            Self::VmSerialLog { .. }
+            | Self::VmConsoleOpen { .. }
+            | Self::VmScreenshot { .. }
+            | Self::VmSendKey { .. } => Some(Right::VmConsole),
         }
     }
 }
@@ -274,16 +334,23 @@ pub enum Right {
     GpuOperate,
     /// Start and stop VMs.
     VmOperate,
+    /// See what guests show and type into them.
+    VmConsole,
     /// Change what the machine does at boot.
     BootSetup,
 }
 
 impl Right {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::GpuOperate, Self::VmOperate, Self::VmConsole, Self::BootSetup];
+
     /// The polkit action id.
     pub fn action(self) -> &'static str {
         match self {
             Self::GpuOperate => "org.hostd.Host1.gpu.operate",
             Self::VmOperate => "org.hostd.Host1.vm.operate",
+            Self::VmConsole => "org.hostd.Host1.vm.console",
             Self::BootSetup => "org.hostd.Host1.boot.setup",
         }
     }
@@ -320,6 +387,13 @@ pub enum Reply {
     /// To `VmArgv`.
     VmArgv(view::VmArgvView),
     /// To `VmLog`.
+    /// To `VmConsoleOpen`.
+    Console(view::ConsoleView),
+    /// To `VmConsoleRead` and `VmConsoleWrite`.
+    ConsoleData(view::ConsoleDataView),
+    /// To `VmScreenshot`.
+    Screenshot(view::ScreenshotView),
+    /// To `VmLog` and `VmSerialLog`.
     Log(view::LogView),
     /// To `UsbList`.
     Usb(view::UsbView),

@@ -4,6 +4,7 @@
 //! - [`bytes`]: sizes with binary units, `16G`
 //! - [`mod@error`]: an error with its sources, in words
 //! - [`event`]: the Riemann event, the shape of everything the daemon knows
+//! - [`mod@hex`]: bytes as text, where a document has to carry them
 //! - [`names`]: names that become file names and bus paths, checked once
 //! - [`reading`]: a value that may be stale or unknown; unknown is never green
 //! - [`severity`]: ok, warning, critical, unknown
@@ -14,6 +15,7 @@ pub mod address;
 pub mod bytes;
 pub mod error;
 pub mod event;
+pub mod hex;
 pub mod names;
 pub mod reading;
 pub mod severity;

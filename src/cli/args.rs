@@ -294,6 +294,61 @@ pub enum Vm {
         /// What the firmware has said on its debug port instead
         #[arg(long)]
         firmware: bool,
+        /// What the guest has written to its serial port instead
+        #[arg(long, conflicts_with = "firmware")]
+        serial: bool,
+    },
+    /// Talk to the guest's serial port; Ctrl-] leaves
+    ///
+    /// Examples:
+    ///   hostctl vm console gaming
+    ///   echo uptime | hostctl vm console nas-guest
+    ///
+    /// Needs `serial` in the VM's file. One person at a time. When standard
+    /// input is not a terminal it is sent as it is, and hostctl leaves when the
+    /// guest has been silent for 2 seconds after its end.
+    #[command(verbatim_doc_comment)]
+    Console {
+        /// The VM
+        name: Name,
+        /// Take it from whoever has it now
+        #[arg(long)]
+        take: bool,
+        /// Stay after the end of standard input
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Save the guest's picture as PNG
+    ///
+    /// Of a graphics card that QEMU makes; that of a card which was given to
+    /// the VM is on the card's own screen.
+    Screenshot {
+        /// The VM
+        name: Name,
+        /// Where to; `-` is standard output [default: NAME-TIME.png]
+        file: Option<PathBuf>,
+    },
+    /// Press keys of the guest's keyboard
+    ///
+    /// Examples:
+    ///   hostctl vm sendkey gaming ctrl-alt-delete
+    ///   hostctl vm sendkey gaming meta_l-r --text notepad
+    ///   hostctl vm sendkey gaming --text hello ; hostctl vm sendkey gaming ret
+    ///
+    /// Keys have QEMU's names: a, 1, f1, ret, spc, minus, ctrl, alt, shift, `meta_l`.
+    #[command(verbatim_doc_comment)]
+    Sendkey {
+        /// The VM
+        name: Name,
+        /// Keys that are pressed together are joined by `-`
+        #[arg(required_unless_present = "text")]
+        keys: Vec<String>,
+        /// Then type this, on a US keyboard
+        #[arg(long, default_value = "", hide_default_value = true)]
+        text: String,
+        /// How long each is held, in milliseconds
+        #[arg(long, value_name = "MS")]
+        hold: Option<u32>,
     },
     /// Make a VM file of a VM of libvirt or Proxmox
     ///

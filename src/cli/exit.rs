@@ -42,6 +42,9 @@ pub fn code(reply: &Reply) -> u8 {
         Reply::BootPlan(_)
         | Reply::Plan(_)
         | Reply::VmArgv(_)
+        | Reply::Console(_)
+        | Reply::ConsoleData(_)
+        | Reply::Screenshot(_)
         | Reply::Log(_)
         | Reply::Events(_)
         | Reply::Done(_) => false,

@@ -7,6 +7,7 @@
 //!
 //! - [`args`]: the words, and the help that teaches them
 //! - [`run`]: from words to answer to exit code
+//! - [`console`]: a guest's serial port in the terminal
 //! - [`exit`]: which answers are findings
 //! - [`progress`]: the live step of a VM that is starting or stopping
 //! - [`out`]: the two streams; a closed pipe is not an error
@@ -16,6 +17,7 @@
 //! Read [`run`] first.
 
 pub mod args;
+pub mod console;
 pub mod exit;
 pub mod out;
 pub mod progress;

@@ -93,6 +93,16 @@ pub fn data(text: &str) -> Result<(), WriteError> {
     }
 }
 
+/// Writes bytes as they are; false when nobody reads them any more.
+pub fn bytes(bytes: &[u8]) -> Result<bool, WriteError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(WriteError(error)),
+    }
+}
+
 /// Speaks on standard error; if that is closed there is nobody to tell.
 pub fn complain(text: &str) {
     let space = if text.starts_with('\n') { "" } else { " " };

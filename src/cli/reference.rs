@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 
 use crate::ask::view::{
     BootPlanView, BootStatusView, DoctorView, DoneView, EventsView, GpusView, IommuView, LogView,
-    PlanView, PoolsView, ServicesView, SnapshotsView, StatusView, UsbView, VmArgvView, VmPlanView,
-    VmsView,
+    PlanView, PoolsView, ScreenshotView, ServicesView, SnapshotsView, StatusView, UsbView,
+    VmArgvView, VmPlanView, VmsView,
 };
 
 const HEAD: &str = "# JSON documents
@@ -41,13 +41,14 @@ pub fn page() -> String {
     document::<LogView>(&mut out, "`vm log`");
     document::<UsbView>(&mut out, "`usb list`");
     document::<SnapshotsView>(&mut out, "`vm snapshot list`");
+    document::<ScreenshotView>(&mut out, "`vm screenshot`");
     document::<PoolsView>(&mut out, "`pool list`, `pool status`");
     document::<ServicesView>(&mut out, "`service list`");
     document::<EventsView>(&mut out, "`event query`");
     document::<DoneView>(
         &mut out,
         "What acts: `gpu bind`, `gpu release`, `boot setup`, `boot remove`, `vm start`, `vm stop` \
-         and the like, `vm attach`, `vm detach`, `vm media`, `vm snapshot create|revert|delete`",
+         and the like, `vm sendkey`, `vm attach`, `vm detach`, `vm media`, `vm snapshot create|revert|delete`",
     );
     out
 }

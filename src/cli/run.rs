@@ -10,14 +10,15 @@ use super::args::{
     Attachable, Boot, Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Rom, SchemaOf,
     Service, Snapshot, Usb, Vm,
 };
+use super::console;
 use super::exit;
 use super::out::{self, Out, WriteError};
 use super::progress::Progress;
 use super::view::{self, Detail};
 use crate::api::carry;
 use crate::api::client::{self, Bus, Client, SOCKET, Where};
-use crate::ask::{Answer, Ask, Code, Refusal, Reply, Right};
-use crate::base::Name;
+use crate::ask::{Answer, Ask, Code, Refusal, Reply, Right, Secret};
+use crate::base::{Name, Timestamp};
 use crate::local::{self, Checked, Local};
 
 /// Runs one command line, the program's name first; returns the exit code.
@@ -86,6 +87,26 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
             let answer = answer(out, &cli.global, &Ask::GpuRomDump { gpu, strip }).await;
             show(out, answer.and_then(|reply| saved(reply, &file)), Detail::Full, exit::code)
         }
+        Command::Vm(Vm::Console { name, take, follow }) => {
+            let client = match Client::connect(&place(&cli.global)).await {
+                Ok(client) => client,
+                Err(refusal) => return out.refuse(&refusal),
+            };
+            console::run(out, &client, &name, take, follow).await
+        }
+        Command::Vm(Vm::Screenshot { name, file }) => {
+            let taken = answer(out, &cli.global, &Ask::VmScreenshot { name: name.clone() }).await;
+            let file = file.unwrap_or_else(|| picture_name(&name, out.look().now).into());
+            match taken {
+                Ok(Reply::Screenshot(taken)) if file.as_os_str() == "-" && !out.json => {
+                    out::bytes(&taken.data.0).map(|_| exit::FINE)
+                }
+                Ok(Reply::Screenshot(taken)) => {
+                    show(out, local::picture_save(taken, &file), Detail::Full, exit::code)
+                }
+                other => show(out, other, Detail::Full, exit::code),
+            }
+        }
         Command::Iommu(Iommu::Show { group }) => {
             let ask = Ask::IommuShow { group: Some(group) };
             show(out, answer(out, &cli.global, &ask).await, Detail::Full, exit::isolated)
@@ -133,10 +154,18 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Vm(Vm::Reset { name }) => (Ask::VmReset { name }, Full),
         Command::Vm(Vm::Hibernate { name }) => (Ask::VmHibernate { name }, Full),
         Command::Vm(Vm::Kill { name }) => (Ask::VmKill { name }, Full),
-        Command::Vm(Vm::Status { name }) => (Ask::VmStatus { name }, Full),
+        Command::Vm(Vm::Status { name } | Vm::Console { name, .. }) => {
+            (Ask::VmStatus { name }, Full)
+        }
+        Command::Vm(Vm::Log { name, serial: true, .. }) => (Ask::VmSerialLog { name }, Full),
+        Command::Vm(Vm::Log { name, firmware, .. }) => (Ask::VmLog { name, firmware }, Full),
+        Command::Vm(Vm::Screenshot { name, .. }) => (Ask::VmScreenshot { name }, Full),
+        Command::Vm(Vm::Sendkey { name, keys, text, hold }) => {
+            let keys = keys.into_iter().map(Secret::new).collect();
+            (Ask::VmSendKey { name, keys, text: Secret::new(text), hold }, Full)
+        }
         Command::Vm(Vm::Plan { name }) => (Ask::VmPlan { name }, Full),
         Command::Vm(Vm::Argv { name }) => (Ask::VmArgv { name }, Full),
-        Command::Vm(Vm::Log { name, firmware }) => (Ask::VmLog { name, firmware }, Full),
         Command::Vm(Vm::Attach { name, kind: Attachable::Usb, device }) => {
             (Ask::VmAttach { name, device }, Full)
         }
@@ -254,6 +283,13 @@ fn local(ask: &Ask) -> bool {
         | Ask::VmSnapshotCreate { .. }
         | Ask::VmSnapshotRevert { .. }
         | Ask::VmSnapshotDelete { .. }
+        | Ask::VmSerialLog { .. }
+        | Ask::VmConsoleOpen { .. }
+        | Ask::VmConsoleRead { .. }
+        | Ask::VmConsoleWrite { .. }
+        | Ask::VmConsoleClose { .. }
+        | Ask::VmScreenshot { .. }
+        | Ask::VmSendKey { .. }
         | Ask::ServiceList
         | Ask::EventQuery { .. } => false,
     }
@@ -288,12 +324,14 @@ fn moves(ask: &Ask) -> Option<&Name> {
 }
 
 async fn watched(client: &Client, ask: &Ask, vm: &Name, live: bool) -> Answer {
-    let Ok(changes) = client.changes().await else { return client.ask(ask).await };
+    let Ok(mut changes) = client.changes().await else { return client.ask(ask).await };
     let mut progress = Progress::new(live);
-    tokio::select! {
+    let answer = tokio::select! {
         answer = client.ask(ask) => answer,
-        never = progress.follow(vm, changes) => match never {},
-    }
+        never = progress.follow(vm, &mut changes) => match never {},
+    };
+    progress.end(vm, &mut changes);
+    answer
 }
 
 /// Prints an answer; `code` says what it means for scripts.
@@ -327,6 +365,13 @@ fn show(
 fn saved(reply: Reply, file: &Path) -> Answer {
     let Reply::RomDump(dumped) = reply else { return Ok(reply) };
     local::rom_save(dumped, file)
+}
+
+/// The name of a picture that nobody has named.
+fn picture_name(vm: &Name, now: Timestamp) -> String {
+    let time = now.iso().replace([':', '-'], "");
+    let time: String = time.chars().take_while(|c| *c != '.').collect();
+    format!("{vm}-{}.png", time.trim_end_matches('Z'))
 }
 
 /// A saved capture, judged as the daemon would.
@@ -433,6 +478,7 @@ mod tests {
             ("vm", Reply::Vms(samples::vms())),
             ("vm_plan", Reply::VmPlan(samples::vm_plan())),
             ("vm_argv", Reply::VmArgv(samples::vm_argv())),
+            ("screenshot", Reply::Screenshot(samples::screenshot())),
             ("log", Reply::Log(samples::log())),
             ("usb", Reply::Usb(samples::usb())),
             ("snapshots", Reply::Snapshots(samples::snapshots())),

@@ -6,10 +6,10 @@ pub use cards::*;
 
 use crate::ask::view::{
     DiskStatsView, DoneView, EventView, EventsView, FindingView, HugepagesView, LogView, MovedView,
-    PerformanceView, PinsView, PoolView, PoolsView, ScanView, ServiceView, ServicesView,
-    SnapshotDiskView, SnapshotState, SnapshotView, SnapshotsView, StatusLine, StatusView,
-    UsbDeviceView, UsbView, VdevView, VmArgvView, VmPlanView, VmProblemView, VmState, VmStatsView,
-    VmView, VmsView,
+    PerformanceView, PinsView, PoolView, PoolsView, ScanView, ScreenshotView, ServiceView,
+    ServicesView, SnapshotDiskView, SnapshotState, SnapshotView, SnapshotsView, StatusLine,
+    StatusView, UsbDeviceView, UsbView, VdevView, VmArgvView, VmPlanView, VmProblemView, VmState,
+    VmStatsView, VmView, VmsView,
 };
 use crate::base::{Bytes, Severity, Timestamp};
 use crate::cli::view::Look;
@@ -175,6 +175,11 @@ pub fn vm_argv() -> VmArgvView {
         command: "/usr/bin/qemu-system-x86_64 \\\n  -name debug-threads=on,guest=gaming \\\n  -S"
             .into(),
     }
+}
+
+pub fn screenshot() -> ScreenshotView {
+    let file = "gaming-20261118T164640.png".into();
+    ScreenshotView { file, bytes: 6172, width: 720, height: 400, ..ScreenshotView::default() }
 }
 
 pub fn log() -> LogView {

@@ -49,5 +49,6 @@ pub use ids::{PciClass, PciIds};
 pub use problem::{Cause, Level, Problem, Problems};
 pub use quirks::{Action, Quirk, QuirkFiles, Reset};
 pub use show::show;
+pub use text::nearest;
 pub use types::*;
 pub use world::{Existence, Exists, MAX_FILE, Role, Source, is_vm_file, not_asked, vms_folder};

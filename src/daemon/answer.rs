@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Shared;
 use super::scan::Scans;
 use crate::ask::view::{DoneView, PoolsView, VmsView};
-use crate::ask::{Answer, Ask, Asked, Code, Refusal, Reply};
+use crate::ask::{Answer, Ask, Asked, Caller, Code, Refusal, Reply};
 use crate::base::{Name, Reading};
 use crate::doctor;
 use crate::passthrough::{Bound, Owner, Passthrough, Released};
@@ -47,10 +47,15 @@ impl Places {
 /// Answers until nobody can ask any more.
 pub(super) async fn run(shared: Shared, mut asks: mpsc::Receiver<Asked>) {
     let (acting, looking, scanning) = (Places::new(), Places::new(), Places::new());
+    let talking = Places::new();
     let scans = Arc::new(Scans::new(shared.index.clone()));
     while let Some(asked) = asks.recv().await {
         let places = match &asked.ask {
             Ask::EventQuery { .. } => &scanning,
+            // They wait for the guest.
+            Ask::VmConsoleRead { .. } | Ask::VmConsoleWrite { .. } | Ask::VmConsoleClose { .. } => {
+                &talking
+            }
             ask if ask.right().is_some() => &acting,
             _ => &looking,
         };
@@ -65,13 +70,13 @@ pub(super) async fn run(shared: Shared, mut asks: mpsc::Receiver<Asked>) {
         let (shared, scans) = (shared.clone(), Arc::clone(&scans));
         tokio::spawn(async move {
             // The asker may have left; what was asked is done all the same.
-            let _ = asked.answer.send(answer(&shared, &scans, asked.ask).await);
+            let _ = asked.answer.send(answer(&shared, &scans, asked.ask, &asked.caller).await);
             drop(place);
         });
     }
 }
 
-async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
+async fn answer(shared: &Shared, scans: &Scans, ask: Ask, caller: &Caller) -> Answer {
     let snapshot = shared.snapshot.borrow().clone();
     match ask {
         Ask::Status => Ok(Reply::Status(status::status(&snapshot))),
@@ -177,6 +182,24 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask) -> Answer {
         }
         Ask::VmSnapshotDelete { name, snapshot } => {
             done(vm(shared, &name)?.delete_snapshot(&snapshot).await)
+        }
+        Ask::VmSerialLog { name } => vm(shared, &name)?.serial_log().await.map(Reply::Log),
+        Ask::VmConsoleOpen { name, take } => {
+            vm(shared, &name)?.console_open(caller, take).await.map(Reply::Console)
+        }
+        Ask::VmConsoleRead { name, session } => {
+            vm(shared, &name)?.console_read(caller, session).await.map(Reply::ConsoleData)
+        }
+        Ask::VmConsoleWrite { name, session, data } => {
+            let wrote = vm(shared, &name)?.console_write(caller, session, &data.0).await;
+            wrote.map(Reply::ConsoleData)
+        }
+        Ask::VmConsoleClose { name, session } => {
+            done(vm(shared, &name)?.console_close(caller, session))
+        }
+        Ask::VmScreenshot { name } => vm(shared, &name)?.screenshot().await.map(Reply::Screenshot),
+        Ask::VmSendKey { name, keys, text, hold } => {
+            done(vm(shared, &name)?.send_key(&keys, &text, hold).await)
         }
         Ask::PoolStatus { pool } => {
             one_pool(read(&snapshot.pools, "the pools")?, pool.as_deref()).map(Reply::Pools)

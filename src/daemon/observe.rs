@@ -112,12 +112,12 @@ fn ticks(every: Duration) -> tokio::time::Interval {
 /// have moved its card.
 pub(super) async fn vms(shared: Shared, mut from: mpsc::Receiver<VmView>, changes: api::Changes) {
     for vm in shared.vms.values() {
+        changes.know(vm.view());
         // The writer is gone only at the very end.
         let _ = shared.facts.send(Fact::Vm(vm.view())).await;
     }
     while let Some(view) = from.recv().await {
-        // Nobody listening is fine.
-        let _ = changes.send(api::Change::from(&view));
+        changes.send(view.clone());
         if shared.facts.send(Fact::Vm(view)).await.is_err() {
             return;
         }

@@ -58,6 +58,35 @@ impl Store {
         }
     }
 
+    /// The bytes of a file that another program has written in one of our
+    /// folders, at most `limit`; a link, a second name of another file or
+    /// anything but a plain file is refused: it may have been put there to be
+    /// read by us.
+    pub fn written_by_others(
+        &self,
+        name: impl AsRef<Path>,
+        limit: u64,
+    ) -> Result<Vec<u8>, StoreError> {
+        use std::os::unix::fs::MetadataExt;
+        let path = self.path(name);
+        let read = || -> io::Result<Vec<u8>> {
+            let mut how = fs::OpenOptions::new();
+            let file =
+                how.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path)?;
+            let about = file.metadata()?;
+            if !about.is_file() || about.nlink() > 1 {
+                return Err(io::Error::other("it is not a plain file"));
+            }
+            if about.len() > limit {
+                return Err(io::Error::other(format!("it is larger than {limit} bytes")));
+            }
+            let mut bytes = Vec::new();
+            file.take(limit).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|source| StoreError { what: "read", path: path.clone(), source })
+    }
+
     /// Replaces the file: after a crash at any moment it holds either the old
     /// or the new text, and after return it survives a power loss.
     pub fn write(&self, name: impl AsRef<Path>, text: &str) -> Result<(), StoreError> {

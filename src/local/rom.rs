@@ -1,13 +1,10 @@
 //! ROM files of a person.
 
-use crate::base::with_sources;
 use std::path::Path;
 
 use super::{Local, bytes, host, names};
 use crate::ask::view::{RomDumpView, RomView};
 use crate::ask::{Answer, Code, Refusal, Reply};
-use crate::host::Store;
-use crate::host::sys::{Kind, SysRoot};
 use crate::passthrough::{Passthrough, rom};
 
 /// Checks a ROM file, for a card if one is named; `strip` names a file that
@@ -52,15 +49,7 @@ fn save(mut view: RomView, bytes: &[u8], to: &Path) -> Answer {
         view.notes.push(format!("{} was not written", view.file));
         return Ok(Reply::Rom(view));
     }
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let fail = |why: String| Refusal::new(Code::Failed, why, "nothing was written");
-    // A misspelt folder is not made.
-    if !matches!(SysRoot::new(folder).kind(""), Ok(Kind::Folder)) {
-        return Err(fail(format!("{} is not a folder", folder.display())));
-    }
-    let name = to.file_name().ok_or_else(|| fail(format!("{} names no file", to.display())))?;
-    Store::new(folder).write_bytes(name, bytes).map_err(|error| fail(with_sources(&error)))?;
+    super::write(to, bytes)?;
     view.written = true;
     Ok(Reply::Rom(view))
 }

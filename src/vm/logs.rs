@@ -1,7 +1,8 @@
 //! The logs of a VM are bounded: they lie in the runtime folder, which is
-//! memory, and a guest can write to its firmware's debug port without end.
+//! memory, and a guest can write to its firmware's debug port and its serial port
+//! without end.
 //!
-//! QEMU appends to both, so a log that has become too long is cut where it is;
+//! QEMU appends to all, so a log that has become too long is cut where it is;
 //! its last part stays.
 
 use std::time::Duration;
@@ -22,7 +23,7 @@ const BEAT: Duration = Duration::from_secs(5);
 
 /// Cuts the logs of `vm` that are longer than `limit`.
 pub fn cut(host: &Host, vm: &Name, limit: u64) {
-    for log in [paths::LOG, paths::FIRMWARE_LOG] {
+    for log in [paths::LOG, paths::FIRMWARE_LOG, paths::SERIAL_LOG] {
         match host.runtime.cut(paths::name(vm, log), limit, limit / KEPT) {
             Ok(false) => {}
             Ok(true) => warn!(%vm, "{log} was longer than {limit} bytes, and was cut"),

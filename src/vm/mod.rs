@@ -38,6 +38,8 @@
 //! - [`qmp`]: the conversation with QEMU; [`agent`]: that with the guest
 //! - [`usb`], [`media`]: devices and discs given to a running guest
 //! - [`stats`]: what a running VM takes of the host
+//! - [`qmp`]: the conversation with QEMU
+//! - [`talk`]: its serial port, picture and keyboard
 //! - [`devices`]: the graphics card, lent and given back
 //! - [`guests`]: the power button without a supervisor, when the host goes down
 //! - [`logs`]: what QEMU and the firmware say, bounded
@@ -71,6 +73,7 @@ pub mod record;
 pub mod snapshot;
 pub mod stats;
 pub mod supervisor;
+pub mod talk;
 pub mod unfinished;
 pub mod usb;
 

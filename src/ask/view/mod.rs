@@ -6,6 +6,7 @@
 //! - [`mod@doctor`]: the doctor's checks
 //! - [`usb`]: USB devices
 //! - [`snapshot`]: snapshots of a VM
+//! - [`talk`]: what a guest shows and is told
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 
 pub mod boot;
@@ -15,6 +16,7 @@ pub mod pool;
 pub mod quirk;
 pub mod service;
 pub mod snapshot;
+pub mod talk;
 pub mod usb;
 pub mod vm;
 
@@ -28,6 +30,7 @@ pub use pool::*;
 pub use quirk::*;
 pub use service::*;
 pub use snapshot::*;
+pub use talk::*;
 pub use usb::*;
 pub use vm::*;
 

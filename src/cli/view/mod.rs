@@ -72,6 +72,9 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::VmPlan(view), _) => vm::plan(view),
         (Reply::VmArgv(view), _) => printable(&view.command),
         (Reply::Snapshots(view), _) => snapshot::list(view, look),
+        // They are no documents for people.
+        (Reply::Console(_) | Reply::ConsoleData(_), _) => String::new(),
+        (Reply::Screenshot(view), _) => vm::screenshot(view),
         (Reply::Log(view), _) => printable(&view.text),
         (Reply::Usb(view), _) => usb::list(view, look),
         (Reply::Pools(view), Detail::List) => pool::list(view, look),

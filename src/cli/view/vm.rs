@@ -5,7 +5,8 @@ use std::fmt::Write;
 use super::table::{cell, table};
 use super::{Look, paint, printable};
 use crate::ask::view::{
-    DiskStatsView, PerformanceView, VmPlanView, VmState, VmStatsView, VmView, VmsView,
+    DiskStatsView, PerformanceView, ScreenshotView, VmPlanView, VmState, VmStatsView, VmView,
+    VmsView,
 };
 use crate::base::Severity;
 
@@ -131,6 +132,15 @@ pub fn plan(view: &VmPlanView) -> String {
         let _ = writeln!(text, "{}: {}", paint::word(Severity::Warning), printable(warning));
     }
     text
+}
+
+pub fn screenshot(view: &ScreenshotView) -> String {
+    let ScreenshotView { file, bytes, width, height, .. } = view;
+    if file == "-" {
+        // The picture itself is there.
+        return String::new();
+    }
+    format!("{}: {width}x{height}, {bytes} bytes\n", printable(file))
 }
 
 #[cfg(test)]

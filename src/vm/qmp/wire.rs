@@ -285,6 +285,18 @@ pub enum Command {
         /// The snapshot's name.
         name: String,
     },
+    /// Write the guest's picture into a file, as PNG.
+    Screendump {
+        /// The file.
+        file: String,
+    },
+    /// Press keys together.
+    SendKey {
+        /// By QEMU's names.
+        keys: Vec<&'static str>,
+        /// How long, in milliseconds.
+        hold: u32,
+    },
 }
 
 impl Command {
@@ -312,6 +324,8 @@ impl Command {
             Self::Eject { .. } => "eject",
             Self::SnapshotDisks { .. } => "transaction",
             Self::DeleteSnapshot { .. } => "blockdev-snapshot-delete-internal-sync",
+            Self::Screendump { .. } => "screendump",
+            Self::SendKey { .. } => "send-key",
         }
     }
 
@@ -354,6 +368,11 @@ impl Command {
                 json!({ "actions": nodes.iter().map(action).collect::<Vec<_>>() })
             }
             Self::DeleteSnapshot { node, name } => json!({ "device": node, "name": name }),
+            Self::Screendump { file } => json!({ "filename": file, "format": "png" }),
+            Self::SendKey { keys, hold } => {
+                let key = |key: &&str| json!({ "type": "qcode", "data": key });
+                json!({ "keys": keys.iter().map(key).collect::<Vec<_>>(), "hold-time": hold })
+            }
         })
     }
 

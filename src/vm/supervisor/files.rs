@@ -96,7 +96,7 @@ fn remove_files(host: &Host, vm: &Name) -> Result<(), StoreError> {
             runtime.remove(paths::name(vm, &file))?;
         }
     }
-    [paths::QMP, paths::PIDFILE, paths::RECORD]
+    [paths::QMP, paths::PIDFILE, paths::SERIAL, paths::RECORD]
         .iter()
         .try_for_each(|file| runtime.remove(paths::name(vm, file)))
 }

@@ -18,6 +18,7 @@ use crate::vm::agent::Agent;
 use crate::vm::lifecycle::Request;
 use crate::vm::paths;
 use crate::vm::qmp::Qmp;
+use crate::vm::talk::Consoles;
 
 /// How much of a log is shown.
 const LOG_SHOWN: u64 = 256 << 10;
@@ -38,6 +39,9 @@ pub struct VmHandle {
     pub(super) agent: Option<Agent>,
     /// Held for reading by a start, for writing by whoever works on its disks.
     pub(super) work: Arc<RwLock<()>>,
+    pub(super) consoles: Consoles,
+    /// One picture is taken after the other: QEMU writes them into one file.
+    pub(super) screen: Arc<tokio::sync::Mutex<()>>,
     pub(super) task: AbortHandle,
 }
 
@@ -160,14 +164,26 @@ impl VmHandle {
             let hint = "SeaBIOS can: turn on `log` of its `firmware` in the VM's file";
             return Err(Refusal::new(Code::NotFound, message, hint));
         }
-        let name = paths::name(vm, if firmware { paths::FIRMWARE_LOG } else { paths::LOG });
+        let file = if firmware { paths::FIRMWARE_LOG } else { paths::LOG };
+        self.log_file(file, "has no log yet", "it is written when the VM starts").await
+    }
+
+    /// The end of a log; `none` and `hint` say that there is none.
+    pub(super) async fn log_file(
+        &self,
+        file: &str,
+        none: &str,
+        hint: &str,
+    ) -> Result<LogView, Refusal> {
+        let vm = &self.vm.name;
+        let name = paths::name(vm, file);
         let path = self.host.runtime.path(&name).display().to_string();
         let store = self.host.runtime.clone();
         match apart(move || store.tail(&name, LOG_SHOWN)).await? {
             Ok(Some(text)) => Ok(LogView { text, path }),
             Ok(None) => {
-                let message = format!("`{vm}` has no log yet: {path} does not exist");
-                Err(Refusal::new(Code::NotFound, message, "it is written when the VM starts"))
+                let message = format!("`{vm}` {none}: {path} does not exist");
+                Err(Refusal::new(Code::NotFound, message, hint))
             }
             Err(error) => Err(Refusal::new(Code::Failed, with_sources(&error), "")),
         }

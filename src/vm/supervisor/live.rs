@@ -295,7 +295,6 @@ impl Supervisor {
     }
 
     async fn watch_live(&mut self, mut live: Live) -> At {
-        self.line.send_replace(live.talk.qmp().cloned());
         self.step("").await;
         let mut pulse = Pulse::new();
         let mut look = tokio::time::interval(LOOK);

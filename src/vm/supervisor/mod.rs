@@ -12,7 +12,7 @@
 //!    └──▶ any of these                    └── ignored ───┘     QEMU has ended
 //! ```
 //!
-//! - [`handle`]: the way in
+//! - [`handle`]: the way in; [`mod@talk`]: what goes past the task, to the guest
 //! - [`barred`]: VMs without a usable file
 //! - [`files`]: notes and logs, away from the runtime's threads
 //! - [`adopt`]: what an earlier hostd has left
@@ -41,6 +41,7 @@ mod room;
 mod snapshots;
 mod startup;
 mod stopping;
+mod talk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,7 @@ use super::paths::Paths;
 use super::performance::Rooms;
 use super::qmp::Qmp;
 use super::record::Record;
+use super::talk::Consoles;
 use super::unfinished;
 use crate::ask::view::{DoneView, PerformanceView, VmState, VmView};
 use crate::ask::{Code, Refusal};
@@ -186,7 +188,19 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
     let task = tokio::spawn(supervisor.run());
     let abort = task.abort_handle();
     tokio::spawn(early_end(task, last, out, Arc::clone(&deps.host.clock)));
-    VmHandle { vm, bar, host: deps.host, requests, view, qmp, agent: speaks, work, task: abort }
+    VmHandle {
+        vm,
+        bar,
+        host: deps.host,
+        requests,
+        view,
+        qmp,
+        agent: speaks,
+        work,
+        consoles: Consoles::default(),
+        screen: Arc::default(),
+        task: abort,
+    }
 }
 
 /// How the reason of a VM begins whose supervisor is no more.

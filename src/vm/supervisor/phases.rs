@@ -98,7 +98,7 @@ fn lay_out(
     let record = Record::begin(Uuid::random(&host.sys)?, gpu);
     record.write(host, vm)?;
     let file = |file| paths::name(vm, file);
-    for old in [paths::QMP, paths::PIDFILE, paths::FIRMWARE_LOG] {
+    for old in [paths::QMP, paths::PIDFILE, paths::FIRMWARE_LOG, paths::SERIAL, paths::SERIAL_LOG] {
         host.runtime.remove(file(old))?;
     }
     host.runtime.rename(file(paths::LOG), file(paths::OLD_LOG))?;
