@@ -94,6 +94,8 @@ async fn hooks_run_around_it_and_one_that_fails_refuses_the_start() {
         deadline: Duration::from_secs(1),
     };
     let mut bench = Bench::new();
+    bench.fake.file("/bin/true", "").unwrap();
+    bench.fake.file("/bin/false", "").unwrap();
     bench.vm.hooks =
         Hooks { before_start: vec![hook("/bin/true")], after_stop: vec![hook("/bin/true")] };
     let handle = bench.supervise();
