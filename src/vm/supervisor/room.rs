@@ -7,7 +7,7 @@ use super::Supervisor;
 use super::live::ANSWER;
 use crate::ask::{Code, Refusal};
 use crate::base::{PciAddress, with_sources};
-use crate::config::{Pinning, Topology, Vm};
+use crate::config::{Hugepages, Pinning, Topology, Vm};
 use crate::vm::performance::{self, Threads};
 use crate::vm::plan::pci_node;
 use crate::vm::qmp::wire::{self, Command};
@@ -51,7 +51,7 @@ impl Supervisor {
     /// Pins QEMU's threads; what did not work, in words.
     pub(super) async fn pin(&mut self, qmp: &Qmp) -> Vec<String> {
         let pid = self.record.as_ref().and_then(|record| record.process).map(|process| process.pid);
-        let (Some(pid), true) = (pid, self.wants_room() || self.vm.hugepages != Default::default())
+        let (Some(pid), true) = (pid, self.wants_room() || self.vm.hugepages != Hugepages::Off)
         else {
             return Vec::new();
         };

@@ -8,9 +8,7 @@ use crate::vm::unfinished;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-fn with_host() -> Option<Autostart> {
-    Some(Autostart { order: 1, delay: Duration::ZERO })
-}
+const WITH_HOST: Autostart = Autostart { order: 1, delay: Duration::ZERO };
 
 #[tokio::test]
 async fn pause_resume_and_reset_and_what_they_say_when_they_cannot() {
@@ -127,7 +125,7 @@ async fn hooks_run_around_it_and_one_that_fails_refuses_the_start() {
 #[tokio::test]
 async fn starts_with_the_host_once_and_never_what_may_have_taken_it_down() {
     let mut bench = Bench::new();
-    bench.vm.autostart = with_host();
+    bench.vm.autostart = Some(WITH_HOST);
     bench.fake.file(BOOT_ID, "one\n").unwrap();
     let name = bench.vm.name.clone();
     let handle = bench.supervise();
