@@ -33,7 +33,8 @@ use crate::vm::usb;
 use crate::{doctor, pci, zfs};
 
 pub use config::{
-    CONFIG, Checked, ReadConfig, config_check, config_schema, config_show, read_config,
+    CONFIG, Checked, ReadConfig, config_check, config_check_here, config_schema, config_show,
+    read_config,
 };
 pub use import::vm_import;
 pub use rom::{rom_check, rom_save};

@@ -414,7 +414,8 @@ async fn a_missing_disk_is_named_and_nothing_touched() {
         assert!(refusal.message.contains(path), "{refusal}");
     }
     assert_eq!(handle.view().state, VmState::Off);
-    assert!(!bench.path("run").exists() && !bench.path("lib").exists());
+    // What QEMU can do was asked, and kept.
+    assert!(!bench.path("run").exists() && !bench.path("lib/vms").exists());
 }
 
 /// Everything that a command line can hold without a card, taken by the real
@@ -461,11 +462,19 @@ async fn uefi_disks_and_network_are_taken_as_they_are_written() {
 #[tokio::test]
 async fn what_qemu_itself_refuses_is_passed_on_in_its_words() {
     let bench = Bench::new();
-    let handle = bench.supervise(Vm { machine: "q35-from-mars".into(), ..vm() });
+    let handle = bench.supervise(Vm { machine: "pc-q35-99.0".into(), ..vm() });
+    let refusal = handle.start().await.unwrap_err();
+    assert_eq!(refusal.code, Code::Refused, "nothing is touched: {refusal}");
+    assert!(refusal.message.contains("has no machine type `pc-q35-99.0`"), "{refusal}");
+    assert_eq!(handle.view().state, VmState::Off);
+    handle.abandon();
+    // What hostd does not look into, QEMU judges.
+    let words = ["-device", "no-such-device"].map(str::to_owned).to_vec();
+    let handle = bench.supervise(Vm { qemu_args: words, ..vm() });
     let refusal = handle.start().await.unwrap_err();
     assert_eq!(refusal.code, Code::Failed);
     assert!(refusal.message.contains("exit status 1"), "{refusal}");
-    assert!(refusal.message.contains("unsupported machine type"), "{refusal}");
+    assert!(refusal.message.contains("'no-such-device' is not a valid device"), "{refusal}");
     let view = handle.view();
     assert_eq!((view.state, view.step.as_str()), (VmState::Failed, ""));
     bench.assert_clean();

@@ -73,7 +73,7 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
             out::data(&String::from_utf8_lossy(&script))?;
             Ok(exit::FINE)
         }
-        Command::Config(config) => self::config(out, &config),
+        Command::Config(config) => self::config(out, &config).await,
         Command::Vm(Vm::Import { file, name }) => import(out, &file, name.as_ref()),
         Command::Pool(Pool::Status { from: Some(file), name }) => {
             show(out, judged(&file, name.as_deref()), Detail::Full, exit::code)
@@ -408,9 +408,9 @@ fn import(out: Out, file: &Path, name: Option<&Name>) -> Result<u8, WriteError> 
     Ok(exit::FINE)
 }
 
-fn config(out: Out, config: &Config) -> Result<u8, WriteError> {
+async fn config(out: Out, config: &Config) -> Result<u8, WriteError> {
     let shown = match config {
-        Config::Check { file } => match local::config_check(file) {
+        Config::Check { file } => match local::config_check_here(file).await {
             Ok(checked) => return self::checked(out, &checked),
             Err(refusal) => Err(refusal),
         },

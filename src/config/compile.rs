@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use super::across::Shared;
 use super::desk::Desk;
 use super::page::Page;
-use super::problem::Problems;
+use super::problem::{Problem, Problems};
 use super::quirks::QuirkFiles;
 use super::text::clip_path;
+use super::tree::{Place, Trail};
 use super::types::{Config, Gpu, Vm};
 use super::world::{Exists, Role, Source};
-use super::{host, quirks, schema, vm};
+use super::{host, quirks, schema, vm, yaml};
 use crate::base::Name;
 
 /// What came of the files.
@@ -68,6 +69,18 @@ pub fn judge(sources: &[Source], exists: Exists<'_>) -> Judged {
     config.vms.sort_by(|a, b| a.name.cmp(&b.name));
     problems.sort();
     Judged { config: (!host_is_wrong).then_some(config), problems }
+}
+
+/// Adds what somebody who looked at the machine has found, at a key of a file.
+pub fn remark(source: &Source, key: &str, message: &str, fix: &str, problems: &mut Problems) {
+    let mut page = Page::open(source, problems);
+    let trail = Trail::to(key);
+    let text = source.content.as_deref().ok().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    // Its mistakes were told before.
+    let root = text.and_then(|text| yaml::parse(text, &mut |_| {}));
+    let place =
+        root.filter(|root| root.has(&trail)).map_or(Place::START, |root| root.place(&trail));
+    page.report(Problem::new(place, trail, message, fix).machine());
 }
 
 /// The VMs so far, and what two of them must not share.

@@ -44,7 +44,7 @@ mod words;
 pub mod world;
 mod yaml;
 
-pub use compile::{Judged, judge, load};
+pub use compile::{Judged, judge, load, remark};
 pub use ids::{PciClass, PciIds};
 pub use problem::{Cause, Level, Problem, Problems};
 pub use quirks::{Action, Quirk, QuirkFiles, Reset};

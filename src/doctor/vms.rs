@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_critical() {
-        let problem = |what: &str| Problem { what: what.into(), next: "install it".into() };
+        let problem = |what: &str| Problem::new(what, "install it");
         let problems = Some(vec![problem("QEMU is not there"), problem("no disk")]);
         let found = checks(Facts { problems, ..facts() });
         let bad = found.iter().filter(|check| check.status == Severity::Critical);

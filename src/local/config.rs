@@ -9,7 +9,11 @@ use serde::Serialize;
 use crate::ask::{Code, Refusal};
 use crate::base::Name;
 use crate::config::{self, Config, Existence, Problems, Role, Source, quirks};
+use crate::host::Host;
 use crate::host::sys::{Kind, SysRoot};
+use crate::passthrough::Passthrough;
+use crate::vm::plan::preview;
+use crate::vm::preflight::Problem;
 
 /// The configuration as the daemon takes it.
 pub struct ReadConfig {
@@ -137,6 +141,41 @@ pub fn config_check(file: &Path) -> Result<Checked, Refusal> {
     let judged = config::judge(&sources, &|path| existence(&sys, path));
     let files = sources.into_iter().map(|source| source.path).collect();
     Ok(Checked { files, problems: judged.problems })
+}
+
+/// The same, and what of the VMs does not fit this machine: its processors and
+/// memory, its QEMU, its cards. All at once, each with its place.
+pub async fn config_check_here(file: &Path) -> Result<Checked, Refusal> {
+    let mut checked = config_check(file)?;
+    let sources = named(file)?;
+    let sys = SysRoot::new("/");
+    let Some(config) = config::judge(&sources, &|path| existence(&sys, path)).config else {
+        return Ok(checked);
+    };
+    let host = Host::real("/".into(), "/var/lib/hostd".into(), "/run/hostd".into());
+    let cards = Passthrough::with_quirks(host.clone(), config.gpus.clone(), config.quirks.clone());
+    for vm in &config.vms {
+        let of_vm = |source: &&Source| {
+            source.role == Role::Vm
+                && source.path.file_stem().is_some_and(|stem| stem == vm.name.as_str())
+        };
+        let Some(source) = sources.iter().find(of_vm) else { continue };
+        let problems = match preview(&host, &cards, vm).await {
+            Ok(plan) => plan.problems,
+            Err(refusal) => vec![Problem::new(refusal.message, refusal.hint)],
+        };
+        for problem in problems {
+            let told = |one: &config::Problem| {
+                one.file == source.path && one.path.starts_with(problem.key)
+            };
+            // What the check of the text has said of this key is said once.
+            if problem.key.is_empty() || !checked.problems.problems.iter().any(told) {
+                let (what, next) = (&problem.what, &problem.next);
+                config::remark(source, problem.key, what, next, &mut checked.problems);
+            }
+        }
+    }
+    Ok(checked)
 }
 
 /// Where a person names the `vms` folder or a file in it: the `host.yaml` that

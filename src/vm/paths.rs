@@ -68,7 +68,7 @@ pub const OLD_LOG: &str = "qemu.log.1";
 /// The firmware's messages of this run.
 pub const FIRMWARE_LOG: &str = "firmware.log";
 /// The guest's picture, while it is taken; beside [`QMP`], where QEMU may write.
-pub const SCREEN: &str = "q/screen.png";
+pub const SCREEN: &str = "screen.png";
 /// What the owner's hooks have said.
 pub const HOOKS_LOG: &str = "hooks.log";
 /// The guest agent's socket.

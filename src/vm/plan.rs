@@ -16,7 +16,7 @@ use super::qemu::{self, AskError, Capabilities};
 use crate::ask::view::{VmArgvView, VmPlanView, VmProblemView};
 use crate::ask::{Code, Refusal};
 use crate::base::{PciAddress, with_sources};
-use crate::config::{Firmware, GpuRef, Hook, Network, Vm};
+use crate::config::{Firmware, GpuRef, Hook, Network, Pinning, Vm};
 use crate::host::Host;
 use crate::passthrough::Passthrough;
 
@@ -187,7 +187,9 @@ pub async fn preview(host: &Host, cards: &Passthrough, vm: &Vm) -> Result<Plan, 
             Err(refusal) if refusal.code == Code::Failed || refusal.code == Code::Denied => {
                 said.push(format!("whether the card can be bound is not known: {refusal}"));
             }
-            Err(refusal) => against = Some(Problem::new(refusal.message, refusal.hint)),
+            Err(refusal) => {
+                against = Some(Problem::new(refusal.message, refusal.hint).about("gpu"))
+            }
         }
     }
     let (host, vm) = (host.clone(), vm.clone());
@@ -241,7 +243,8 @@ pub fn plan(host: &Host, vm: &Vm, known: &Known) -> Result<Plan, Refusal> {
     let card = Lent { functions: guessed(vm, known, &mut warnings), ..Lent::default() };
     let node = card.functions.first().and_then(|device| pci_node(host, *device));
     let room = performance::plan(host, vm, node);
-    problems.extend(room.problems.into_iter().map(|what| Problem::new(what, ROOM)));
+    let key = if vm.pinning == Pinning::Off { "memory" } else { "pinning" };
+    problems.extend(room.problems.into_iter().map(|what| Problem::new(what, ROOM).about(key)));
     first.room = room.words;
     let facts = Facts::read(host, vm);
     let start = Start { identity: &identity, token: Uuid::ZERO, card: &card, facts: &facts };

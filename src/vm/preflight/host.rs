@@ -17,13 +17,11 @@ const PAGES: &str = "/sys/kernel/mm/hugepages";
 /// More processors than any kernel is built for.
 const MOST: u32 = 8192;
 
-pub(super) fn check(host: &Host, vm: &Vm) -> Vec<Problem> {
-    let mut found = Vec::new();
-    found.extend(check_pins(host, vm));
-    found.extend(check_memory(host, vm));
-    found.extend(check_node(host, vm));
-    found.extend(check_pages(host, vm));
-    found
+pub(super) fn check(host: &Host, vm: &Vm, about: &mut impl FnMut(&'static str, Vec<Problem>)) {
+    about("pinning", check_pins(host, vm).into_iter().collect());
+    about("memory", check_memory(host, vm).into_iter().collect());
+    about("numa-node", check_node(host, vm).into_iter().collect());
+    about("hugepages", check_pages(host, vm));
 }
 
 pub(super) fn warnings(host: &Host, vm: &Vm) -> Vec<String> {
@@ -152,7 +150,9 @@ mod tests {
         fake.file(ONLINE, "0-7,10\n").unwrap();
         fake.file(MEMORY, "MemTotal:       2097152 kB\nMemFree: 1 kB\n").unwrap();
         let host = fake.host();
-        let found = check(&host, &wanting()).into_iter();
+        let mut found = Vec::new();
+        check(&host, &wanting(), &mut |_, problems| found.extend(problems));
+        let found = found.into_iter();
         let found: Vec<String> = found.map(|one| format!("{}: {}", one.what, one.next)).collect();
         insta::assert_snapshot!(found.join("\n"), @r"
         this host has no processor 9, 12: correct `pinning:`; there are 0-7,10
@@ -167,7 +167,7 @@ mod tests {
         let pinning = Pinning::Exact { vcpus: vec![10], emulator: vec![], iothreads: vec![7] };
         let hugepages = Hugepages::Size(Bytes(1 << 30));
         let fits = Vm { memory: Bytes(1 << 30), hugepages, pinning, ..wanting() };
-        assert_eq!(check(&host, &fits), []);
+        check(&host, &fits, &mut |_, problems| assert_eq!(problems, []));
     }
 
     #[test]

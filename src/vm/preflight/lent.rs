@@ -9,7 +9,7 @@ use crate::vm::argv::MAX_NVME;
 
 const USB: &str = "/sys/bus/usb/devices";
 
-pub(super) fn check(host: &Host, vm: &Vm) -> Vec<Problem> {
+pub(super) fn check(host: &Host, vm: &Vm, about: &mut impl FnMut(&'static str, Vec<Problem>)) {
     let mut found = Vec::new();
     for nvme in &vm.nvme {
         if !host.sys.exists(format!("/sys/bus/pci/devices/{}", nvme.address)) {
@@ -23,6 +23,7 @@ pub(super) fn check(host: &Host, vm: &Vm) -> Vec<Problem> {
         let what = format!("{} NVMe controllers are more than there are slots for", vm.nvme.len());
         found.push(Problem::new(what, format!("use at most {MAX_NVME}")));
     }
+    about("disks", std::mem::take(&mut found));
     for path in vm.evdev.iter().flat_map(|evdev| &evdev.devices) {
         let next = "`ls /dev/input/by-id` lists them; correct `evdev:`";
         match host.sys.kind(path) {
@@ -34,7 +35,7 @@ pub(super) fn check(host: &Host, vm: &Vm) -> Vec<Problem> {
             Err(error) => found.push(Problem::new(with_sources(&error), next)),
         }
     }
-    found
+    about("evdev", found);
 }
 
 /// USB devices come and go.
@@ -92,7 +93,9 @@ mod tests {
             }),
             ..vm()
         };
-        let found = check(&fake.host(), &vm).into_iter().map(|problem| problem.what);
+        let mut found = Vec::new();
+        check(&fake.host(), &vm, &mut |_, problems| found.extend(problems));
+        let found = found.into_iter().map(|problem| problem.what);
         let found: Vec<String> = found.chain(warnings(&fake.host(), &vm)).collect();
         insta::assert_snapshot!(found.join("\n"), @r"
         there is no NVMe controller at 0000:05:00.0

@@ -29,12 +29,20 @@ pub struct Problem {
     pub what: String,
     /// What to do.
     pub next: String,
+    /// The key of the VM's file that it is about; empty for none or several.
+    pub key: &'static str,
 }
 
 impl Problem {
     /// What is the case, and what to do.
     pub fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { what: what.into(), next: next.into() }
+        Self { what: what.into(), next: next.into(), key: "" }
+    }
+
+    /// The same, about a key of the VM's file.
+    #[must_use]
+    pub fn about(self, key: &'static str) -> Self {
+        Self { key, ..self }
     }
 }
 
@@ -47,19 +55,23 @@ const QCOW2: &[u8] = b"QFI\xfb";
 /// Everything that stands against starting `vm`.
 pub fn check(host: &Host, vm: &Vm, paths: &Paths) -> Vec<Problem> {
     let mut found = Vec::new();
-    found.extend(check_qemu(host, &vm.qemu));
-    found.extend(check_machine(vm));
-    found.extend(check_accel(host, vm.accel));
-    found.extend(check_firmware(host, vm));
-    found.extend(check_network(host, &vm.network));
-    found.extend(vm.disks.iter().filter_map(|disk| check_disk(host, disk)));
-    found.extend(check_places(vm));
-    found.extend(host::check(host, vm));
-    found.extend(lent::check(host, vm));
-    found.extend(check_tpm(host, vm));
-    found.extend(check_display(host, vm));
+    let mut about = |key: &'static str, problems: Vec<Problem>| {
+        found.extend(problems.into_iter().map(|problem| problem.about(key)));
+    };
+    let one = |problem: Option<Problem>| problem.into_iter().collect();
+    about("qemu", one(check_qemu(host, &vm.qemu)));
+    about("machine", one(check_machine(vm)));
+    about("accel", one(check_accel(host, vm.accel)));
+    about("firmware", check_firmware(host, vm));
+    about("network", one(check_network(host, &vm.network)));
+    about("disks", vm.disks.iter().filter_map(|disk| check_disk(host, disk)).collect());
+    about("disks", check_places(vm).into_iter().collect());
+    host::check(host, vm, &mut about);
+    lent::check(host, vm, &mut about);
+    about("tpm", check_tpm(host, vm).into_iter().collect());
+    about("display", check_display(host, vm).into_iter().collect());
     let hooks = vm.hooks.before_start.iter().chain(&vm.hooks.after_stop);
-    found.extend(hooks.filter_map(|hook| check_hook(host, hook)));
+    about("hooks", hooks.filter_map(|hook| check_hook(host, hook)).collect());
     if let Some((what, next)) = super::snapshot::unfinished(host, &vm.name) {
         found.push(Problem::new(what, next));
     }

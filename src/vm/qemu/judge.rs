@@ -69,7 +69,7 @@ fn remedy(can: &Capabilities, name: &str) -> String {
 pub fn judge(vm: &Vm, args: &[OsString], can: &Capabilities) -> Vec<Problem> {
     let mut found = Vec::new();
     found.extend(old(can));
-    found.extend(machine(args, can));
+    found.extend(machine(args, can).into_iter().map(|problem| problem.about("machine")));
     found.extend(screen(vm, can));
     let ours = args.len().saturating_sub(vm.qemu_args.len());
     let pairs = args.iter().take(ours).zip(args.iter().take(ours).skip(1));
