@@ -356,6 +356,9 @@ impl Supervisor {
                     self.observe(seen).await;
                 }
                 Happened::News(News::Event(event)) => {
+                    if let (Event::Reset { .. }, Some(guest)) = (&event, &guest) {
+                        guest.reset();
+                    }
                     if live.talk.heard(event) {
                         pulse.hurry();
                     }
