@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::guest::{Told, Watching, set_clock};
 use super::stopping::Order;
-use super::{Asked, At, Supervisor};
+use super::{Asked, At, Supervisor, until};
 use crate::ask::view::VmState;
 use crate::host::Dial;
+use crate::host::process::Signal;
 use crate::host::run::Exit;
 use crate::vm::argv::token_id;
 use crate::vm::identity::Uuid;
@@ -35,6 +36,11 @@ const LOOK: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(1);
 /// How long after hanging up QEMU may still take to end.
 pub(super) const PARTING: Duration = Duration::from_millis(500);
+/// How long a QEMU that says that it ends may take to do so: it writes its
+/// caches out. QEMU 7.2 may then hang for ever in `monitor_cleanup`
+/// (monitor/monitor.c), when it was asked something at that moment.
+const LINGER: Duration =
+    if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(30) };
 
 /// A QEMU that runs.
 pub(super) struct Live {
@@ -58,6 +64,8 @@ pub(super) struct Talk {
     line: Line,
     /// What QEMU said about its end.
     said: Option<Shutdown>,
+    /// When it should have ended, after it has said so.
+    pub overdue: Option<Instant>,
     /// The last failure of a disk.
     trouble: Option<String>,
 }
@@ -83,7 +91,7 @@ impl Live {
     /// Not yet on speaking terms.
     pub fn new(held: Held, token: Uuid, child: Option<oneshot::Receiver<Exit>>) -> Self {
         let line = Line::Down { retry: Instant::now() };
-        let talk = Talk { token, line, said: None, trouble: None };
+        let talk = Talk { token, line, said: None, overdue: None, trouble: None };
         Self { body: Body { held, child }, talk }
     }
 
@@ -187,6 +195,7 @@ impl Talk {
         match event {
             Event::Shutdown(shutdown) => {
                 self.said = Some(shutdown);
+                self.overdue = Some(Instant::now() + LINGER);
                 false
             }
             Event::BlockIoError { device, nospace, stopped, reason } => {
@@ -308,7 +317,7 @@ impl Supervisor {
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
         self.line.send_replace(live.talk.qmp().cloned());
         loop {
-            let qmp = live.talk.qmp().cloned();
+            let (qmp, overdue) = (live.talk.qmp().cloned(), live.talk.overdue);
             if let Some(guest) = &guest {
                 guest.runs(self.life.state == VmState::Running);
             }
@@ -321,6 +330,7 @@ impl Supervisor {
                 told = told(&mut guest) => Happened::Told(told),
                 () = sleep_until(settles), if !settled => Happened::Settled,
                 exit = live.body.ended() => Happened::Ended(exit),
+                () = until(overdue) => Happened::Overdue,
                 news = live.talk.news(&*dial, &socket) => Happened::News(news),
             };
             match happened {
@@ -381,6 +391,7 @@ impl Supervisor {
                     self.observe(seen).await;
                 }
                 Happened::Ended(exit) => return self.gone(live, exit, None).await,
+                Happened::Overdue => self.overdue(&mut live).await,
                 Happened::Told(told) => {
                     self.told = told;
                     self.publish().await;
@@ -401,6 +412,22 @@ impl Supervisor {
 }
 
 impl Supervisor {
+    /// Ends a QEMU that has said that it ends, and hangs in doing so. Its guest
+    /// is off. What it does say is kept: that is why it ends.
+    pub(super) async fn overdue(&mut self, live: &mut Live) {
+        let answers = match live.talk.qmp() {
+            // `-no-shutdown` has it stay on purpose.
+            Some(qmp) => qmp.status(ANSWER).await.is_ok(),
+            None => false,
+        };
+        live.talk.overdue = answers.then(|| Instant::now() + LINGER);
+        if !answers {
+            let pid = live.body.held.id.pid;
+            warn!(vm = %self.vm.name, pid, "QEMU hangs while it ends: ending it by SIGKILL");
+            self.signal(live, Signal::Kill);
+        }
+    }
+
     /// Why QEMU has to end: a device that it was given is being pulled out, or
     /// somebody takes it. The kernel removes the link to vfio-pci first, and
     /// then waits for QEMU to let go (`__device_release_driver` in
@@ -438,6 +465,8 @@ enum Happened {
     Status(Result<RunState, QmpError>),
     News(News),
     Ended(Exit),
+    /// It has said that it ends, and is still there.
+    Overdue,
     /// The guest's agent, or that it is silent.
     Told(Told),
     /// Its devices are looked at.
