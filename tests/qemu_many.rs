@@ -176,6 +176,8 @@ fn victim(bench: &Path, told: usize) {
         let handle = spawn(Deps::new(bench.host(), bench.devices.clone(), out), everything(&bench));
         let asking = tokio::spawn(async move {
             handle.start().await.unwrap();
+            // Time to be killed while it runs.
+            tokio::time::sleep(Duration::from_millis(300)).await;
             handle.stop(false).await.unwrap();
         });
         for _ in 0..told {
