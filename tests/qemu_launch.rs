@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use hostd::ask::Refusal;
 use hostd::ask::view::DoneView;
+use hostd::ask::view::VmState;
 use hostd::base::Bytes;
 use hostd::config::{Accel, AfterDeadline, Disk, Firmware, Network, Stop, Vm};
 use hostd::host::launch::{Account, Launch};

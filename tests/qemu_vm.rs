@@ -8,111 +8,21 @@
     reason = "tests look at what is really there, and fail loudly"
 )]
 
+mod qemu_common;
+
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hostd::ask::Code;
-use hostd::ask::view::{VmState, VmView};
-use hostd::base::{Bytes, Severity};
-use hostd::config::{Accel, AfterDeadline, Disk, DiskFormat, Firmware, GpuRef, Network, Stop, Vm};
-use hostd::host::Host;
+use hostd::ask::view::VmState;
+use hostd::base::Severity;
+use hostd::config::{AfterDeadline, Disk, DiskFormat, Firmware, GpuRef, Network, Stop, Vm};
 use hostd::passthrough::Passthrough;
-use hostd::vm::devices::FakeDevices;
 use hostd::vm::supervisor::{Deps, VmHandle, spawn};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use qemu_common::{Bench, LONG, at_rest, pid, until, vm};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-
-/// What nothing here should ever take.
-const LONG: Duration = Duration::from_secs(30);
-
-/// A machine of our own: its folders, its card, and its QEMUs, which end with it.
-struct Bench {
-    dir: tempfile::TempDir,
-    devices: Arc<FakeDevices>,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), devices: Arc::default() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn runtime(&self, file: &str) -> PathBuf {
-        self.path("run/vms/test").join(file)
-    }
-
-    fn host(&self) -> Host {
-        Host::real("/".into(), self.path("lib"), self.path("run"))
-    }
-
-    /// Supervises, as a hostd that has just come up does.
-    fn supervise(&self, vm: Vm) -> VmHandle {
-        let (out, mut changes) = mpsc::channel(16);
-        tokio::spawn(async move { while changes.recv().await.is_some() {} });
-        let devices = self.devices.clone();
-        spawn(Deps::new(self.host(), devices, out), vm)
-    }
-
-    /// A disk that boots into these instructions.
-    fn boots(&self, code: &[u8]) -> Disk {
-        let mut sector = code.to_vec();
-        sector.resize(510, 0);
-        sector.extend([0x55, 0xaa]);
-        sector.resize(1 << 20, 0);
-        let path = self.path("boot, disk.img");
-        std::fs::write(&path, sector).unwrap();
-        Disk { readonly: true, ..Disk::plain(path, 1) }
-    }
-
-    /// The numbers of the QEMUs that use our folders.
-    fn qemus(&self) -> Vec<i32> {
-        let ours = self.dir.path().to_str().unwrap().to_owned();
-        let pids = std::fs::read_dir("/proc").unwrap().flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(|pid: &i32| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&ours))
-        })
-        .collect()
-    }
-
-    /// Nothing is left but what is meant to stay.
-    fn assert_clean(&self) {
-        assert_eq!(self.qemus(), [0; 0], "no process stays");
-        let left = std::fs::read_dir(self.path("run/vms/test")).map_or(Vec::new(), |entries| {
-            entries.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect()
-        });
-        let logs = ["qemu.log", "qemu.log.1", "firmware.log"];
-        assert!(left.iter().all(|file| logs.contains(&file.as_str())), "left: {left:?}");
-        self.devices.with(|card| assert_eq!(card.lent_to, None, "the card is back"));
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        for pid in self.qemus() {
-            // It may just have ended.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
-}
-
-fn vm() -> Vm {
-    Vm {
-        cpus: 1,
-        accel: Accel::Tcg,
-        firmware: Firmware::Seabios { log: true },
-        network: Network::None,
-        stop: Stop { deadline: Duration::from_secs(1), then: AfterDeadline::Quit },
-        ..Vm::plain("test".parse().unwrap(), Bytes(64 << 20))
-    }
-}
 
 /// Switches the machine off when the power button is pressed: enables the
 /// button, waits for it, enters S5.
@@ -126,27 +36,6 @@ const OBEYS: &[u8] = &[
 
 /// Switches the machine off at once.
 const LEAVES: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4, 0xeb, 0xfd];
-
-async fn until(handle: &VmHandle, what: impl Fn(&VmView) -> bool) -> VmView {
-    let mut watch = handle.watch();
-    let seen = tokio::time::timeout(LONG, watch.wait_for(|view| what(view))).await;
-    match seen {
-        Ok(Ok(view)) => view.clone(),
-        Ok(Err(_)) => panic!("the supervisor has ended: {:?}", handle.view()),
-        Err(_) => panic!("it does not come about: {:?}", handle.view()),
-    }
-}
-
-async fn at_rest(handle: &VmHandle) -> VmView {
-    until(handle, |view| {
-        view.step.is_empty() && !matches!(view.state, VmState::Preparing | VmState::Starting)
-    })
-    .await
-}
-
-fn pid(handle: &VmHandle) -> Pid {
-    Pid::from_raw(handle.view().pid.unwrap().try_into().unwrap())
-}
 
 #[tokio::test]
 async fn starts_runs_its_firmware_and_stops_at_the_deadline() {

@@ -180,7 +180,11 @@ fn event(name: &str, data: Map<String, Value>) -> Event {
         "WAKEUP" => Event::Wakeup,
         "GUEST_PANICKED" => Event::GuestPanicked,
         "BLOCK_IO_ERROR" => Event::BlockIoError {
-            device: text("device"),
+            // What was made by `-blockdev` has no other name than its node's.
+            device: [text("device"), text("node-name")]
+                .into_iter()
+                .find(|name| !name.is_empty())
+                .unwrap_or_default(),
             nospace: flag("nospace"),
             stopped: text("action") == "stop",
             reason: text("reason"),
@@ -481,6 +485,18 @@ mod tests {
         assert_eq!(
             read(r#"{"id": 9, "error": {"class": "CommandNotFound", "desc": "no"}}"#),
             Message::Error { id: Some(9), class: "CommandNotFound".into(), desc: "no".into() }
+        );
+        // Of a disk made by `-blockdev`.
+        assert_eq!(
+            read(
+                r#"{"event": "BLOCK_IO_ERROR", "data": {"device": "", "nospace": true, "node-name": "disk0", "reason": "No space left on device", "operation": "write", "action": "stop"}}"#
+            ),
+            Message::Event(Event::BlockIoError {
+                device: "disk0".into(),
+                nospace: true,
+                stopped: true,
+                reason: "No space left on device".into(),
+            })
         );
         let label = json!([{"filename": "null", "label": "start-abc"}]);
         assert!(has_chardev(&label, "start-abc") && !has_chardev(&label, "start-ab"));

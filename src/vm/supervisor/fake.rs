@@ -23,6 +23,8 @@ pub(super) struct Guest {
     pub obeys: bool,
     /// QEMU ignores `quit` and SIGTERM.
     pub stubborn: bool,
+    /// QEMU says that it ends, because of this, and hangs.
+    pub hangs: Option<&'static str>,
 }
 
 /// QEMUs made of values: each is a task of its own, which no supervisor owns.
@@ -105,6 +107,13 @@ impl FakeQemu {
                 line = lines.next_line() => line.ok()??,
                 changed = changes.changed() => {
                     changed.ok()?;
+                    let hangs = self.guest.borrow().hangs;
+                    if let Some(reason) = hangs {
+                        let data = format!("{{\"guest\": true, \"reason\": \"{reason}\"}}");
+                        let event = format!("{{\"event\": \"SHUTDOWN\", \"data\": {data}}}\n");
+                        write.write_all(event.as_bytes()).await.ok()?;
+                        std::future::pending::<()>().await;
+                    }
                     // What it is about, QEMU is asked then.
                     write.write_all(b"{\"event\": \"STOP\"}\n").await.ok()?;
                     continue;

@@ -32,10 +32,19 @@ pub(super) struct Told {
     pub guest: Option<GuestView>,
 }
 
+/// What decides whether the agent can answer at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Machine {
+    /// The guest's processors run.
+    runs: bool,
+    /// How often it was reset.
+    resets: u64,
+}
+
 /// Follows the agent until it is dropped.
 pub(super) struct Watching {
     told: watch::Receiver<Told>,
-    runs: watch::Sender<bool>,
+    machine: watch::Sender<Machine>,
     task: JoinHandle<()>,
 }
 
@@ -48,10 +57,10 @@ impl Drop for Watching {
 impl Watching {
     pub fn begin(vm: Name, agent: Agent, silent_after: Duration, clock: Arc<dyn Clock>) -> Self {
         let (tell, told) = watch::channel(Told::default());
-        let (runs, pauses) = watch::channel(true);
+        let (machine, now) = watch::channel(Machine { runs: true, resets: 0 });
         let heart = Heartbeat::new(silent_after.max(2 * BEAT));
-        let follower = Follower { vm, agent, heart, clock, tell, pauses };
-        Self { told, runs, task: tokio::spawn(follower.run()) }
+        let follower = Follower { vm, agent, heart, clock, tell, machine: now };
+        Self { told, machine, task: tokio::spawn(follower.run()) }
     }
 
     /// The next change.
@@ -65,7 +74,13 @@ impl Watching {
 
     /// Whether the guest's processors run: only then its silence counts.
     pub fn runs(&self, runs: bool) {
-        self.runs.send_if_modified(|now| std::mem::replace(now, runs) != runs);
+        self.machine.send_if_modified(|now| std::mem::replace(&mut now.runs, runs) != runs);
+    }
+
+    /// The guest was reset, by whomever: it boots, and its silence says nothing
+    /// until its agent has spoken again.
+    pub fn reset(&self) {
+        self.machine.send_modify(|now| now.resets = now.resets.wrapping_add(1));
     }
 }
 
@@ -75,17 +90,28 @@ struct Follower {
     heart: Heartbeat,
     clock: Arc<dyn Clock>,
     tell: watch::Sender<Told>,
-    pauses: watch::Receiver<bool>,
+    machine: watch::Receiver<Machine>,
 }
 
 impl Follower {
     async fn run(mut self) {
         let mut asked: Option<Instant> = None;
+        let mut resets = 0;
         loop {
-            if !*self.pauses.borrow_and_update() {
-                // The supervisor has gone when this fails, and this with it.
-                let _ = self.pauses.wait_for(|runs| *runs).await;
+            let machine = *self.machine.borrow_and_update();
+            if machine.resets != resets {
+                (resets, asked) = (machine.resets, None);
+                self.heart.reset();
+                self.tell.send_replace(Told::default());
+            }
+            if !machine.runs {
+                let woken = self.machine.wait_for(|now| now.runs || now.resets != resets);
+                if woken.await.is_err() {
+                    // The supervisor has gone.
+                    return;
+                }
                 self.heart.excused(std::time::Instant::now());
+                continue;
             }
             let first = self.heart.state().alive.is_none();
             let answer = self.agent.ping(ANSWER).await;
@@ -95,7 +121,7 @@ impl Follower {
                 self.heart.heard(now, self.clock.now())
             } else {
                 // It may have been halted while it was asked.
-                *self.pauses.borrow() && self.heart.missed(now)
+                self.machine.borrow().runs && self.heart.missed(now)
             };
             if first && spoke {
                 // Before it is told: then a snapshot may freeze them.
@@ -120,7 +146,7 @@ impl Follower {
             let alive = self.heart.state().alive.is_some();
             tokio::select! {
                 () = sleep(if alive { BEAT } else { EAGER }) => {}
-                _ = self.pauses.changed() => {}
+                _ = self.machine.changed() => {}
             }
         }
     }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::guest::{Told, Watching, set_clock};
 use super::stopping::Order;
-use super::{Asked, At, Supervisor};
+use super::{Asked, At, Supervisor, until};
 use crate::ask::view::VmState;
 use crate::host::Dial;
+use crate::host::process::Signal;
 use crate::host::run::Exit;
 use crate::vm::argv::token_id;
 use crate::vm::identity::Uuid;
@@ -40,6 +41,11 @@ const LOOK: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(1);
 /// How long after hanging up QEMU may still take to end.
 pub(super) const PARTING: Duration = Duration::from_millis(500);
+/// How long a QEMU that says that it ends may take to do so: it writes its
+/// caches out. QEMU 7.2 may then hang for ever in `monitor_cleanup`
+/// (monitor/monitor.c), when it was asked something at that moment.
+const LINGER: Duration =
+    if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(30) };
 
 /// A QEMU that runs.
 pub(super) struct Live {
@@ -63,6 +69,8 @@ pub(super) struct Talk {
     line: Line,
     /// What QEMU said about its end.
     said: Option<Shutdown>,
+    /// When it should have ended, after it has said so.
+    pub overdue: Option<Instant>,
     /// The last failure of a disk.
     trouble: Option<String>,
 }
@@ -88,7 +96,7 @@ impl Live {
     /// Not yet on speaking terms.
     pub fn new(held: Held, token: Uuid, child: Option<oneshot::Receiver<Exit>>) -> Self {
         let line = Line::Down { retry: Instant::now() };
-        let talk = Talk { token, line, said: None, trouble: None };
+        let talk = Talk { token, line, said: None, overdue: None, trouble: None };
         Self { body: Body { held, child }, talk }
     }
 
@@ -192,6 +200,7 @@ impl Talk {
         match event {
             Event::Shutdown(shutdown) => {
                 self.said = Some(shutdown);
+                self.overdue = Some(Instant::now() + LINGER);
                 false
             }
             Event::BlockIoError { device, nospace, stopped, reason } => {
@@ -314,7 +323,7 @@ impl Supervisor {
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
         self.line.send_replace(live.talk.qmp().cloned());
         loop {
-            let qmp = live.talk.qmp().cloned();
+            let (qmp, overdue) = (live.talk.qmp().cloned(), live.talk.overdue);
             if let Some(guest) = &guest {
                 guest.runs(self.life.state == VmState::Running);
             }
@@ -327,6 +336,7 @@ impl Supervisor {
                 told = told(&mut guest) => Happened::Told(told),
                 () = sleep_until(settles), if !settled => Happened::Settled,
                 exit = live.body.ended() => Happened::Ended(exit),
+                () = until(overdue) => Happened::Overdue,
                 news = live.talk.news(&*dial, &socket) => Happened::News(news),
             };
             match happened {
@@ -362,6 +372,9 @@ impl Supervisor {
                     self.observe(seen).await;
                 }
                 Happened::News(News::Event(event)) => {
+                    if let (Event::Reset { .. }, Some(guest)) = (&event, &guest) {
+                        guest.reset();
+                    }
                     if live.talk.heard(event) {
                         pulse.hurry();
                     }
@@ -384,6 +397,7 @@ impl Supervisor {
                     self.observe(seen).await;
                 }
                 Happened::Ended(exit) => return self.gone(live, exit, None).await,
+                Happened::Overdue => self.overdue(&mut live).await,
                 Happened::Told(told) => {
                     self.told = told;
                     self.publish().await;
@@ -420,6 +434,22 @@ impl Supervisor {
             let devices: Vec<_> = self.record.iter().flat_map(Record::lent).collect();
             let (rooms, vm) = (self.rooms.clone(), self.vm.name.clone());
             tokio::spawn(async move { rooms.tend(&vm, &devices).await });
+        }
+    }
+
+    /// Ends a QEMU that has said that it ends, and hangs in doing so. Its guest
+    /// is off. What it does say is kept: that is why it ends.
+    pub(super) async fn overdue(&mut self, live: &mut Live) {
+        let answers = match live.talk.qmp() {
+            // `-no-shutdown` has it stay on purpose.
+            Some(qmp) => qmp.status(ANSWER).await.is_ok(),
+            None => false,
+        };
+        live.talk.overdue = answers.then(|| Instant::now() + LINGER);
+        if !answers {
+            let pid = live.body.held.id.pid;
+            warn!(vm = %self.vm.name, pid, "QEMU hangs while it ends: ending it by SIGKILL");
+            self.signal(live, Signal::Kill);
         }
     }
 
@@ -460,6 +490,8 @@ enum Happened {
     Status(Result<RunState, QmpError>),
     News(News),
     Ended(Exit),
+    /// It has said that it ends, and is still there.
+    Overdue,
     /// The guest's agent, or that it is silent.
     Told(Told),
     /// Its devices are looked at.

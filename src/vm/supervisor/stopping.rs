@@ -96,6 +96,7 @@ impl Supervisor {
         let mut ignored = format!("the guest agent has not answered within {given}");
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
         loop {
+            let overdue = live.talk.overdue;
             tokio::select! {
                 biased;
                 asked = self.asked.recv() => {
@@ -115,6 +116,7 @@ impl Supervisor {
                     return self.gone(live, exit, Some(&format!("{why} on request"))).await;
                 }
                 () = sleep_until(until) => break,
+                () = super::until(overdue) => self.overdue(&mut live).await,
                 answer = or_never(asking.as_mut()) => {
                     asking = None;
                     match answer {
@@ -345,7 +347,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn signal(&self, live: &Live, signal: Signal) {
+    pub(super) fn signal(&self, live: &Live, signal: Signal) {
         if let Err(error) = live.body.held.process.signal(signal) {
             // It has ended, most likely, and that is noticed next.
             warn!(vm = %self.vm.name, ?signal, "{error}");

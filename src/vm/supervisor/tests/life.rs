@@ -200,3 +200,21 @@ async fn a_device_that_is_taken_away_ends_it_with_the_reason() {
     assert!(view.reason.contains("0000:01:00.0 is being taken away"), "{}", view.reason);
     bench.assert_clean("after the card was pulled");
 }
+
+/// QEMU 7.2 does so when it is asked something at the moment that it ends.
+#[tokio::test]
+async fn a_qemu_that_hangs_while_it_ends_is_ended_and_its_reason_kept() {
+    for (reason, state) in [("guest-panic", VmState::Crashed), ("guest-shutdown", VmState::Off)] {
+        let bench = Bench::new();
+        let handle = bench.supervise();
+        handle.start().await.unwrap();
+        bench.qemu.guest.send_modify(|guest| guest.hangs = Some(reason));
+        let view = until(&handle, |view| view.state == state && view.step.is_empty()).await;
+        let why = match state {
+            VmState::Off => "the guest switched itself off",
+            _ => "QEMU ended (killed by signal 9; guest-panic)",
+        };
+        assert_eq!(view.reason, why);
+        bench.assert_clean(reason);
+    }
+}
