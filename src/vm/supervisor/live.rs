@@ -24,6 +24,7 @@ use crate::vm::process::Held;
 use crate::vm::qmp::wire::{Event, RunState, Shutdown};
 use crate::vm::qmp::{self, Events, Qmp, QmpError};
 use crate::vm::unfinished;
+use crate::vm::usb;
 
 /// How often QEMU is asked whether the guest runs, events aside.
 const BEAT: Duration = Duration::from_secs(5);
@@ -307,6 +308,7 @@ impl Supervisor {
         let mut settled = self.vm.autostart.is_none();
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
         self.line.send_replace(live.talk.qmp().cloned());
+        let mut usb = usb::open::Keeper::default();
         loop {
             let qmp = live.talk.qmp().cloned();
             if let Some(guest) = &guest {
@@ -390,6 +392,9 @@ impl Supervisor {
                     if let Some(why) = self.taken_away() {
                         self.doomed = true;
                         return At::Quit(live, why);
+                    }
+                    if let Some(qmp) = &qmp {
+                        usb.look(&self.host, &self.vm, qmp).await;
                     }
                 }
             }

@@ -29,8 +29,7 @@ pub fn choose<'a>(
     let reference = parse(words);
     let wanted = words.to_lowercase();
     let fits = |device: &&UsbDevice| match &reference {
-        Some(UsbRef::Id(vendor, product)) => (device.vendor, device.product) == (*vendor, *product),
-        Some(UsbRef::Port { bus, path }) => device.bus == *bus && device.path == *path,
+        Some(usb) => device.is(usb),
         None => {
             let serial = device.serial.as_deref().unwrap_or_default();
             !wanted.is_empty()
