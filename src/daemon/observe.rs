@@ -114,11 +114,11 @@ pub(super) async fn vms(shared: Shared, mut from: mpsc::Receiver<VmView>, change
     for vm in shared.vms.values() {
         changes.know(vm.view());
         // The writer is gone only at the very end.
-        let _ = shared.facts.send(Fact::Vm(vm.view())).await;
+        let _ = shared.facts.send(Fact::Vm(Box::new(vm.view()))).await;
     }
     while let Some(view) = from.recv().await {
         changes.send(view.clone());
-        if shared.facts.send(Fact::Vm(view)).await.is_err() {
+        if shared.facts.send(Fact::Vm(Box::new(view))).await.is_err() {
             return;
         }
         shared.devices.notify_one();

@@ -283,7 +283,7 @@ fn scope_properties(scope: &Scope, pids: &[u32]) -> Vec<(&'static str, Variant<'
         // gives the guests their time, then what is left of them, then hostd
         // and the disks.
         ("Before", units(&["hostd-guests.service"])),
-        ("After", units(&["hostd.service", "zfs.target", "local-fs.target", "remote-fs.target"])),
+        ("After", units(&["hostd.service", "zfs.target"])),
     ];
     all.extend(scope.properties.iter().map(value));
     if let Some(devices) = &scope.devices {

@@ -94,6 +94,14 @@ pub enum PassthroughError {
         /// What is there.
         name: String,
     },
+    /// A VM's file calls it an NVMe controller.
+    #[error("{slot} is {name}, not a disk controller")]
+    NotStorage {
+        /// Where.
+        slot: PciAddress,
+        /// What is there.
+        name: String,
+    },
     /// Nothing isolates the card.
     #[error("{gpu}: no IOMMU isolates it: {}", absence.reason)]
     NoIommu {
@@ -289,6 +297,11 @@ impl PassthroughError {
             Self::NotDisplay { .. } => {
                 "To give away another device, configure it by name under `gpus`".to_owned()
             }
+            Self::NotStorage { .. } => {
+                "Correct the address under `disks` in the VM's file; `hostctl iommu list` shows \
+                 the controllers"
+                    .to_owned()
+            }
             Self::NoIommu { absence, .. } => absence.fix.clone(),
             Self::Blocked { .. } => format!(
                 "Nothing was touched. Either deal with each of these, or {MOVE}; `hostctl iommu \
@@ -350,6 +363,7 @@ impl PassthroughError {
             | Self::BadRom { .. }
             | Self::Bar { .. }
             | Self::NotDisplay { .. }
+            | Self::NotStorage { .. }
             | Self::NoIommu { .. }
             | Self::Blocked { .. }
             | Self::SafeMode { .. }

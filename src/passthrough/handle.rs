@@ -304,6 +304,22 @@ impl Passthrough {
         Ok(bound)
     }
 
+    /// Gives a disk controller to vfio-pci, if the host does not use its disks.
+    pub async fn bind_storage(
+        &self,
+        address: PciAddress,
+        owner: Owner,
+    ) -> Result<Bound, PassthroughError> {
+        let _turn = self.inner.turn.lock().await;
+        let cards = &self.inner.cards;
+        let target = target::target(&self.inner.gpus, &GpuRef::Address(address))?;
+        if safe::is_safe_mode(&cards.host.sys) {
+            return Err(PassthroughError::SafeMode { gpu: target.name });
+        }
+        let target = target::Target { storage: true, ..target };
+        cards.bind(&target, &owner, &GpuOptions::default()).await
+    }
+
     /// Resets a bound card that nobody has open, all functions at once.
     pub async fn reset(&self, gpu: &GpuRef) -> Result<Reset, PassthroughError> {
         let _turn = self.inner.turn.lock().await;

@@ -29,6 +29,8 @@ pub struct Target {
     pub others: Vec<PciAddress>,
     /// Whether the configuration names it.
     pub configured: bool,
+    /// It is an NVMe or other disk controller, which a VM's file names.
+    pub storage: bool,
 }
 
 /// All configured cards.
@@ -56,6 +58,7 @@ impl Target {
             stop_display_manager: gpu.stop_display_manager,
             others: Vec::new(),
             configured: true,
+            storage: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl Target {
             stop_display_manager: false,
             others: Vec::new(),
             configured: false,
+            storage: false,
         }
     }
 
@@ -144,9 +148,16 @@ pub fn leaving(facts: &Facts, target: &Target) -> Result<Leaving, PassthroughErr
     let gpu = || target.name.clone();
     let card: Vec<PciAddress> =
         all.iter().filter(|device| !device.is_bridge()).map(|device| device.address).collect();
+    if target.storage
+        && let Some(first) = all.first()
+        && !all.iter().any(|device| device.is_storage())
+    {
+        let (slot, name) = (first.address, first.name.full());
+        return Err(PassthroughError::NotStorage { slot, name });
+    }
+    let known = target.configured || target.storage;
     if let Some(first) = all.first()
-        && (card.is_empty()
-            || (!target.configured && !all.iter().any(|device| device.is_display())))
+        && (card.is_empty() || (!known && !all.iter().any(|device| device.is_display())))
     {
         let (slot, name) = (first.address, first.name.full());
         return Err(PassthroughError::NotDisplay { slot, name });

@@ -60,6 +60,12 @@ pub const CATALOGUE: &[Entry] = &[
         attributes: &["vm", "vm-state"],
     },
     Entry {
+        service: "vm <name> agent",
+        metric: "1 while it speaks",
+        states: "ok; warning when it has spoken and is silent; none before it has",
+        attributes: &["vm"],
+    },
+    Entry {
         service: "vm <name> cpu",
         metric: "how busy its processors were, 0–1",
         states: "ok; only while it runs",
@@ -183,7 +189,10 @@ mod tests {
                 }],
                 notes: Vec::new(),
             }),
-            Fact::Vm(VmView::new("gaming".parse().unwrap(), VmState::Running, now, "")),
+            Fact::Vm(Box::new(VmView {
+                agent: Some(true),
+                ..VmView::new("gaming".parse().unwrap(), VmState::Running, now, "")
+            })),
             Fact::VmStats {
                 name: "gaming".parse().unwrap(),
                 stats: Some(VmStatsView {

@@ -109,8 +109,23 @@ pub fn gpu_state(gpu: &GpuView) -> String {
     }
 }
 
-/// One VM; metric = 1 while its processors run.
-pub fn vm(vm: &VmView) -> Event {
+/// One VM, metric = 1 while its processors run; and its guest agent, once it
+/// has spoken, metric = 1 while it speaks.
+pub fn vm(vm: &VmView) -> Vec<Event> {
+    let agent = vm.agent.map(|speaks| {
+        let (state, text) = if speaks {
+            (Severity::Ok, "the guest agent speaks")
+        } else {
+            (Severity::Warning, "the guest agent, which has spoken before, is silent")
+        };
+        Event::new(format!("vm {} agent", vm.name), state, text)
+            .metric(Metric::Int(i64::from(speaks)))
+            .attribute("vm", vm.name.as_str())
+    });
+    std::iter::once(vm_state(vm)).chain(agent).collect()
+}
+
+fn vm_state(vm: &VmView) -> Event {
     let text = format!("{}: {}", vm.state.as_str(), vm.reason);
     Event::new(format!("vm {}", vm.name), vm_severity(vm), text)
         .metric(Metric::Int(i64::from(vm.state == VmState::Running)))

@@ -34,7 +34,7 @@ pub enum Fact {
         ours: bool,
     },
     /// One VM.
-    Vm(VmView),
+    Vm(Box<VmView>),
     /// What a running VM takes of the host; nothing of one that does not run.
     VmStats {
         /// The VM.
@@ -122,9 +122,9 @@ impl Snapshot {
             // Told once: how things are now is in the others.
             Fact::Device { change, ours } => (true, vec![events::device(&change, ours)]),
             Fact::Vm(view) => {
-                let events = vec![events::vm(&view)];
-                let before = self.vms.insert(view.name.clone(), view.clone());
-                (before.as_ref() != Some(&view), events)
+                let events = events::vm(&view);
+                let before = self.vms.insert(view.name.clone(), VmView::clone(&view));
+                (before.as_ref() != Some(&*view), events)
             }
             // Told each time, also when nothing is done: it is not told again
             // with the rest.
@@ -165,7 +165,7 @@ impl Snapshot {
         let iommu = |view| events::iommu(view, self.wants_iommu);
         told.extend(self.iommu.value().map(iommu).unwrap_or_default());
         told.extend(self.gpus.value().map(events::gpus).unwrap_or_default());
-        told.extend(self.vms.values().map(events::vm));
+        told.extend(self.vms.values().flat_map(events::vm));
         told.extend(self.pools.value().map(events::pools).unwrap_or_default());
         told.extend(self.services.value().map(events::services).unwrap_or_default());
         self.complete(told, now)
@@ -206,7 +206,8 @@ mod tests {
     use crate::ask::view::VmState;
 
     fn vm(state: VmState) -> Fact {
-        Fact::Vm(VmView::new("gaming".parse().unwrap(), state, Timestamp::from_secs(1), "asked"))
+        let (name, since) = ("gaming".parse().unwrap(), Timestamp::from_secs(1));
+        Fact::Vm(Box::new(VmView::new(name, state, since, "asked")))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, PciAddress};
-use crate::config::{GpuOptions, GpuRef};
+use crate::config::{GpuOptions, GpuRef, Vm};
 use crate::passthrough::{Owner, Passthrough};
 
 /// What a VM was lent.
@@ -25,6 +25,9 @@ pub struct Lent {
 /// A lending or a return under way.
 pub type Handing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
 
+/// A look at the cards.
+pub type Looking<'a> = Pin<Box<dyn Future<Output = Vec<PciAddress>> + Send + 'a>>;
+
 /// Who lends the devices. A refusal means that nothing was touched or
 /// everything was put back.
 pub trait Devices: Send + Sync {
@@ -35,6 +38,10 @@ pub trait Devices: Send + Sync {
         vm: &'a Name,
         options: &'a GpuOptions,
     ) -> Handing<'a, Lent>;
+    /// Lends an NVMe controller; lending it again is fine.
+    fn lend_nvme<'a>(&'a self, address: PciAddress, vm: &'a Name) -> Handing<'a, Lent>;
+    /// The functions that it would lend, as far as that is known.
+    fn functions<'a>(&'a self, vm: &'a Vm) -> Looking<'a>;
     /// Takes it back; that it was not lent is fine.
     fn take_back<'a>(&'a self, gpu: &'a GpuRef, vm: &'a Name) -> Handing<'a, ()>;
 }
@@ -50,6 +57,25 @@ impl Devices for Passthrough {
             let bound = self.bind_with(gpu, Owner::Vm(vm.clone()), options).await?;
             let (functions, warnings) = (bound.functions, bound.warnings);
             Ok(Lent { functions, rom_off: bound.rom_off, x_vga: bound.x_vga, warnings })
+        })
+    }
+
+    fn lend_nvme<'a>(&'a self, address: PciAddress, vm: &'a Name) -> Handing<'a, Lent> {
+        Box::pin(async move {
+            let bound = self.bind_storage(address, Owner::Vm(vm.clone())).await?;
+            Ok(Lent { functions: bound.functions, warnings: bound.warnings, ..Lent::default() })
+        })
+    }
+
+    fn functions<'a>(&'a self, vm: &'a Vm) -> Looking<'a> {
+        Box::pin(async move {
+            let Some(gpu) = &vm.gpu else { return Vec::new() };
+            let listed = self.list().await.gpus;
+            let meant = listed.into_iter().find(|card| match gpu {
+                GpuRef::Name(name) => card.name == name.as_str(),
+                GpuRef::Address(address) => card.functions.contains(address),
+            });
+            meant.map(|card| card.functions).unwrap_or_default()
         })
     }
 
@@ -103,6 +129,17 @@ impl Devices for FakeDevices {
             }
         });
         Box::pin(async move { lent })
+    }
+
+    fn lend_nvme<'a>(&'a self, address: PciAddress, _: &'a Name) -> Handing<'a, Lent> {
+        let refuse = self.with(|state| state.refuse.clone());
+        Box::pin(async move {
+            refuse.map_or(Ok(Lent { functions: vec![address], ..Lent::default() }), Err)
+        })
+    }
+
+    fn functions<'a>(&'a self, _: &'a Vm) -> Looking<'a> {
+        Box::pin(async { Vec::new() })
     }
 
     fn take_back<'a>(&'a self, _: &'a GpuRef, _: &'a Name) -> Handing<'a, ()> {

@@ -59,27 +59,26 @@ pub fn account(host: &Host, vm: &Vm) -> Result<(Option<Account>, Option<String>)
     };
     match vm.user.as_deref() {
         Some("root" | "0") if users::is_root() => Ok((None, None)),
-        Some(user) if users::is_root() => match look(user)? {
-            Some(account) => Ok((Some(account), None)),
-            None => {
+        Some(user) if users::is_root() => {
+            let account = look(user)?.ok_or_else(|| {
                 let message = format!("`{name}`: there is no user `{user}` on this host");
                 let hint = "make it, or correct `user:` in the VM's file";
-                Err(Refusal::new(Code::Refused, message, hint))
-            }
-        },
+                Refusal::new(Code::Refused, message, hint)
+            })?;
+            Ok((Some(account), None))
+        }
         Some(user) => {
             let why = format!("hostd is not root: QEMU runs as hostd does, and not as `{user}`");
             Ok((None, Some(why)))
         }
         // A fake machine's users are not ours.
         None if !users::is_root() || !host.sys.is_real() => Ok((None, None)),
-        None => match look(USER)? {
-            Some(account) => Ok((Some(account), None)),
-            None => {
-                let why = format!("there is no user `{USER}`: QEMU runs as root");
-                Ok((None, Some(why)))
-            }
-        },
+        None => {
+            let account = look(USER)?;
+            let root = || format!("there is no user `{USER}`: QEMU runs as root");
+            let warning = account.is_none().then(root);
+            Ok((account, warning))
+        }
     }
 }
 

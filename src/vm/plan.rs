@@ -7,15 +7,16 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::argv::{self, Facts, Start, argv, unpinned};
-use super::devices::Lent;
+use super::devices::{Devices, Lent};
 use super::identity::{self, Identity, Mac, Uuid};
 use super::paths::{self, Paths};
+use super::performance;
 use super::preflight::{self, Problem};
 use super::qemu::{self, AskError, Capabilities};
 use crate::ask::view::{VmArgvView, VmPlanView, VmProblemView};
 use crate::ask::{Code, Refusal};
-use crate::base::{Bytes, PciAddress, with_sources};
-use crate::config::{Firmware, GpuRef, Hook, Hugepages, Network, Performance, Pinning, Vm};
+use crate::base::{PciAddress, with_sources};
+use crate::config::{Firmware, GpuRef, Hook, Network, Vm};
 use crate::host::Host;
 use crate::passthrough::Passthrough;
 
@@ -40,26 +41,8 @@ pub enum Step {
         /// How many of those that hostd made by itself are kept.
         keep: u32,
     },
-    /// Stop units of the host.
-    Services(Vec<String>),
-    /// Pause a scrub that runs.
-    Scrub,
-    /// Make room for the guest's memory.
-    Room {
-        /// What the guest gets.
-        guest: Bytes,
-        /// What the host keeps for itself.
-        reserve: Bytes,
-    },
-    /// Take huge pages for the guest's memory.
-    Pages {
-        /// What the guest gets.
-        guest: Bytes,
-        /// The size of a page.
-        page: Bytes,
-        /// The node they come from.
-        node: Option<u32>,
-    },
+    /// Make room on the host, in words: memory, processors, quiet.
+    Room(String),
     /// Make the tap that joins the guest to its bridge.
     Tap {
         /// The tap.
@@ -80,15 +63,6 @@ pub enum Step {
     },
     /// Talk to QEMU, and make sure that it is ours.
     Connect(PathBuf),
-    /// Put QEMU's threads on their processors.
-    Pin(String),
-    /// Make the host's processors the guest's.
-    Processors {
-        /// The governor of the guest's processors.
-        governor: Option<String>,
-        /// Whether the host's work leaves them.
-        isolate: bool,
-    },
     /// Let the guest run.
     Run,
 }
@@ -107,15 +81,7 @@ impl fmt::Display for Step {
             Self::Snapshot { keep } => {
                 write!(f, "make a snapshot of its disks, and keep the last {keep}")
             }
-            Self::Services(units) => write!(f, "stop {}", units.join(", ")),
-            Self::Scrub => f.write_str("pause a scrub, if one runs"),
-            Self::Room { guest, reserve } => {
-                write!(f, "make room for {guest} of memory, beside {reserve} for the host")
-            }
-            Self::Pages { guest, page, node } => {
-                write!(f, "take {guest} of memory in pages of {page}")?;
-                node.map_or(Ok(()), |node| write!(f, " from NUMA node {node}"))
-            }
+            Self::Room(how) => f.write_str(how),
             Self::Tap { tap, bridge } => write!(f, "make the tap {tap} on the bridge {bridge}"),
             Self::Bind(GpuRef::Name(name)) => write!(f, "bind graphics card `{name}`"),
             Self::Bind(GpuRef::Address(address)) => write!(f, "bind graphics card {address}"),
@@ -123,15 +89,6 @@ impl fmt::Display for Step {
             Self::Tpm(socket) => write!(f, "start swtpm at {}", socket.display()),
             Self::Launch { qemu } => write!(f, "start {} with halted processors", qemu.display()),
             Self::Connect(socket) => write!(f, "connect to QEMU at {}", socket.display()),
-            Self::Pin(how) => write!(f, "put the guest's processors on {how}"),
-            Self::Processors { governor, isolate } => {
-                let away = "move the host's work away from them";
-                match (governor, isolate) {
-                    (Some(name), true) => write!(f, "set their governor to {name}, {away}"),
-                    (Some(name), false) => write!(f, "set their governor to {name}"),
-                    (None, _) => f.write_str(away),
-                }
-            }
             Self::Run => f.write_str("let the guest run"),
         }
     }
@@ -144,6 +101,8 @@ pub struct Made {
     pub variables: bool,
     /// The machine type that this start would keep, where none is kept yet.
     pub machine: Option<String>,
+    /// What the host would do for it, in words.
+    pub room: Vec<String>,
 }
 
 /// The steps of a start.
@@ -161,10 +120,7 @@ pub fn steps(vm: &Vm, paths: &Paths, made: &Made) -> Vec<Step> {
     if vm.snapshots.before_start {
         steps.push(Step::Snapshot { keep: vm.snapshots.keep });
     }
-    steps.extend(vm.performance.iter().flat_map(|performance| before(vm, performance)));
-    if let Hugepages::Size(page) = vm.hugepages {
-        steps.push(Step::Pages { guest: vm.memory, page, node: vm.numa_node });
-    }
+    steps.extend(made.room.iter().cloned().map(Step::Room));
     if let Network::Bridge(bridge) = &vm.network {
         let tap = paths::tap_name(&vm.name);
         steps.push(Step::Tap { tap, bridge: bridge.clone() });
@@ -176,13 +132,6 @@ pub fn steps(vm: &Vm, paths: &Paths, made: &Made) -> Vec<Step> {
     }
     steps.push(Step::Launch { qemu: vm.qemu.clone() });
     steps.push(Step::Connect(paths.qmp.clone()));
-    steps.extend(pinned(&vm.pinning).map(Step::Pin));
-    if let Some(Performance { governor, isolate, .. }) = &vm.performance
-        && (governor.is_some() || *isolate)
-        && vm.pinning != Pinning::Off
-    {
-        steps.push(Step::Processors { governor: governor.clone(), isolate: *isolate });
-    }
     steps.push(Step::Run);
     steps
 }
@@ -190,33 +139,6 @@ pub fn steps(vm: &Vm, paths: &Paths, made: &Made) -> Vec<Step> {
 fn hook(hook: &Hook) -> Step {
     let words = hook.run.iter().map(|word| crate::host::run::quoted(word.as_ref()));
     Step::Hook(words.collect::<Vec<_>>().join(" "))
-}
-
-/// What the host does for a guest before it is there.
-fn before(vm: &Vm, performance: &Performance) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if !performance.stop_services.is_empty() {
-        steps.push(Step::Services(performance.stop_services.clone()));
-    }
-    if performance.pause_scrub {
-        steps.push(Step::Scrub);
-    }
-    steps.push(Step::Room { guest: vm.memory, reserve: performance.reserve });
-    steps
-}
-
-/// Where the guest's processors are put, in words.
-fn pinned(pinning: &Pinning) -> Option<String> {
-    match pinning {
-        Pinning::Off => None,
-        Pinning::Auto { leave } => {
-            Some(format!("whole cores of the host, of which {leave} are left to it"))
-        }
-        Pinning::Exact { vcpus, .. } => {
-            let list = vcpus.iter().map(ToString::to_string).collect::<Vec<_>>();
-            Some(format!("the host's processors {}", list.join(", ")))
-        }
-    }
 }
 
 /// A start that has not happened.
@@ -258,12 +180,7 @@ pub async fn preview(host: &Host, cards: &Passthrough, vm: &Vm) -> Result<Plan, 
     let mut said = Vec::new();
     let mut against = None;
     if let Some(gpu) = &vm.gpu {
-        let listed = cards.list().await.gpus;
-        let meant = listed.into_iter().find(|card| match gpu {
-            GpuRef::Name(name) => card.name == name.as_str(),
-            GpuRef::Address(address) => card.functions.contains(address),
-        });
-        known.functions = meant.map(|card| card.functions).unwrap_or_default();
+        known.functions = cards.functions(vm).await;
         match cards.plan(gpu, false).await.map_err(Refusal::from) {
             Ok(plan) => said = plan.warnings,
             // Who may not look has not seen a reason.
@@ -281,6 +198,14 @@ pub async fn preview(host: &Host, cards: &Passthrough, vm: &Vm) -> Result<Plan, 
     plan.problems.extend(against);
     plan.warnings.extend(said);
     Ok(plan)
+}
+
+/// What to do about a host that has not enough room.
+const ROOM: &str = "give the VM less, or correct `pinning`, `hugepages` or `performance`";
+
+/// NUMA node of a device; nothing where there is only one.
+pub fn pci_node(host: &Host, device: PciAddress) -> Option<u32> {
+    host.sys.text(format!("/sys/bus/pci/devices/{device}/numa_node")).ok()?.parse().ok()
 }
 
 /// The same with what is known from elsewhere.
@@ -308,12 +233,16 @@ pub fn plan(host: &Host, vm: &Vm, known: &Known) -> Result<Plan, Refusal> {
     }
     let made = Identity { uuid: Uuid::ZERO, mac: Mac([0x52, 0x54, 0, 0, 0, 0]), machine: None };
     let mut identity = kept.unwrap_or(made);
-    let mut first = Made { variables: paths::has_vars(host, &vm.name), machine: None };
+    let mut first = Made { variables: paths::has_vars(host, &vm.name), ..Made::default() };
     if unpinned(&vm.machine) && identity.machine.is_none() {
         first.machine = can.and_then(|can| can.resolve(&vm.machine)).map(str::to_owned);
         identity.machine.clone_from(&first.machine);
     }
     let card = Lent { functions: guessed(vm, known, &mut warnings), ..Lent::default() };
+    let node = card.functions.first().and_then(|device| pci_node(host, *device));
+    let room = performance::plan(host, vm, node);
+    problems.extend(room.problems.into_iter().map(|what| Problem::new(what, ROOM)));
+    first.room = room.words;
     let facts = Facts::read(host, vm);
     let start = Start { identity: &identity, token: Uuid::ZERO, card: &card, facts: &facts };
     let argv = argv(vm, &paths, &start);
@@ -382,9 +311,6 @@ mod tests {
             nvme: vec![Nvme { address: "04:00.0".parse().unwrap(), boot: 0 }],
             tpm: true,
             network: Network::Bridge("br0".into()),
-            hugepages: Hugepages::Size(Bytes(1 << 30)),
-            numa_node: Some(0),
-            pinning: Pinning::Exact { vcpus: vec![2, 10], emulator: vec![], iothreads: vec![] },
             snapshots: Snapshots { before_start: true, keep: 3 },
             hooks: Hooks {
                 before_start: vec![Hook {
@@ -393,10 +319,6 @@ mod tests {
                 }],
                 after_stop: Vec::new(),
             },
-            performance: Some(Performance {
-                stop_services: vec!["plexmediaserver.service".into()],
-                ..Performance::default()
-            }),
             ..vm()
         }
     }
@@ -408,28 +330,24 @@ mod tests {
 
     #[test]
     fn says_every_step_in_order() {
-        let made = Made { variables: false, machine: Some("pc-q35-7.2".into()) };
+        let room = vec!["set the governor to `performance`".into()];
+        let made = Made { variables: false, machine: Some("pc-q35-7.2".into()), room };
         insta::assert_snapshot!(shown(&full(), &made), @r"
         run the hook /etc/hostd/up 'it'\''s'
         make the folder /run/hostd/vms/gaming
         keep pc-q35-7.2 as its machine type, so that its hardware stays
         copy UEFI variables from /fw/VARS to /var/lib/hostd/vms/gaming/OVMF_VARS.fd
         make a snapshot of its disks, and keep the last 3
-        stop plexmediaserver.service
-        pause a scrub, if one runs
-        make room for 64M of memory, beside 2G for the host
-        take 64M of memory in pages of 1G from NUMA node 0
+        set the governor to `performance`
         make the tap hd-7b685cf0 on the bridge br0
         bind graphics card `amd`
         bind NVMe controller 0000:04:00.0
         start swtpm at /run/hostd/vms/gaming/swtpm.sock
         start /usr/bin/qemu-system-x86_64 with halted processors
         connect to QEMU at /run/hostd/vms/gaming/qmp.sock
-        put the guest's processors on the host's processors 2, 10
-        set their governor to performance, move the host's work away from them
         let the guest run
         ");
-        let made = Made { variables: true, machine: None };
+        let made = Made { variables: true, ..Made::default() };
         insta::assert_snapshot!(shown(&vm(), &made), @r"
         make the folder /run/hostd/vms/gaming
         start /usr/bin/qemu-system-x86_64 with halted processors

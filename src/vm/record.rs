@@ -69,6 +69,9 @@ pub struct Record {
     /// The functions that were bound for it.
     #[serde(default)]
     pub devices: Vec<PciAddress>,
+    /// NVMe controllers that were asked for.
+    #[serde(default)]
+    pub nvme: Vec<PciAddress>,
     /// The owner's commands before the start were run: those after the stop
     /// are still to come.
     #[serde(default)]
@@ -130,6 +133,7 @@ impl Record {
             process: None,
             gpu,
             devices: Vec::new(),
+            nvme: Vec::new(),
             hooked: false,
         }
     }
@@ -144,6 +148,11 @@ impl Record {
             GpuNote::Name(name) => GpuRef::Name(name.clone()),
             GpuNote::Address(address) => GpuRef::Address(*address),
         })
+    }
+
+    /// Everything of the host that the guest has.
+    pub fn lent(&self) -> impl Iterator<Item = PciAddress> {
+        self.devices.iter().chain(&self.nvme).copied()
     }
 
     /// Reads the note about `vm`.
@@ -199,6 +208,7 @@ mod tests {
                 process: Some(ProcessId { pid: 3, started: 4 }),
                 gpu: Some(GpuNote::Name("amd".parse().unwrap())),
                 devices: vec!["01:00.0".parse().unwrap()],
+                nvme: vec!["04:00.0".parse().unwrap()],
                 hooked: true,
             };
             record.write(&host, &vm).unwrap();

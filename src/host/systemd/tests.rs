@@ -149,15 +149,17 @@ impl Fake {
     fn set_unit_properties(&self, name: &str, runtime: bool, properties: Properties) {
         assert!(runtime);
         let words: Vec<_> =
-            properties.iter().map(|(key, value)| format!("{key}={}", value.to_string())).collect();
+            properties.iter().map(|(key, value)| format!("{key}={}", **value)).collect();
         self.with(|seen| seen.asked.push(format!("set {name} {}", words.join(" "))));
     }
 
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the interface wants it so")]
     fn load_unit(&self, name: &str) -> Result<OwnedObjectPath, fdo::Error> {
         assert_eq!(name, "user.slice");
         Ok(ObjectPath::try_from("/org/freedesktop/systemd1/unit/user").unwrap().into())
     }
 
+    #[allow(clippy::unused_self, reason = "the interface wants it so")]
     fn subscribe(&self) {}
 
     #[zbus(signal)]
@@ -175,6 +177,7 @@ struct Slice;
 
 #[zbus::interface(name = "org.freedesktop.systemd1.Slice")]
 impl Slice {
+    #[allow(clippy::unused_self, reason = "the interface wants it so")]
     #[zbus(property, name = "AllowedCPUs")]
     fn allowed_cpus(&self) -> Vec<u8> {
         vec![0b11, 0b10]
@@ -185,6 +188,7 @@ struct Unit;
 
 #[zbus::interface(name = "org.freedesktop.systemd1.Unit")]
 impl Unit {
+    #[allow(clippy::unused_self, reason = "the interface wants it so")]
     #[zbus(property)]
     fn active_state(&self) -> String {
         "active".to_owned()

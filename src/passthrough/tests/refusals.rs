@@ -95,6 +95,24 @@ async fn only_graphics_cards_go_by_address() {
 }
 
 #[tokio::test]
+async fn a_vm_gets_disk_controllers_and_nothing_else_as_such() {
+    let rig = Rig::new();
+    let mut disk = neighbour("05:00.0", 0x01_0802, "nvme");
+    disk.group = Some(20);
+    rig.pci.plug(&disk).unwrap();
+    let vm = || Owner::Vm("win".parse().unwrap());
+    let error = rig.pass.bind_storage("00:02.0".parse().unwrap(), vm()).await.unwrap_err();
+    assert!(matches!(error, PassthroughError::NotStorage { .. }), "{error}");
+    assert!(error.hint().contains("under `disks`"), "{}", error.hint());
+    assert!(rig.pci.writes().is_empty());
+    let address = "05:00.0".parse().unwrap();
+    let bound = rig.pass.bind_storage(address, vm()).await.unwrap();
+    assert_eq!(bound.functions, [address]);
+    let released = rig.pass.release(&GpuRef::Address(address), vm()).await.unwrap();
+    assert!(released.changed);
+}
+
+#[tokio::test]
 async fn names_are_resolved_or_refused() {
     let rig = Rig::new();
     assert_eq!(rig.pass.resolve_gpu(None).unwrap(), gaming());

@@ -104,8 +104,9 @@ impl Knob {
     /// Whether two values mean the same.
     pub fn same(&self, one: &str, other: &str) -> bool {
         let parse = match self {
-            Self::Slice { .. } | Self::Thread { .. } => cpus::parse_list,
-            Self::Attribute { spelling: Spelling::List, .. } => cpus::parse_list,
+            Self::Slice { .. }
+            | Self::Thread { .. }
+            | Self::Attribute { spelling: Spelling::List, .. } => cpus::parse_list,
             Self::Attribute { spelling: Spelling::Mask, .. } => cpus::parse_mask,
             Self::Attribute { .. } | Self::Service { .. } | Self::Scrub { .. } => {
                 return one.trim() == other.trim();
@@ -204,7 +205,7 @@ impl Hands {
                     "running" => &["scrub", "--", pool],
                     other => return Err(KnobError::NotOurs(other.to_owned())),
                 };
-                self.run(Command::new("zpool", words)).map(drop)
+                self.run(&Command::new("zpool", words)).map(drop)
             }
             Knob::Slice { unit } => {
                 let cpus = parsed(value)?;
@@ -226,9 +227,9 @@ impl Hands {
         Ok(self.handle.block_on(self.host.runner.run(command))?)
     }
 
-    fn run(&self, command: Command) -> Result<String, KnobError> {
+    fn run(&self, command: &Command) -> Result<String, KnobError> {
         let output = self.ask(command.clone())?;
-        let bytes = output.success(&command)?;
+        let bytes = output.success(command)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

@@ -8,6 +8,7 @@
 //! is; on processors with two kinds of cores it keeps small ones.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -340,10 +341,10 @@ fn too_few(
         if per == 1 { "thread" } else { "threads" },
     );
     if !wish.taken.is_empty() {
-        text += &format!("; other VMs have processors {}", list(wish.taken));
+        let _ = write!(text, "; other VMs have processors {}", list(wish.taken));
     }
     if let Some(node) = wish.node {
-        text += &format!("; only those of NUMA node {node} are asked for");
+        let _ = write!(text, "; only those of NUMA node {node} are asked for");
     }
     text + "). Lower `cpus:`, or write `pinning:` with the processors you mean"
 }

@@ -234,8 +234,7 @@ fn set(hands: &Hands, entry: &mut Entry, goal: &str, done: &mut Settled) -> bool
             entry.held = true;
             return true;
         }
-        (Err(error), _) => done.cannot.push(format!("{words}: {error}")),
-        (Ok(()), Err(error)) => done.cannot.push(format!("{words}: {error}")),
+        (Err(error), _) | (Ok(()), Err(error)) => done.cannot.push(format!("{words}: {error}")),
         (Ok(()), Ok(Some(after))) => {
             done.cannot.push(format!("{words}: the kernel made it `{}`", brief(&after)));
             // Whatever the kernel has made of it came from us.

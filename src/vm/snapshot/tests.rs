@@ -2,6 +2,7 @@
 //! fail.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,12 +29,14 @@ struct Machine {
     hangs: bool,
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as a runner answers")]
 fn said(code: i32, stdout: String, stderr: &str) -> Answer {
     let (stdout, stderr) = (stdout.into_bytes(), stderr.as_bytes().to_vec());
     Ok(Output { exit: Exit::Code(code), stdout, stderr })
 }
 
 impl Machine {
+    #[allow(clippy::unnecessary_wraps, reason = "as a script answers")]
     fn answer(&mut self, command: &Command) -> Option<Answer> {
         let words: Vec<_> = std::iter::once(&command.program).chain(&command.args).collect();
         let words: Vec<&str> = words.into_iter().map(|word| word.to_str().unwrap()).collect();
@@ -108,10 +111,10 @@ impl Machine {
             let Some(marks) = self.volumes.get(*name) else {
                 return said(1, String::new(), "cannot open: dataset does not exist");
             };
-            text += &format!("{name}\tvolume\t9\t7\t1\n");
+            let _ = writeln!(text, "{name}\tvolume\t9\t7\t1");
             for (txg, mark) in (2..).zip(marks) {
                 let kind = if mark.starts_with('#') { "bookmark" } else { "snapshot" };
-                text += &format!("{name}{mark}\t{kind}\t3\t7\t{txg}\n");
+                let _ = writeln!(text, "{name}{mark}\t{kind}\t3\t7\t{txg}");
             }
         }
         said(0, text, "")

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::ask::view::GuestView;
 use crate::base::{Name, with_sources};
 use crate::host::Clock;
-use crate::vm::agent::{Agent, Heartbeat};
+use crate::vm::agent::{Agent, AgentError, Heartbeat};
 
 /// How often the agent is asked whether it is there.
 const BEAT: Duration = Duration::from_secs(5);
@@ -90,20 +90,21 @@ impl Follower {
             let first = self.heart.state().alive.is_none();
             let answer = self.agent.ping(ANSWER).await;
             let now = std::time::Instant::now();
-            let spoke = answer.as_ref().map_or_else(|error| error.is_an_answer(), |()| true);
+            let spoke = answer.as_ref().map_or_else(AgentError::is_an_answer, |()| true);
             let changed = if spoke {
                 self.heart.heard(now, self.clock.now())
             } else {
                 // It may have been halted while it was asked.
                 *self.pauses.borrow() && self.heart.missed(now)
             };
+            if first && spoke {
+                // Before it is told: then a snapshot may freeze them.
+                self.thaw().await;
+            }
             if changed {
                 let alive = self.heart.state().alive;
                 info!(vm = %self.vm, ?alive, "guest agent");
                 self.tell.send_modify(|told| told.alive = alive);
-            }
-            if first && spoke {
-                self.thaw().await;
             }
             if spoke && asked.is_none_or(|asked| asked.elapsed() >= INFO) {
                 asked = Some(Instant::now());
@@ -126,10 +127,9 @@ impl Follower {
 
     /// An earlier hostd may have died while the guest's file systems stood still.
     async fn thaw(&self) {
-        match self.agent.thaw_if_frozen(ANSWER).await {
-            Ok(true) => warn!(vm = %self.vm, "its file systems stood still, and go on"),
-            // Not every agent can.
-            Ok(false) | Err(_) => {}
+        // Not every agent can.
+        if self.agent.thaw_if_frozen(ANSWER).await.unwrap_or(false) {
+            warn!(vm = %self.vm, "its file systems stood still, and go on");
         }
     }
 

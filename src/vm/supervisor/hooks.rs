@@ -105,7 +105,8 @@ impl Supervisor {
         };
         let failed = ended.as_ref().err().map(|error| with_sources(error));
         if let Some(failed) = &failed {
-            text.push_str(&format!("{failed}\n"));
+            text.push_str(failed);
+            text.push('\n');
         }
         // That it cannot be written is no reason not to go on.
         let _ = self.with_files(move |host, vm| note(host, vm, &text)).await;

@@ -23,13 +23,17 @@ use crate::vm::lifecycle::{Action, End, Observation};
 use crate::vm::process::Held;
 use crate::vm::qmp::wire::{Event, RunState, Shutdown};
 use crate::vm::qmp::{self, Events, Qmp, QmpError};
-use crate::vm::unfinished;
-use crate::vm::usb;
+use crate::vm::record::Record;
+use crate::vm::{companion, unfinished, usb};
 
 /// How often QEMU is asked whether the guest runs, events aside.
 const BEAT: Duration = Duration::from_secs(5);
 /// How long it may take to answer before it counts as silent.
 pub(super) const ANSWER: Duration = Duration::from_secs(3);
+/// What is said of a VM whose TPM has died under it.
+const TPM_GONE: &str = "its TPM (swtpm) has ended: a restart of the VM brings it back";
+/// After so many looks, the guest's interrupts are moved after it again.
+const TEND: u32 = 15;
 /// How often the devices that it was given are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// How often a lost connection is tried again.
@@ -306,6 +310,7 @@ impl Supervisor {
         });
         let settles = Instant::now() + unfinished::SETTLED;
         let mut settled = self.vm.autostart.is_none();
+        let mut looks = 0_u32;
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
         self.line.send_replace(live.talk.qmp().cloned());
         let mut usb = usb::open::Keeper::default();
@@ -389,6 +394,8 @@ impl Supervisor {
                     self.settled().await;
                 }
                 Happened::Look => {
+                    looks += 1;
+                    self.look_after(looks).await;
                     if let Some(why) = self.taken_away() {
                         self.doomed = true;
                         return At::Quit(live, why);
@@ -403,17 +410,34 @@ impl Supervisor {
 }
 
 impl Supervisor {
+    /// What runs beside QEMU.
+    async fn look_after(&mut self, looks: u32) {
+        let deaf = self.vm.tpm
+            && companion::is_noted(&self.host, &self.vm.name)
+            && companion::find(&self.host, &self.vm.name).is_none();
+        if deaf && !self.life.reason.contains(TPM_GONE) {
+            let more = TPM_GONE.to_owned();
+            self.observe(Observation::Remark { more }).await;
+        }
+        let isolates = self.vm.performance.as_ref().is_some_and(|performance| performance.isolate);
+        if isolates && looks.is_multiple_of(TEND) {
+            let devices: Vec<_> = self.record.iter().flat_map(Record::lent).collect();
+            let (rooms, vm) = (self.rooms.clone(), self.vm.name.clone());
+            tokio::spawn(async move { rooms.tend(&vm, &devices).await });
+        }
+    }
+
     /// Why QEMU has to end: a device that it was given is being pulled out, or
     /// somebody takes it. The kernel removes the link to vfio-pci first, and
     /// then waits for QEMU to let go (`__device_release_driver` in
     /// drivers/base/dd.c, `vfio_unregister_group_dev` in drivers/vfio).
     fn taken_away(&self) -> Option<String> {
-        let devices = self.record.as_ref().map(|record| record.devices.as_slice())?;
+        let record = self.record.as_ref()?;
         let sys = &self.host.sys;
         if !sys.exists("/sys/bus/pci/devices") {
             return None;
         }
-        let gone = devices.iter().find(|device| {
+        let gone = record.lent().find(|device| {
             let link = sys.link_name(format!("/sys/bus/pci/devices/{device}/driver"));
             link.is_err_and(|error| error.is_missing())
         })?;

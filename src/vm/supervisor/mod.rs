@@ -64,6 +64,8 @@ use super::lifecycle::{Action, Life, Observation, Request, Verdict};
 use super::logs::keep_bounded;
 use super::paths::Paths;
 use super::performance::Rooms;
+use super::plan::{self, Known, Step};
+use super::qemu;
 use super::qmp::Qmp;
 use super::record::Record;
 use super::talk::Consoles;
@@ -182,6 +184,7 @@ fn spawn_with(deps: Deps, vm: Vm, bar: Option<Bar>) -> VmHandle {
         told: Told::default(),
         rooms: deps.rooms,
         performance: None,
+        machine: None,
         doomed: false,
         warnings: Vec::new(),
     };
@@ -296,6 +299,8 @@ struct Supervisor {
     /// What the host does for VMs, and for this one now.
     rooms: Rooms,
     performance: Option<PerformanceView>,
+    /// The machine type that this start keeps for all later ones.
+    machine: Option<String>,
     /// Nobody wanted the end that is under way.
     doomed: bool,
     /// What went wrong on the way down and stopped nothing.
@@ -397,23 +402,34 @@ impl Supervisor {
         }
     }
 
-    /// Away from the runtime's threads: a disk on a suspended pool does not
-    /// even let itself be opened.
-    async fn preflight(&self) -> Option<Refusal> {
-        let (host, vm, paths) = (self.host.clone(), Arc::clone(&self.vm), self.paths.clone());
-        let check = tokio::task::spawn_blocking(move || {
-            super::preflight::refusal(&vm, &super::preflight::check(&host, &vm, &paths))
-        });
+    /// What stands against a start, all of it at once; nothing is touched. Away
+    /// from the runtime's threads: a disk on a suspended pool does not even let
+    /// itself be opened.
+    async fn preflight(&mut self) -> Option<Refusal> {
+        let (host, vm) = (self.host.clone(), Arc::clone(&self.vm));
+        let mut known = Known::default();
+        // The programs of a machine that is made of values are not run.
+        if host.sys.is_real() {
+            known.qemu = Some(qemu::capabilities(&host, &vm.qemu).await);
+        }
+        known.functions = self.devices.functions(&vm).await;
+        let check = tokio::task::spawn_blocking(move || plan::plan(&host, &vm, &known));
         let failed = |why: &str| {
             let message = format!("`{}` cannot start: {why}", self.vm.name);
             let hint = "look at the pool or the network that its disks are on";
             Some(Refusal::new(Code::Refused, message, hint))
         };
-        match tokio::time::timeout(PREFLIGHT, check).await {
-            Ok(Ok(refusal)) => refusal,
-            Ok(Err(_)) => failed("its files could not be looked at"),
-            Err(_) => failed("its files do not answer: a disk hangs in the kernel"),
-        }
+        let planned = match tokio::time::timeout(PREFLIGHT, check).await {
+            Ok(Ok(Ok(planned))) => planned,
+            Ok(Ok(Err(refusal))) => return Some(refusal),
+            Ok(Err(_)) => return failed("its files could not be looked at"),
+            Err(_) => return failed("its files do not answer: a disk hangs in the kernel"),
+        };
+        self.machine = planned.steps.iter().find_map(|step| match step {
+            Step::Machine(machine) => Some(machine.clone()),
+            _ => None,
+        });
+        super::preflight::refusal(&self.vm, &planned.problems)
     }
 
     /// Judges a request. What needs an outcome is put with those who wait for
@@ -514,7 +530,7 @@ impl Supervisor {
             since: self.since,
             reason: barred::reason(self.bar.as_ref(), &self.life.reason),
             pid: self.record.as_ref().and_then(|record| record.process).map(|process| process.pid),
-            devices: self.record.iter().flat_map(|record| &record.devices).copied().collect(),
+            devices: self.record.iter().flat_map(Record::lent).collect(),
             step: self.step.clone(),
             responsive: !self.life.silent && self.told.alive != Some(false),
             held: self.life.held,

@@ -34,6 +34,7 @@ use crate::vm::process::{Held, hold, identify};
 use crate::vm::qmp::wire::{self, RunState};
 use crate::vm::qmp::{Qmp, QmpError};
 use crate::vm::record::{Phase, Record};
+use crate::vm::snapshot;
 
 /// How long QEMU may take to answer: it locks the guest's memory first.
 const COME_UP: Duration = Duration::from_secs(60);
@@ -128,11 +129,30 @@ impl Prepared {
         };
         let token = record.token;
         sup.record = Some(record);
+        let identity = match sup.machine.take() {
+            None => identity,
+            Some(machine) => {
+                sup.step(Step::Machine(machine.clone()).to_string()).await;
+                let kept =
+                    sup.with_files(move |host, vm| identity::pin_machine(host, vm, &machine));
+                let kept = kept.await.map_err(Why::Failed)?;
+                kept.map_err(|error| failed(&name, with_sources(&error), "look for free space"))?
+            }
+        };
         if let Err(refusal) = sup.before_start().await {
             return Err(Why::Failed(refusal));
         }
         if sup.cancelled() {
             return Err(Why::Cancelled);
+        }
+        if sup.vm.snapshots.before_start {
+            sup.step(Step::Snapshot { keep: sup.vm.snapshots.keep }.to_string()).await;
+            let (host, vm) = (sup.host.clone(), Arc::clone(&sup.vm));
+            let made = sup.hearing(async move { snapshot::before_start(&host, &vm).await }).await;
+            sup.warnings = made.map_err(Why::Failed)?.map(|made| made.warnings).unwrap_or_default();
+            if sup.cancelled() {
+                return Err(Why::Cancelled);
+            }
         }
         match sup.vm.firmware.clone() {
             Firmware::Ovmf { vars, .. } if !own_vars => {
@@ -157,9 +177,14 @@ impl Prepared {
         if sup.cancelled() {
             return Err(undo(sup, Why::Cancelled, false).await);
         }
-        let Some(gpu) = sup.vm.gpu.clone() else {
-            return Ok(Lent { before: self, card: devices::Lent::default() });
+        let lent = match sup.vm.gpu.clone() {
+            None => Lent { before: self, card: devices::Lent::default() },
+            Some(gpu) => self.lend_card(sup, gpu).await?,
         };
+        lent.lend_nvme(sup).await
+    }
+
+    async fn lend_card(self, sup: &mut Supervisor, gpu: GpuRef) -> Result<Lent, Setback> {
         sup.step(Step::Bind(gpu.clone()).to_string()).await;
         if let Err(refusal) = sup.note(Phase::Binding).await {
             return Err(undo(sup, Why::Failed(refusal), false).await);
@@ -185,6 +210,29 @@ impl Prepared {
 }
 
 impl Lent {
+    /// NVMe controllers leave the host as cards do.
+    async fn lend_nvme(mut self, sup: &mut Supervisor) -> Result<Self, Setback> {
+        for address in sup.vm.nvme.iter().map(|nvme| nvme.address).collect::<Vec<_>>() {
+            sup.step(Step::BindNvme(address).to_string()).await;
+            if let Some(record) = &mut sup.record {
+                record.nvme.push(address);
+            }
+            if let Err(refusal) = sup.note(Phase::Binding).await {
+                return Err(self.undo(sup, Why::Failed(refusal)).await);
+            }
+            let (room, name) = (sup.devices.clone(), sup.vm.name.clone());
+            match sup.hearing(room.lend_nvme(address, &name)).await {
+                Ok(lent) => self.card.warnings.extend(lent.warnings),
+                Err(refusal) => return Err(self.undo(sup, Why::Failed(refusal)).await),
+            }
+            sup.publish().await;
+            if sup.cancelled() {
+                return Err(self.undo(sup, Why::Cancelled).await);
+            }
+        }
+        Ok(self)
+    }
+
     async fn undo(self, sup: &mut Supervisor, why: Why) -> Setback {
         undo(sup, why, true).await
     }
@@ -233,7 +281,9 @@ impl Lent {
             record.process = Some(held.id);
         }
         let live = Live::new(held, token, Some(started.ended));
-        let warnings = warnings.into_iter().chain(more).chain(self.card.warnings).collect();
+        let before = std::mem::take(&mut sup.warnings);
+        let warnings =
+            before.into_iter().chain(warnings).chain(more).chain(self.card.warnings).collect();
         let launched = Launched { live, warnings };
         if let Err(refusal) = sup.note(Phase::Launched).await {
             return Err(launched.undo(sup, Why::Failed(refusal)).await);

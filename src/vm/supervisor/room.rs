@@ -7,8 +7,9 @@ use super::Supervisor;
 use super::live::ANSWER;
 use crate::ask::{Code, Refusal};
 use crate::base::{PciAddress, with_sources};
-use crate::config::{Pinning, Topology, Vm};
+use crate::config::{Hugepages, Pinning, Topology, Vm};
 use crate::vm::performance::{self, Threads};
+use crate::vm::plan::pci_node;
 use crate::vm::qmp::wire::{self, Command};
 use crate::vm::qmp::{Qmp, QmpError};
 
@@ -35,7 +36,7 @@ impl Supervisor {
             return Ok((vm, Vec::new()));
         }
         self.step("making room on the host's processors").await;
-        let near = devices.first().and_then(|device| self.node(*device));
+        let near = devices.first().and_then(|device| pci_node(&self.host, *device));
         let (rooms, wanted) = (self.rooms.clone(), vm.clone());
         let ready =
             self.hearing(async move { rooms.profile_before_launch(&wanted, near).await }).await?;
@@ -47,16 +48,10 @@ impl Supervisor {
         Ok((vm, ready.warnings))
     }
 
-    /// NUMA node of a device.
-    fn node(&self, device: PciAddress) -> Option<u32> {
-        // -1 where there is only one.
-        self.host.sys.text(format!("/sys/bus/pci/devices/{device}/numa_node")).ok()?.parse().ok()
-    }
-
     /// Pins QEMU's threads; what did not work, in words.
     pub(super) async fn pin(&mut self, qmp: &Qmp) -> Vec<String> {
         let pid = self.record.as_ref().and_then(|record| record.process).map(|process| process.pid);
-        let (Some(pid), true) = (pid, self.wants_room() || self.vm.hugepages != Default::default())
+        let (Some(pid), true) = (pid, self.wants_room() || self.vm.hugepages != Hugepages::Off)
         else {
             return Vec::new();
         };

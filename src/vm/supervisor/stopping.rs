@@ -12,7 +12,7 @@ use super::live::{ANSWER, Live, News};
 use super::{At, Supervisor, seconds};
 use crate::ask::view::{DoneView, VmState};
 use crate::ask::{Code, Refusal};
-use crate::config::{AfterDeadline, Vm};
+use crate::config::{AfterDeadline, GpuRef, Vm};
 use crate::host::process::Signal;
 use crate::host::run::Exit;
 use crate::vm::agent::Agent;
@@ -318,6 +318,14 @@ impl Supervisor {
     pub(super) async fn give_back(&mut self) -> Result<(), Refusal> {
         // Before the card: its files go back to root, and not to its next user.
         crate::vm::launch::give_back(&self.host, &self.vm.name).await?;
+        let nvme = self.record.iter().flat_map(|record| record.nvme.clone());
+        for card in nvme.map(GpuRef::Address).collect::<Vec<_>>() {
+            self.step("giving the NVMe controllers back").await;
+            match self.devices.take_back(&card, &self.vm.name).await {
+                Err(refusal) if refusal.code != Code::NotFound => return Err(refusal),
+                Ok(()) | Err(_) => {}
+            }
+        }
         if let Some(card) = self.record.as_ref().and_then(super::Record::card) {
             self.step("giving the graphics card back").await;
             match self.devices.take_back(&card, &self.vm.name).await {

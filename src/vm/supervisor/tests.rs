@@ -14,12 +14,12 @@ use tokio::time::timeout;
 
 use super::fake::{FakeQemu, Guest, Qemus};
 use super::*;
-use crate::base::Name;
+use crate::base::{Name, PciAddress};
 use crate::config::{AfterDeadline, GpuOptions, GpuRef, Stop};
 use crate::host::SysRoot;
 use crate::host::fake::FakeHost;
 use crate::vm::argv::token_id;
-use crate::vm::devices::{FakeDevices, Handing, Lent};
+use crate::vm::devices::{FakeDevices, Handing, Lent, Looking};
 use crate::vm::identity::Uuid;
 use crate::vm::last_good;
 use crate::vm::paths;
@@ -361,6 +361,14 @@ struct Broken;
 impl Devices for Broken {
     fn lend<'a>(&'a self, _: &'a GpuRef, _: &'a Name, _: &'a GpuOptions) -> Handing<'a, Lent> {
         Box::pin(async { panic!("a mistake of ours") })
+    }
+
+    fn lend_nvme<'a>(&'a self, _: PciAddress, _: &'a Name) -> Handing<'a, Lent> {
+        Box::pin(async { panic!("a mistake of ours") })
+    }
+
+    fn functions<'a>(&'a self, _: &'a Vm) -> Looking<'a> {
+        Box::pin(async { Vec::new() })
     }
 
     fn take_back<'a>(&'a self, _: &'a GpuRef, _: &'a Name) -> Handing<'a, ()> {

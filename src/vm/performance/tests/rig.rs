@@ -22,13 +22,16 @@ pub const G: u64 = 1 << 30;
 pub const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 pub const GOVERNOR: &str = "/sys/devices/system/cpu/cpu5/cpufreq/scaling_governor";
 
+type Fails = Box<dyn Fn(usize) -> bool + Send>;
+/// Number of a write, and the record as it was then.
+type Killed = (usize, PathBuf, Option<Option<String>>);
+
 /// Which writes fail; and what is on record at the moment of one of them.
 #[derive(Default)]
 pub struct Faults {
     pub count: AtomicUsize,
-    fails: Mutex<Option<Box<dyn Fn(usize) -> bool + Send>>>,
-    /// Number of a write, and the record as it was then.
-    pub killed: Mutex<Option<(usize, PathBuf, Option<Option<String>>)>>,
+    fails: Mutex<Option<Fails>>,
+    pub killed: Mutex<Option<Killed>>,
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

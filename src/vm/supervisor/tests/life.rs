@@ -8,9 +8,7 @@ use crate::vm::unfinished;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-fn with_host() -> Option<Autostart> {
-    Some(Autostart { order: 1, delay: Duration::ZERO })
-}
+const WITH_HOST: Autostart = Autostart { order: 1, delay: Duration::ZERO };
 
 #[tokio::test]
 async fn pause_resume_and_reset_and_what_they_say_when_they_cannot() {
@@ -94,6 +92,8 @@ async fn hooks_run_around_it_and_one_that_fails_refuses_the_start() {
         deadline: Duration::from_secs(1),
     };
     let mut bench = Bench::new();
+    bench.fake.file("/bin/true", "").unwrap();
+    bench.fake.file("/bin/false", "").unwrap();
     bench.vm.hooks =
         Hooks { before_start: vec![hook("/bin/true")], after_stop: vec![hook("/bin/true")] };
     let handle = bench.supervise();
@@ -125,7 +125,7 @@ async fn hooks_run_around_it_and_one_that_fails_refuses_the_start() {
 #[tokio::test]
 async fn starts_with_the_host_once_and_never_what_may_have_taken_it_down() {
     let mut bench = Bench::new();
-    bench.vm.autostart = with_host();
+    bench.vm.autostart = Some(WITH_HOST);
     bench.fake.file(BOOT_ID, "one\n").unwrap();
     let name = bench.vm.name.clone();
     let handle = bench.supervise();
