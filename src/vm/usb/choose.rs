@@ -28,13 +28,12 @@ pub fn choose<'a>(
     let words = words.trim();
     let reference = parse(words);
     let wanted = words.to_lowercase();
-    let fits = |device: &&UsbDevice| match &reference {
-        Some(usb) => device.is(usb),
-        None => {
-            let serial = device.serial.as_deref().unwrap_or_default();
-            !wanted.is_empty()
-                && format!("{} {serial}", device.name).to_lowercase().contains(&wanted)
+    let fits = |device: &&UsbDevice| {
+        if let Some(usb) = &reference {
+            return device.is(usb);
         }
+        let serial = device.serial.as_deref().unwrap_or_default();
+        !wanted.is_empty() && format!("{} {serial}", device.name).to_lowercase().contains(&wanted)
     };
     let found: Vec<_> = devices.iter().filter(fits).collect();
     match found.as_slice() {

@@ -52,16 +52,12 @@ pub async fn open(host: &Host, vm: &Vm, nodes: &[PathBuf]) -> Result<(), Refusal
     given.await.map_err(|error| Refusal::new(Code::Failed, error.to_string(), ""))??;
     let rights = nodes.iter().map(|node| (node.display().to_string(), "rw".to_owned()));
     let allow = [Property::DeviceAllow(rights.collect())];
-    match host.units.set_properties(&scope, &allow).await {
-        Ok(()) => Ok(()),
-        Err(error) if error.is_absent() => Ok(()),
-        // Where it could not be made QEMU is in hostd's control group, which
-        // may open all: whether this one can is seen when it tries.
-        Err(error) => {
-            debug!(scope, "{}", with_sources(&error));
-            Ok(())
-        }
+    // Where there is no scope QEMU is in hostd's control group, which may open
+    // all; whether it can open this one is seen when it tries.
+    if let Err(error) = host.units.set_properties(&scope, &allow).await {
+        debug!(scope, "{}", with_sources(&error));
     }
+    Ok(())
 }
 
 /// Takes nodes back from a QEMU that has let go of them.
