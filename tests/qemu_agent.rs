@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use guest::Guest;
 use hostd::ask::Code;
-use hostd::base::Timestamp;
-use hostd::config::UsbRef;
+use hostd::base::{Bytes, Timestamp};
+use hostd::config::{UsbRef, Vm};
 use hostd::host::Host;
 use hostd::host::dial::RealDial;
 use hostd::vm::agent::wire::Power;
@@ -226,7 +226,8 @@ async fn usb_devices_come_and_go_and_one_that_cannot_be_opened_is_taken_back() {
         println!("{reference:?}: {error}");
         assert!(plug::attached(&qmp).await.unwrap().is_empty(), "nothing is left of it");
     }
-    let refusal = usb::attach(&vm.host(), &name, &qmp, "fff1:fff2", &[]).await.unwrap_err();
+    let file = Vm::plain(name, Bytes(64 << 20));
+    let refusal = usb::attach(&vm.host(), &file, &qmp, "fff1:fff2", &[]).await.unwrap_err();
     assert!(matches!(refusal.code, Code::NotFound | Code::Failed), "{refusal}");
 }
 

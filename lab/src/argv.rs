@@ -10,6 +10,7 @@
 //! | 04        | virtio-serial: the agent's ports         |
 //! | 05        | network                                  |
 //! | 06        | extra disk                               |
+//! | 07        | USB controller                           |
 //! | 08 … 0b   | root ports of the cards: buses 01, 02, … |
 //! | 0c        | root port of the shared group            |
 //! | 0d … 1c   | root ports of the disks                  |
@@ -88,13 +89,15 @@ pub fn argv(spec: &LabSpec, run: &RunDir, image: &Image, accel: Accel) -> Vec<St
         "-accel",
         match accel {
             Accel::Kvm => "kvm",
+            Accel::Tcg if spec.cpus.is_some() => "tcg,thread=single,tb-size=512",
             Accel::Tcg => "tcg,thread=multi,tb-size=512",
         },
     );
     args.pair("-cpu", cpu(spec.iommu, accel));
     // A kernel that patches its code while another emulated processor runs it
     // panics once in some dozens of boots (int3 in MTTCG): one processor is safe.
-    args.pair("-smp", if accel == Accel::Tcg { "1" } else { "2" });
+    let usual = if accel == Accel::Tcg { 1 } else { 2 };
+    args.pair("-smp", &spec.cpus.unwrap_or(usual).to_string());
     args.pair("-m", &spec.memory_mib.to_string());
     // Before every other device: what comes earlier would not be behind it.
     match spec.iommu {
@@ -139,6 +142,9 @@ pub fn argv(spec: &LabSpec, run: &RunDir, image: &Image, accel: Accel) -> Vec<St
     if let Some(file) = &spec.extra_disk {
         args.drive("extra", "raw", file, "");
         args.pair("-device", "virtio-blk-pci,drive=extra,serial=extra,addr=06");
+    }
+    if spec.usb {
+        args.pair("-device", "qemu-xhci,id=usb,addr=07");
     }
     if spec.network {
         let mut user = "user,id=net,restrict=on".to_owned();

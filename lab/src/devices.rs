@@ -106,6 +106,18 @@ impl Lab {
         Ok(())
     }
 
+    /// Plugs a USB device of QEMU's (`usb-kbd`, `usb-mouse`) into a port.
+    pub fn plug_usb(&self, driver: &str, id: &str, port: u8) -> Result<()> {
+        ensure!(self.spec.usb, "this lab has no USB controller: boot it with one");
+        let device = json!({"driver": driver, "id": id, "bus": "usb.0", "port": port.to_string()});
+        self.qmp("device_add", device).map(drop)
+    }
+
+    /// Pulls it out; the guest is not asked.
+    pub fn unplug_usb(&self, id: &str) -> Result<()> {
+        self.unplug(id)
+    }
+
     fn hotpluggable(&self, index: usize) -> bool {
         self.spec.cards.get(index).is_some_and(|card| card.kind == CardKind::Secondary0380)
     }

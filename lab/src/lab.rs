@@ -164,6 +164,17 @@ impl Lab {
         }
     }
 
+    /// Whether QEMU ends by itself in this time, as it does when the guest
+    /// switches itself off. `power_on` boots again.
+    pub fn off_within(&mut self, limit: Duration) -> bool {
+        let off = self.machine.as_mut().is_none_or(|machine| machine.ended_within(limit));
+        if off {
+            *lock(&self.client) = None;
+            *lock(&self.qmp) = None;
+        }
+        off
+    }
+
     pub fn power_on(&mut self) -> Result<()> {
         ensure!(!self.running(), "the lab is running already");
         if self.image.dir.as_os_str().is_empty() {

@@ -63,6 +63,12 @@ pub struct LabSpec {
     pub disks: usize,
     pub disk_mib: u64,
     pub memory_mib: u64,
+    /// Processors; the usual number when absent. In software several share one
+    /// thread here: a kernel that patches its code while another emulated
+    /// processor runs it may panic.
+    pub cpus: Option<u32>,
+    /// A USB controller, for devices that come later: `Lab::plug_usb`.
+    pub usb: bool,
     /// More kernel arguments (not in the own-boot tier: GRUB's are its own).
     pub cmdline: Vec<String>,
     /// Modules loaded at boot (not in the own-boot tier).
@@ -92,6 +98,8 @@ impl LabSpec {
             disks: 0,
             disk_mib: 256,
             memory_mib: 2048,
+            cpus: None,
+            usb: false,
             cmdline: Vec::new(),
             modules: Vec::new(),
             payload: Vec::new(),
@@ -147,6 +155,16 @@ impl LabSpec {
 
     pub fn memory_mib(mut self, size: u64) -> Self {
         self.memory_mib = size;
+        self
+    }
+
+    pub fn cpus(mut self, count: u32) -> Self {
+        self.cpus = Some(count);
+        self
+    }
+
+    pub fn usb(mut self) -> Self {
+        self.usb = true;
         self
     }
 

@@ -71,6 +71,19 @@ fn own_boot_has_a_disk_and_no_kernel() {
 }
 
 #[test]
+fn several_processors_in_software_take_turns() {
+    let run = RunDir(PathBuf::from("/run/lab"));
+    let image = Image { dir: PathBuf::from("/image") };
+    let spec = LabSpec::full().cpus(2).usb();
+    let line = argv(&spec, &run, &image, Accel::Tcg).join(" ");
+    for words in ["thread=single", "-smp 2", "qemu-xhci,id=usb,addr=07"] {
+        assert!(line.contains(words), "{words}: {line}");
+    }
+    let line = argv(&spec, &run, &image, Accel::Kvm).join(" ");
+    assert!(line.contains("-accel kvm") && line.contains("-smp 2"), "{line}");
+}
+
+#[test]
 fn a_slot_comes_to_life_with_function_0() {
     let spec = LabSpec::fast().card(CardKind::Secondary0380);
     let order: Vec<_> =

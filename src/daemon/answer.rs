@@ -156,8 +156,9 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask, caller: &Caller) -> An
         Ask::VmArgv { name } => Ok(Reply::VmArgv(preview(shared, &name).await?.into())),
         Ask::VmLog { name, firmware } => vm(shared, &name)?.log(firmware).await.map(Reply::Log),
         Ask::VmAttach { name, device } => {
-            let qmp = vm(shared, &name)?.qmp()?;
-            done(usb::attach(&shared.host, &name, &qmp, &device, &qemus(shared)).await)
+            let vm = vm(shared, &name)?;
+            let qmp = vm.qmp()?;
+            done(usb::attach(&shared.host, vm.vm(), &qmp, &device, &qemus(shared)).await)
         }
         Ask::VmDetach { name, device } => {
             let qmp = vm(shared, &name)?.qmp()?;

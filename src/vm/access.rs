@@ -8,6 +8,7 @@
 //! leaves alone what somebody else has taken or replaced since.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ use crate::host::owner::{Access, Node, Owner};
 
 /// The note's name.
 const NOTE: &str = "owners.json";
+/// One change at a time: the note is read, and written anew. A VM's supervisor
+/// is not alone, since USB devices are given to guests that run.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Something that QEMU opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +79,10 @@ pub fn grant(
     needs: &[Need],
 ) -> Result<Account, Refusal> {
     let mut account = account.clone();
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let note = read(host, vm)?;
-    let mut all = note.clone();
+    // A device that is pulled and plugged again and again is another each time.
+    let mut all: Vec<_> = note.iter().filter(|given| is_there(host, given)).cloned().collect();
     let mut to_do = Vec::new();
     for need in needs {
         let fail = |why: String| refused(vm, &need.path, why, way_out(vm));
@@ -108,12 +114,30 @@ pub fn grant(
         if let Err(error) = node.give(account.uid, owner.gid, mode) {
             let why = format!("its owner cannot be changed: {error}");
             // What has changed hands before goes back.
-            let left = take_back(host, vm).err().map(|left| format!("; {}", left.message));
+            let paths: Vec<_> = needs.iter().map(|need| need.path.clone()).collect();
+            let left = back(host, vm, &|given| is_one_of(host, given, &paths))
+                .err()
+                .map(|left| format!("; {}", left.message));
             let why = format!("{why}{}", left.unwrap_or_default());
             return Err(refused(vm, &need.path, why, way_out(vm)));
         }
     }
+    drop(turn);
     Ok(account)
+}
+
+/// Whether what was given is still what it was; unknown is yes.
+fn is_there(host: &Host, given: &Given) -> bool {
+    match Node::open(&host.sys.path(&given.path)).and_then(|node| node.owner()) {
+        Ok(now) => now.file == given.was.file,
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
+}
+
+fn is_one_of(host: &Host, given: &Given, paths: &[PathBuf]) -> bool {
+    paths.iter().any(|path| {
+        *path == given.path || host.sys.resolve(path).is_ok_and(|path| path == given.path)
+    })
 }
 
 /// Whether the account can get to a path; hostd's own folders let it through.
@@ -138,11 +162,24 @@ fn pass(host: &Host, account: &Account, path: &Path) -> Result<(), String> {
 /// Gives back what the VM's QEMU was given; that it was given nothing is fine.
 /// Blocks.
 pub fn take_back(host: &Host, vm: &Name) -> Result<(), Refusal> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    back(host, vm, &|_| true)
+}
+
+/// The same for these alone. Blocks.
+pub fn take_back_some(host: &Host, vm: &Name, paths: &[PathBuf]) -> Result<(), Refusal> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    back(host, vm, &|given| is_one_of(host, given, paths))
+}
+
+fn back(host: &Host, vm: &Name, wanted: &dyn Fn(&Given) -> bool) -> Result<(), Refusal> {
     let given = read(host, vm)?;
     let mut left = Vec::new();
     let mut why = Vec::new();
     for one in given {
-        if let Err(error) = put_back(host, &one) {
+        if !wanted(&one) {
+            left.push(one);
+        } else if let Err(error) = put_back(host, &one) {
             why.push(format!("{}: {error}", one.path.display()));
             left.push(one);
         }
@@ -311,6 +348,34 @@ mod tests {
         machine.fake.remove("/dev/zd0").unwrap();
         take_back(&host, &name()).unwrap();
         assert!(!machine.note(), "a device that was pulled");
+    }
+
+    #[test]
+    fn some_go_back_alone_and_what_was_pulled_is_forgotten() {
+        let Some(machine) = machine() else { return };
+        let host = machine.fake.host();
+        for node in ["3", "4"] {
+            machine.fake.file(&format!("/dev/bus/usb/001/00{node}"), "").unwrap();
+        }
+        let (three, four) = ("/dev/bus/usb/001/003", "/dev/bus/usb/001/004");
+        grant(&host, &name(), &account(), &[Need::write(three), Need::write(four)]).unwrap();
+        grant(&host, &name(), &account(), &[Need::write("/dev/zvol/tank/win")]).unwrap();
+        let uids = || [three, four, "/dev/zd0"].map(|path| machine.owner(path).0);
+        assert_eq!(uids(), [54_321; 3]);
+        take_back_some(&host, &name(), &[three.into(), "/none".into()]).unwrap();
+        assert_eq!(uids(), [0, 54_321, 54_321]);
+        // By the name it was asked for, which is a link.
+        take_back_some(&host, &name(), &["/dev/zvol/tank/win".into()]).unwrap();
+        assert_eq!(uids(), [0, 54_321, 0]);
+        machine.fake.remove(four).unwrap();
+        grant(&host, &name(), &account(), &[Need::write(three)]).unwrap();
+        let note = host.runtime.read("vms/gaming/owners.json").unwrap().unwrap();
+        assert!(note.contains(three) && !note.contains(four), "{note}");
+        // One that cannot be given takes none of the others along.
+        grant(&host, &name(), &account(), &[Need::read("/none")]).unwrap_err();
+        assert_eq!(machine.owner(three).0, 54_321);
+        take_back(&host, &name()).unwrap();
+        assert!(!machine.note());
     }
 
     #[test]

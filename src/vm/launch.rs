@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::access::{self, Need};
-use super::{companion, paths};
+use super::{companion, paths, usb};
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, PciAddress, with_sources};
 use crate::config::{Accel, Display, Firmware, Network, Sound, Viewers, Vm};
@@ -131,6 +131,8 @@ pub fn needs(host: &Host, vm: &Vm, functions: &[PciAddress]) -> Vec<Need> {
         let nodes = nodes.iter().filter(|node| !node.starts_with("by-"));
         needs.extend(nodes.map(|node| Need::shared(Path::new("/dev/snd").join(node))));
     }
+    // Those that come later are given when they come: see `usb::open`.
+    needs.extend(usb::open::nodes(&host.sys, &vm.usb).into_iter().map(Need::write));
     match &vm.display {
         Display::Spice(Viewers::Tcp { password_file: Some(file), .. })
         | Display::Vnc(Viewers::Tcp { password_file: Some(file), .. }) => {
@@ -167,11 +169,6 @@ pub fn scope(host: &Host, vm: &Vm, needs: &[Need]) -> Scope {
             devices.push("/dev/net/tun".into());
         }
         Network::None | Network::User => {}
-    }
-    if !vm.usb.is_empty() {
-        // Which one it will be is not known: it may be plugged in later, and
-        // its own node says who may open it.
-        devices.push("char-usb_device".into());
     }
     Scope {
         name: scope_name(&vm.name),

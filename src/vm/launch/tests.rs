@@ -16,6 +16,13 @@ fn gaming(host: &FakeHost) -> Vm {
     }
     host.link("/dev/zvol/tank/win", "/dev/zd0").unwrap();
     host.file("/srv/virtio.iso", "").unwrap();
+    for (port, number, vendor) in [("1-1", "4", "0001"), ("1-2", "5", "0009")] {
+        let files = [("idVendor", vendor), ("idProduct", "0002"), ("devnum", number)];
+        for (file, text) in files {
+            host.file(&format!("/sys/bus/usb/devices/{port}/{file}"), text).unwrap();
+        }
+        host.file(&format!("/dev/bus/usb/001/00{number}"), "").unwrap();
+    }
     let iso = Disk { cdrom: true, ..Disk::plain("/srv/virtio.iso", 2) };
     let evdev = Evdev { devices: vec!["/dev/input/event3".into()], toggle: Toggle::CtrlCtrl };
     Vm {
@@ -57,6 +64,7 @@ fn needs_its_own_devices_and_files_and_no_others() {
         words,
         [
             "Read /srv/virtio.iso",
+            "Write /dev/bus/usb/001/004",
             "Write /dev/input/event3",
             "Write /dev/kvm shared",
             "Write /dev/vfio/11",
@@ -75,13 +83,13 @@ fn needs_its_own_devices_and_files_and_no_others() {
     assert_eq!(
         devices,
         [
+            "/dev/bus/usb/001/004",
             "/dev/input/event3",
             "/dev/kvm",
             "/dev/vfio/11",
             "/dev/vfio/12",
             "/dev/vfio/vfio",
             "/dev/zd0",
-            "char-usb_device",
         ]
     );
 }

@@ -25,7 +25,7 @@ use crate::vm::process::Held;
 use crate::vm::qmp::wire::{Event, RunState, Shutdown};
 use crate::vm::qmp::{self, Events, Qmp, QmpError};
 use crate::vm::record::Record;
-use crate::vm::{companion, unfinished};
+use crate::vm::{companion, unfinished, usb};
 
 /// How often QEMU is asked whether the guest runs, events aside.
 const BEAT: Duration = Duration::from_secs(5);
@@ -322,6 +322,7 @@ impl Supervisor {
         let mut looks = 0_u32;
         let (dial, socket) = (self.host.dial.clone(), self.paths.qmp.clone());
         self.line.send_replace(live.talk.qmp().cloned());
+        let mut usb = usb::open::Keeper::default();
         loop {
             let (qmp, overdue) = (live.talk.qmp().cloned(), live.talk.overdue);
             if let Some(guest) = &guest {
@@ -412,6 +413,9 @@ impl Supervisor {
                     if let Some(why) = self.taken_away() {
                         self.doomed = true;
                         return At::Quit(live, why);
+                    }
+                    if let Some(qmp) = &qmp {
+                        usb.look(&self.host, &self.vm, qmp).await;
                     }
                 }
             }

@@ -28,14 +28,12 @@ pub fn choose<'a>(
     let words = words.trim();
     let reference = parse(words);
     let wanted = words.to_lowercase();
-    let fits = |device: &&UsbDevice| match &reference {
-        Some(UsbRef::Id(vendor, product)) => (device.vendor, device.product) == (*vendor, *product),
-        Some(UsbRef::Port { bus, path }) => device.bus == *bus && device.path == *path,
-        None => {
-            let serial = device.serial.as_deref().unwrap_or_default();
-            !wanted.is_empty()
-                && format!("{} {serial}", device.name).to_lowercase().contains(&wanted)
+    let fits = |device: &&UsbDevice| {
+        if let Some(usb) = &reference {
+            return device.is(usb);
         }
+        let serial = device.serial.as_deref().unwrap_or_default();
+        !wanted.is_empty() && format!("{} {serial}", device.name).to_lowercase().contains(&wanted)
     };
     let found: Vec<_> = devices.iter().filter(fits).collect();
     match found.as_slice() {

@@ -1,18 +1,20 @@
 //! USB devices of the host: what there is, and what a running guest is given.
 //!
 //! In: sysfs, the words of a person, and a conversation with QEMU. Out: a
-//! [`UsbView`], or a device that was given or taken. Nothing of it is noted:
-//! QEMU knows what it has, also after hostd was killed, and lets go of it when
-//! it ends.
+//! [`UsbView`], or a device that was given or taken. What a VM has is not noted:
+//! QEMU knows it, also after hostd was killed, and lets go of it when it ends.
+//! That QEMU's user was given a device's node is: in [`super::access`]'s note.
 //!
 //! - [`read`]: the devices in sysfs, and whose they are
 //! - [`choose`]: which of them a person means
 //! - [`plug`]: QMP for one device
+//! - [`open`]: who may open it
 //!
 //! Facts: the kernel's `Documentation/ABI/testing/sysfs-bus-usb`, QEMU's
 //! `docs/system/devices/usb.rst`.
 
 pub mod choose;
+pub mod open;
 pub mod plug;
 pub mod read;
 
@@ -21,7 +23,7 @@ use std::collections::BTreeMap;
 use crate::ask::view::{DoneView, UsbDeviceView, UsbView};
 use crate::ask::{Code, Refusal};
 use crate::base::{Name, with_sources};
-use crate::config::UsbRef;
+use crate::config::{UsbRef, Vm};
 use crate::host::{Host, SysRoot};
 
 pub use self::read::UsbDevice;
@@ -58,7 +60,7 @@ fn seen(device: &UsbDevice, users: &BTreeMap<(u8, u16), Name>) -> UsbDeviceView 
 /// its name; `vms` as for [`view`].
 pub async fn attach(
     host: &Host,
-    vm: &Name,
+    file: &Vm,
     qmp: &Qmp,
     words: &str,
     vms: &[(Name, u32)],
@@ -73,6 +75,7 @@ pub async fn attach(
             failed(format!("USB devices cannot be read: {}", error.in_full()))
         },
     )?;
+    let vm = &file.name;
     let (reference, device) = choose::choose(&devices, words)?;
     let label = device.label();
     if let Some(owner) = users.get(&device.address()).filter(|owner| *owner != vm) {
@@ -84,7 +87,17 @@ pub async fn attach(
         let message = format!("{label} is a disk that the host uses ({disk})");
         return Err(Refusal::new(Code::Refused, message, format!("unmount {disk} first")));
     }
-    let changed = match plug::attach(qmp, &reference).await {
+    // What it was given for another try stays its own.
+    let had = users.get(&device.address()) == Some(vm);
+    open::open(host, file, &[device.node()]).await?;
+    let plugged = plug::attach(qmp, &reference).await;
+    if plugged.is_err()
+        && !had
+        && let Err(refusal) = open::close(host, vm, vec![device.node()]).await
+    {
+        tracing::warn!(%vm, "{}", refusal.message);
+    }
+    let changed = match plugged {
         Ok(changed) => changed,
         Err(plug::Failure::Qmp(error)) => return Err(no_controller(vm, &label, &error)),
         Err(plug::Failure::NotOpened) => {
@@ -117,7 +130,12 @@ pub async fn detach(host: &Host, vm: &Name, qmp: &Qmp, words: &str) -> Result<Do
     match plug::detach(qmp, id).await {
         Ok(()) => {
             let message = format!("{label} is back with the host");
-            Ok(DoneView { changed: true, message, warnings: Vec::new() })
+            let is_it =
+                |device: &&UsbDevice| plug::reference(id).is_some_and(|usb| device.is(&usb));
+            let nodes = devices.iter().filter(is_it).map(UsbDevice::node).collect();
+            let closed = open::close(host, vm, nodes).await;
+            let warnings = closed.err().map(|refusal| refusal.message).into_iter().collect();
+            Ok(DoneView { changed: true, message, warnings })
         }
         Err(error) => Err(failed(format!("`{vm}` keeps {label}: {}", with_sources(&error)))),
     }

@@ -21,6 +21,16 @@ const BUS: &str = "usb.0";
 /// Where QEMU keeps devices that have a name.
 const NAMED: &str = "/machine/peripheral";
 
+/// The device that a name of QEMU's stands for, if hostd has made that name.
+pub fn reference(name: &str) -> Option<UsbRef> {
+    let words = name.strip_prefix("usb-")?;
+    let words = match words.strip_prefix("port-") {
+        Some(port) => port.to_owned(),
+        None => words.replacen('-', ":", 1),
+    };
+    super::choose::parse(&words).filter(|usb| id(usb) == name)
+}
+
 /// Why a device was not given.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {

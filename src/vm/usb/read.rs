@@ -1,7 +1,7 @@
 //! USB devices in sysfs, and the files of processes that have them open.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::Name;
 use crate::config::UsbRef;
@@ -53,6 +53,19 @@ impl UsbDevice {
     /// Bus and number.
     pub fn address(&self) -> (u8, u16) {
         (self.bus, self.number)
+    }
+
+    /// Where it is opened.
+    pub fn node(&self) -> PathBuf {
+        format!("/dev/bus/usb/{:03}/{:03}", self.bus, self.number).into()
+    }
+
+    /// Whether it is meant.
+    pub fn is(&self, usb: &UsbRef) -> bool {
+        match usb {
+            UsbRef::Id(vendor, product) => (self.vendor, self.product) == (*vendor, *product),
+            UsbRef::Port { bus, path } => self.bus == *bus && self.path == *path,
+        }
     }
 
     /// Whatever is in its port.

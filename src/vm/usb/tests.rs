@@ -3,6 +3,7 @@
 use super::choose::{choose, parse};
 use super::*;
 use crate::host::fake::FakeHost;
+use crate::host::units::Property;
 use proptest::prelude::*;
 
 fn plug(fake: &FakeHost, port: &str, files: &[(&str, &str)]) {
@@ -128,6 +129,58 @@ fn one_that_was_pulled_out_can_still_be_taken_back() {
         ["usb-046d-c52b"],
         "an id may be given though two have it"
     );
+}
+
+#[test]
+fn only_what_is_meant_and_free_is_opened() {
+    let (_dir, fake) = machine();
+    for node in ["001/006", "001/007", "003/002", "004/003"] {
+        fake.file(&format!("/dev/bus/usb/{node}"), "").unwrap();
+    }
+    let sys = fake.host().sys;
+    let shown = |wanted: &[UsbRef]| {
+        let nodes = open::nodes(&sys, wanted);
+        nodes.iter().map(|node| node.display().to_string()).collect::<Vec<_>>()
+    };
+    let port = UsbRef::Port { bus: 1, path: "2.3".into() };
+    assert_eq!(shown(&[]), [""; 0]);
+    assert_eq!(
+        shown(&[port, UsbRef::Id(0x951, 0x1666)]),
+        ["/dev/bus/usb/001/006", "/dev/bus/usb/004/003"]
+    );
+    assert_eq!(shown(&[UsbRef::Id(0x46d, 0xc52b)]).len(), 2);
+    fake.remove("/dev/bus/usb/004/003").unwrap();
+    assert_eq!(shown(&[UsbRef::Id(0x951, 0x1666)]), [""; 0]);
+}
+
+#[test]
+fn what_qemu_calls_it_is_understood() {
+    for usb in [UsbRef::Id(0x46d, 0xc52b), UsbRef::Port { bus: 1, path: "2.3".into() }] {
+        assert_eq!(plug::reference(&plug::id(&usb)), Some(usb));
+    }
+    for strange in ["tablet", "usb-", "usb-kbd", "usb-46d-c52b", "usb-port-", "usb-port-1"] {
+        assert_eq!(plug::reference(strange), None, "{strange}");
+    }
+}
+
+#[tokio::test]
+async fn the_scope_is_told_and_a_refusal_of_it_is_not_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = FakeHost::new(dir.path());
+    let (host, vm) = (fake.host(), crate::vm::tests::vm());
+    let nodes = [std::path::PathBuf::from("/dev/bus/usb/001/006")];
+    open::open(&host, &vm, &nodes).await.unwrap();
+    fake.units.with(|state| state.there = true);
+    open::open(&host, &vm, &nodes).await.unwrap();
+    open::open(&host, &vm, &[]).await.unwrap();
+    fake.units.with(|state| {
+        assert_eq!(state.jobs, ["set properties of hostd-vm-gaming.scope"]);
+        let allow = Property::DeviceAllow(vec![("/dev/bus/usb/001/006".into(), "rw".into())]);
+        assert_eq!(state.set["hostd-vm-gaming.scope"], [allow]);
+        state.fails.push("set properties of hostd-vm-gaming.scope".to_owned());
+    });
+    open::open(&host, &vm, &nodes).await.unwrap();
+    open::close(&host, &vm.name, nodes.to_vec()).await.unwrap();
 }
 
 proptest! {

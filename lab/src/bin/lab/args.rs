@@ -146,6 +146,12 @@ pub struct Up {
     /// MiB of memory
     #[arg(long, default_value_t = 2048)]
     memory: u64,
+    /// Processors (in software they take turns)
+    #[arg(long)]
+    cpus: Option<u32>,
+    /// A USB controller, for `lab qmp device_add`
+    #[arg(long)]
+    usb: bool,
     /// Files for /payload, which is in PATH there
     #[arg(long, num_args = 1..)]
     payload: Vec<PathBuf>,
@@ -192,6 +198,8 @@ impl Up {
             })
             .collect();
         spec.shared_group = self.shared_group;
+        spec.cpus = self.cpus;
+        spec.usb = self.usb;
         spec.network = self.network || !self.forward.is_empty();
         spec.forwards = self.forward;
         spec.modules = self.modules;
