@@ -289,7 +289,8 @@ fn aside(lab: &Lab, command: &str) -> Result<Value> {
 
 /// All devices of the guest, those behind bridges too.
 fn devices(buses: &Value, found: &mut Vec<Value>) {
-    for device in buses.as_array().into_iter().flatten().flat_map(|bus| bus["devices"].as_array()) {
+    for device in buses.as_array().into_iter().flatten().filter_map(|bus| bus["devices"].as_array())
+    {
         for device in device {
             devices(&serde_json::json!([device["pci_bridge"]]), found);
             found.push(device.clone());
