@@ -4,6 +4,7 @@
 //!
 //!   cargo bench --bench vm            needs libvirtd, virsh and setpriv
 //!   ROUNDS=31 cargo bench --bench vm
+//!   HOSTD_BIN_DIR=/usr/bin cargo bench …    other programs than those just built
 //!
 //! libvirtd runs as a user without rights in folders of its own (a session
 //! daemon), which spares it cgroups and security drivers. Prints milliseconds,
@@ -123,6 +124,11 @@ fn alone(dir: &Path) -> f64 {
     took
 }
 
+/// The one in `HOSTD_BIN_DIR`, or the one that was just built.
+fn program(name: &str, built: &str) -> PathBuf {
+    std::env::var_os("HOSTD_BIN_DIR").map_or_else(|| built.into(), |dir| Path::new(&dir).join(name))
+}
+
 struct Ours {
     daemon: Child,
     socket: PathBuf,
@@ -137,7 +143,7 @@ impl Ours {
             let vm = "memory: 64M\ncpus: 1\naccel: tcg\nmachine: pc-q35-7.2\nnetwork: none\n";
             std::fs::write(dir.join(format!("vms/tiny{index}.yaml")), vm).expect("a file");
         }
-        let daemon = Command::new(env!("CARGO_BIN_EXE_hostd"))
+        let daemon = Command::new(program("hostd", env!("CARGO_BIN_EXE_hostd")))
             .arg("--config")
             .arg(&config)
             .arg("--state-dir")
@@ -154,7 +160,7 @@ impl Ours {
     }
 
     fn hostctl(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hostctl"));
+        let mut command = Command::new(program("hostctl", env!("CARGO_BIN_EXE_hostctl")));
         command.arg("--socket").arg(&self.socket).arg("--quiet").args(args);
         command
     }

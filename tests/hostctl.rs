@@ -537,3 +537,41 @@ fn a_vm_of_another_program_becomes_a_file() {
     let ran = without_daemon(&["vm", "import", &format!("{samples}/nothing.xml")]);
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
 }
+
+/// What only the machine can say of a VM's file, all at once and each with its
+/// place: more than any machine has, and a card that is not there.
+#[test]
+fn a_vm_that_does_not_fit_this_machine_is_told_with_places() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let vms = dir.path().join("vms");
+    std::fs::create_dir(&vms).expect("a folder");
+    std::fs::write(dir.path().join("host.yaml"), "").expect("a file");
+    let lines = [
+        "memory: 8T",
+        "cpus: 1",
+        "accel: tcg",
+        "machine: pc-q35-99.0",
+        "numa-node: 1023",
+        "pinning: {vcpus: [8190]}",
+        "gpu: ffff:1f:00.0",
+        "disks: [{nvme: ffff:1e:00.0}, /no/such/disk]",
+        "network: {bridge: no-bridge-here}",
+    ];
+    std::fs::write(vms.join("huge.yaml"), lines.join("\n")).expect("a file");
+    let ran = without_daemon(&["config", "check", &dir.path().display().to_string()]);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    for (line, column, words) in [
+        (1, 9, "8T of memory are more than the host has"),
+        (4, 10, "has no machine type `pc-q35-99.0`"),
+        (5, 12, "this host has no NUMA node 1023"),
+        (6, 1, "this host has no processor 8190"),
+        (7, 6, ""),
+        (8, 1, "there is no NVMe controller at ffff:1e:00.0"),
+        (8, 31, "the disk /no/such/disk does not exist"),
+        (9, 1, "there is no bridge `no-bridge-here`"),
+    ] {
+        let place = format!("huge.yaml:{line}:{column}: ");
+        let found = ran.stdout.lines().any(|said| said.contains(&place) && said.contains(words));
+        assert!(found, "{place}{words} is not in\n{}", ran.stdout);
+    }
+}

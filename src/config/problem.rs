@@ -160,7 +160,7 @@ impl Problems {
     }
 
     /// By file and place.
-    pub(super) fn sort(&mut self) {
+    pub fn sort(&mut self) {
         self.problems.sort_by(|a, b| {
             (&a.file, a.line, a.column, a.level).cmp(&(&b.file, b.line, b.column, b.level))
         });

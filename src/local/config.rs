@@ -165,16 +165,17 @@ pub async fn config_check_here(file: &Path) -> Result<Checked, Refusal> {
             Err(refusal) => vec![Problem::new(refusal.message, refusal.hint)],
         };
         for problem in problems {
-            let told = |one: &config::Problem| {
-                one.file == source.path && one.path.starts_with(problem.key)
-            };
-            // What the check of the text has said of this key is said once.
-            if problem.key.is_empty() || !checked.problems.problems.iter().any(told) {
+            // What is not there was told when the text was checked.
+            let end = problem.what.rsplit(": ").next().unwrap_or_default();
+            let told =
+                |one: &config::Problem| one.file == source.path && one.message.ends_with(end);
+            if !checked.problems.problems.iter().any(told) {
                 let (what, next) = (&problem.what, &problem.next);
                 config::remark(source, problem.key, what, next, &mut checked.problems);
             }
         }
     }
+    checked.problems.sort();
     Ok(checked)
 }
 

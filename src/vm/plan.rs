@@ -188,7 +188,7 @@ pub async fn preview(host: &Host, cards: &Passthrough, vm: &Vm) -> Result<Plan, 
                 said.push(format!("whether the card can be bound is not known: {refusal}"));
             }
             Err(refusal) => {
-                against = Some(Problem::new(refusal.message, refusal.hint).about("gpu"))
+                against = Some(Problem::new(refusal.message, refusal.hint).about("gpu"));
             }
         }
     }
