@@ -541,6 +541,7 @@ fn a_vm_of_another_program_becomes_a_file() {
 /// What only the machine can say of a VM's file, all at once and each with its
 /// place: more than any machine has, and a card that is not there.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the owner writes the files")]
 fn a_vm_that_does_not_fit_this_machine_is_told_with_places() {
     let dir = tempfile::tempdir().expect("a folder");
     let vms = dir.path().join("vms");

@@ -11,13 +11,13 @@
 //! ```
 //!
 //! Each VM has a *claim*; the host is made as all claims together want it
-//! ([`host`], [`memory`] → [`settle`]), and every change is on record before it
+//! ([`host`], [`memory`] → [`mod@settle`]), and every change is on record before it
 //! is made ([`journal`]). Taking a claim back and settling again is the way
 //! back, from wherever it begins.
 //!
 //! Read in this order: [`pins`] (which processors, pure), [`memory`] (counted,
 //! then made free), [`host`] (what all claims want), [`knob`] (one thing that
-//! can be set), [`settle`], [`threads`] (QEMU's own), [`view`].
+//! can be set), [`mod@settle`], [`threads`] (QEMU's own), [`view`].
 
 pub mod host;
 pub mod journal;

@@ -4,7 +4,7 @@
 //! line it does not take, before anything is touched.
 //!
 //! - [`ask`]: the conversation, and the pure reading of what was said
-//! - [`judge`]: a line against the capabilities
+//! - [`mod@judge`]: a line against the capabilities
 //! - here: the answers, kept in the state folder by what tells the binary from
 //!   another; a kept answer that is damaged is asked for anew. Who only looks
 //!   ([`look`]) keeps nothing

@@ -17,7 +17,7 @@
 //! - [`mod@plan`]: which disks, and how; pure
 //! - [`note`]: `snapshot.json`; [`zfs`], [`qcow2`]: commands and their answers
 //! - [`hold`]: a guest that stands still meanwhile
-//! - [`create`], [`revert`], [`remove`], [`list`]: what is done with them
+//! - [`mod@create`], [`mod@revert`], [`remove`], [`mod@list`]: what is done with them
 //! - [`files`]: the firmware's and the TPM's files
 //!
 //! Who may do what when is up to the callers, in the supervisor's room: to
