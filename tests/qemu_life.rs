@@ -81,7 +81,7 @@ async fn states(seen: &Seen, last: VmState) -> Vec<VmState> {
 
 /// Until the guest's agent has been heard.
 async fn speaks(handle: &VmHandle) {
-    until(handle, |view| view.agent == Some(true) && view.responsive).await;
+    within(BOOT, handle, |view| view.agent == Some(true) && view.responsive).await;
 }
 
 /// What the guest has said on its console.
