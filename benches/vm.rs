@@ -4,7 +4,8 @@
 //!
 //!   cargo bench --bench vm            needs libvirtd, virsh and setpriv
 //!   ROUNDS=31 cargo bench --bench vm
-//!   HOSTD_BIN_DIR=/usr/bin cargo bench …    other programs than those just built
+//!
+//! `HOSTD_BIN_DIR` names the folder of other programs than those just built.
 //!
 //! libvirtd runs as a user without rights in folders of its own (a session
 //! daemon), which spares it cgroups and security drivers. Prints milliseconds,
