@@ -207,6 +207,11 @@ pub async fn run(
     let mut vms: BTreeMap<Name, VmHandle> = vms.collect();
     // A QEMU goes on though its VM's file is broken or gone.
     vms.extend(supervisor::spawn_barred(&deps, &vms.keys().cloned().collect(), &wrong));
+    // What the host did for VMs of which nothing is left but that.
+    let known: Vec<Name> = vms.keys().cloned().collect();
+    if let Err(refusal) = deps.rooms.recover(&known).await {
+        warn!("{}", refusal.message);
+    }
     drop(deps);
     let shared = Shared {
         vms: Arc::new(vms),

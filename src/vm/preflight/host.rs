@@ -1,11 +1,10 @@
 //! Processors and memory of the host, as far as a VM's file names them.
 
-use std::collections::BTreeSet;
-
 use super::Problem;
 use crate::base::Bytes;
 use crate::config::{Hugepages, Pinning, Vm};
 use crate::host::Host;
+use crate::host::cpus::{self, Cpus};
 
 /// Processors that work; sysfs's documentation, `devices/system/cpu`.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
@@ -13,9 +12,6 @@ const MEMORY: &str = "/proc/meminfo";
 const NODES: &str = "/sys/devices/system/node";
 /// One folder for each size of page that the processor has.
 const PAGES: &str = "/sys/kernel/mm/hugepages";
-
-/// More processors than any kernel is built for.
-const MOST: u32 = 8192;
 
 pub(super) fn check(host: &Host, vm: &Vm, about: &mut impl FnMut(&'static str, Vec<Problem>)) {
     about("pinning", check_pins(host, vm).into_iter().collect());
@@ -35,28 +31,14 @@ pub(super) fn warnings(host: &Host, vm: &Vm) -> Vec<String> {
     found
 }
 
-/// `0-3,8`; nothing where it is something else.
-fn parse_list(text: &str) -> Option<BTreeSet<u32>> {
-    let mut all = BTreeSet::new();
-    for part in text.trim().split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if last >= MOST {
-            return None;
-        }
-        all.extend(first..=last);
-    }
-    Some(all)
-}
-
-fn online(host: &Host) -> Option<BTreeSet<u32>> {
-    parse_list(&host.sys.text(ONLINE).ok()?)
+fn online(host: &Host) -> Option<Cpus> {
+    cpus::parse_list(&host.sys.text(ONLINE).ok()?).filter(|cpus| !cpus.is_empty())
 }
 
 /// The processors that the VM's file names.
-fn pins(vm: &Vm) -> BTreeSet<u32> {
+fn pins(vm: &Vm) -> Cpus {
     match &vm.pinning {
-        Pinning::Off | Pinning::Auto { .. } => BTreeSet::new(),
+        Pinning::Off | Pinning::Auto { .. } => Cpus::new(),
         Pinning::Exact { vcpus, emulator, iothreads } => {
             vcpus.iter().chain(emulator).chain(iothreads).copied().collect()
         }
@@ -68,23 +50,8 @@ fn check_pins(host: &Host, vm: &Vm) -> Option<Problem> {
     let gone: Vec<String> = pins(vm).difference(&online).map(ToString::to_string).collect();
     (!gone.is_empty()).then(|| {
         let what = format!("this host has no processor {}", gone.join(", "));
-        Problem::new(what, format!("correct `pinning:`; there are {}", shown(&online)))
+        Problem::new(what, format!("correct `pinning:`; there are {}", cpus::list(&online)))
     })
-}
-
-/// As the kernel writes it.
-fn shown(all: &BTreeSet<u32>) -> String {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for one in all {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == *one => *last = *one,
-            _ => runs.push((*one, *one)),
-        }
-    }
-    let run = |(first, last): &(u32, u32)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    };
-    runs.iter().map(run).collect::<Vec<_>>().join(",")
 }
 
 /// `MemTotal:` in bytes.
@@ -131,7 +98,6 @@ mod tests {
     use super::*;
     use crate::host::fake::FakeHost;
     use crate::vm::tests::vm;
-    use proptest::prelude::*;
 
     fn wanting() -> Vm {
         Vm {
@@ -178,17 +144,5 @@ mod tests {
         let found = warnings(&fake.host(), &wanting());
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(check_pins(&fake.host(), &wanting()), None);
-    }
-
-    proptest! {
-        #[test]
-        fn lists_round_trip(all in proptest::collection::btree_set(0..MOST, 1..40)) {
-            prop_assert_eq!(parse_list(&shown(&all)), Some(all));
-        }
-
-        #[test]
-        fn never_panics(text in "[0-9,-]{0,30}") {
-            let _ = parse_list(&text);
-        }
     }
 }
