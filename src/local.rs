@@ -172,7 +172,12 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::VmConsoleClose { .. }
         | Ask::VmScreenshot { .. }
         | Ask::VmSendKey { .. }
+        | Ask::PoolScrub { .. }
+        | Ask::CareList { .. }
+        | Ask::DiskStatus { .. }
+        | Ask::MachineStatus
         | Ask::ServiceList
+        | Ask::ServiceRestart { .. }
         | Ask::EventQuery { .. } => Err(Refusal::new(
             Code::NoDaemon,
             "only the daemon can answer this",

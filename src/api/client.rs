@@ -213,7 +213,16 @@ impl Client {
                 self.method(names::VM, "SendKey", &body).await
             }
             Ask::PoolStatus { pool } => self.method(names::POOL, "Status", &or_empty(pool)).await,
+            Ask::PoolScrub { pool, act } => {
+                self.method(names::POOL, "Scrub", &(pool.as_str(), act.as_str())).await
+            }
+            Ask::CareList { kind } => self.method(names::CARE, "List", &or_empty(kind)).await,
+            Ask::DiskStatus { disk } => self.method(names::DISK, "Status", &or_empty(disk)).await,
+            Ask::MachineStatus => self.method(names::MACHINE, "Status", &()).await,
             Ask::ServiceList => self.method(names::SERVICE, "List", &()).await,
+            Ask::ServiceRestart { name } => {
+                self.method(names::SERVICE, "Restart", &name.as_str()).await
+            }
             Ask::EventQuery { query } => self.method(names::EVENT, "Query", query).await,
         }
     }

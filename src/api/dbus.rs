@@ -1,6 +1,6 @@
 //! The D-Bus interfaces: `org.hostd.Host1` and one for each kind of thing, all
 //! on the object `/org/hostd/Host1`; below it each VM has an object of its own
-//! ([`machine`]).
+//! ([`machine`]). What is watched is in `watched.rs`.
 //!
 //! Every method returns one string, the JSON document that the command named
 //! in its comment prints with `--json`. Their shape is in `ask/view/`.
@@ -8,6 +8,7 @@
 
 mod console;
 pub mod machine;
+mod watched;
 
 use zbus::connection::Builder;
 use zbus::fdo::ObjectManager;
@@ -18,6 +19,7 @@ use zbus::{Connection, interface};
 
 pub use self::console::Console;
 pub use self::machine::VirtualMachine;
+pub use self::watched::{Care, Disk, Machine, Pool, Service};
 
 use super::gate::Door;
 use super::wire::Refused;
@@ -515,37 +517,6 @@ impl Usb {
     }
 }
 
-/// Pools.
-pub struct Pool(pub Door);
-
-#[interface(name = "org.hostd.Host1.Pool")]
-impl Pool {
-    /// `hostctl pool status`; all pools when `pool` is empty.
-    async fn status(
-        &self,
-        pool: String,
-        #[zbus(header)] from: Header<'_>,
-        #[zbus(connection)] on: &Connection,
-    ) -> Result<String, Refused> {
-        self.0.ask(Ask::PoolStatus { pool: given(pool) }, on, &from).await
-    }
-}
-
-/// Watched services.
-pub struct Service(pub Door);
-
-#[interface(name = "org.hostd.Host1.Service")]
-impl Service {
-    /// `hostctl service list`.
-    async fn list(
-        &self,
-        #[zbus(header)] from: Header<'_>,
-        #[zbus(connection)] on: &Connection,
-    ) -> Result<String, Refused> {
-        self.0.ask(Ask::ServiceList, on, &from).await
-    }
-}
-
 /// Events of the index.
 pub struct Event(pub Door);
 
@@ -576,6 +547,9 @@ pub fn publish<'a>(builder: Builder<'a>, door: &Door, vms: &[VmView]) -> Builder
         .serve_at(names::OBJECT, Usb(door.clone()))
         .serve_at(names::OBJECT, Console(door.clone()))
         .serve_at(names::OBJECT, Pool(door.clone()))
+        .serve_at(names::OBJECT, Care(door.clone()))
+        .serve_at(names::OBJECT, Disk(door.clone()))
+        .serve_at(names::OBJECT, Machine(door.clone()))
         .serve_at(names::OBJECT, Service(door.clone()))
         .serve_at(names::OBJECT, Event(door.clone()));
     vms.iter().fold(builder, |builder, vm| {
@@ -607,6 +581,9 @@ pub(super) fn introspected() -> Vec<(String, String)> {
         one(&Vm(door.clone())),
         one(&Console(door.clone())),
         one(&Pool(door.clone())),
+        one(&Care(door.clone())),
+        one(&Disk(door.clone())),
+        one(&Machine(door.clone())),
         one(&Service(door.clone())),
         one(&Event(door.clone())),
     ];

@@ -174,6 +174,8 @@ pub(super) fn verb(right: Right) -> &'static str {
         Right::GpuOperate => "bind or release graphics cards",
         Right::VmOperate => "start or stop VMs",
         Right::VmConsole => "see what guests show or type into them",
+        Right::PoolOperate => "start, pause or stop scrubs",
+        Right::ServiceOperate => "restart services",
         Right::BootSetup => "change what the machine does at boot",
     }
 }
@@ -183,7 +185,11 @@ pub(super) fn verb(right: Right) -> &'static str {
 fn is_roots(right: Right) -> bool {
     match right {
         Right::BootSetup => true,
-        Right::GpuOperate | Right::VmOperate | Right::VmConsole => false,
+        Right::GpuOperate
+        | Right::VmOperate
+        | Right::VmConsole
+        | Right::PoolOperate
+        | Right::ServiceOperate => false,
     }
 }
 

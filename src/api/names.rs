@@ -22,6 +22,12 @@ pub const CONSOLE: &str = "org.hostd.Host1.Console";
 pub const VIRTUAL_MACHINE: &str = "org.hostd.Host1.VirtualMachine";
 /// Pools.
 pub const POOL: &str = "org.hostd.Host1.Pool";
+/// What is done by itself.
+pub const CARE: &str = "org.hostd.Host1.Care";
+/// Disks.
+pub const DISK: &str = "org.hostd.Host1.Disk";
+/// The machine itself.
+pub const MACHINE: &str = "org.hostd.Host1.Machine";
 /// Watched services.
 pub const SERVICE: &str = "org.hostd.Host1.Service";
 /// Events of the index.

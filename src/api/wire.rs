@@ -34,6 +34,9 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::VmArgv(view) => text(view, pretty),
         Reply::Snapshots(view) => text(view, pretty),
         Reply::Pools(view) => text(view, pretty),
+        Reply::Care(view) => text(view, pretty),
+        Reply::Disks(view) => text(view, pretty),
+        Reply::Machine(view) => text(view, pretty),
         Reply::Services(view) => text(view, pretty),
         Reply::Events(view) => text(view, pretty),
         Reply::Done(view) => text(view, pretty),
@@ -74,6 +77,9 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::VmScreenshot { .. } => view(document, Reply::Screenshot),
         Ask::VmLog { .. } | Ask::VmSerialLog { .. } => view(document, Reply::Log),
         Ask::PoolStatus { .. } => view(document, Reply::Pools),
+        Ask::CareList { .. } => view(document, Reply::Care),
+        Ask::DiskStatus { .. } => view(document, Reply::Disks),
+        Ask::MachineStatus => view(document, Reply::Machine),
         Ask::ServiceList => view(document, Reply::Services),
         Ask::EventQuery { .. } => view(document, Reply::Events),
         Ask::GpuBind { .. }
@@ -96,7 +102,9 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         | Ask::VmSnapshotRevert { .. }
         | Ask::VmSnapshotDelete { .. }
         | Ask::VmConsoleClose { .. }
-        | Ask::VmSendKey { .. } => view(document, Reply::Done),
+        | Ask::VmSendKey { .. }
+        | Ask::PoolScrub { .. }
+        | Ask::ServiceRestart { .. } => view(document, Reply::Done),
     }
 }
 

@@ -263,8 +263,32 @@ pub enum Ask {
         /// One pool; all when absent.
         pool: Option<String>,
     },
+    /// Start, pause or stop a scrub.
+    PoolScrub {
+        /// The pool.
+        pool: String,
+        /// Which of these.
+        act: ScrubAct,
+    },
+    /// What hostd does for pools by itself: scrubs and snapshots.
+    CareList {
+        /// Only this kind: `scrub`, `snapshots`; all when absent.
+        kind: Option<String>,
+    },
+    /// Disks with their health.
+    DiskStatus {
+        /// One disk; all when absent.
+        disk: Option<String>,
+    },
+    /// What is measured of the machine itself.
+    MachineStatus,
     /// The watched services.
     ServiceList,
+    /// Restart the unit or container of a watched service.
+    ServiceRestart {
+        /// The service, as `ServiceList` calls it.
+        name: String,
+    },
     /// Events of the index that match a query.
     EventQuery {
         /// In the query language; `true` for all.
@@ -293,6 +317,9 @@ impl Ask {
             | Self::UsbList
             | Self::VmSnapshots { .. }
             | Self::PoolStatus { .. }
+            | Self::CareList { .. }
+            | Self::DiskStatus { .. }
+            | Self::MachineStatus
             | Self::ServiceList
             | Self::EventQuery { .. }
             // The session is the right: it was given to who had it.
@@ -323,6 +350,31 @@ impl Ask {
             | Self::VmConsoleOpen { .. }
             | Self::VmScreenshot { .. }
             | Self::VmSendKey { .. } => Some(Right::VmConsole),
+            Self::PoolScrub { .. } => Some(Right::PoolOperate),
+            Self::ServiceRestart { .. } => Some(Right::ServiceOperate),
+        }
+    }
+}
+
+/// What is to happen to a pool's scrub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScrubAct {
+    /// Start one, or let a paused one go on.
+    Start,
+    /// Halt it where it is.
+    Pause,
+    /// Give it up.
+    Stop,
+}
+
+impl ScrubAct {
+    /// As it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Pause => "pause",
+            Self::Stop => "stop",
         }
     }
 }
@@ -336,14 +388,24 @@ pub enum Right {
     VmOperate,
     /// See what guests show and type into them.
     VmConsole,
+    /// Start, pause and stop scrubs.
+    PoolOperate,
+    /// Restart watched services.
+    ServiceOperate,
     /// Change what the machine does at boot.
     BootSetup,
 }
 
 impl Right {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::GpuOperate, Self::VmOperate, Self::VmConsole, Self::BootSetup];
+    pub const ALL: [Self; 6] = [
+        Self::GpuOperate,
+        Self::VmOperate,
+        Self::VmConsole,
+        Self::PoolOperate,
+        Self::ServiceOperate,
+        Self::BootSetup,
+    ];
 
     /// The polkit action id.
     pub fn action(self) -> &'static str {
@@ -351,6 +413,8 @@ impl Right {
             Self::GpuOperate => "org.hostd.Host1.gpu.operate",
             Self::VmOperate => "org.hostd.Host1.vm.operate",
             Self::VmConsole => "org.hostd.Host1.vm.console",
+            Self::PoolOperate => "org.hostd.Host1.pool.operate",
+            Self::ServiceOperate => "org.hostd.Host1.service.operate",
             Self::BootSetup => "org.hostd.Host1.boot.setup",
         }
     }
@@ -401,6 +465,12 @@ pub enum Reply {
     Snapshots(view::SnapshotsView),
     /// To `PoolStatus`.
     Pools(view::PoolsView),
+    /// To `CareList`.
+    Care(view::CareView),
+    /// To `DiskStatus`.
+    Disks(view::DisksView),
+    /// To `MachineStatus`.
+    Machine(view::MachineView),
     /// To `ServiceList`.
     Services(view::ServicesView),
     /// To `EventQuery`.

@@ -8,7 +8,18 @@ use serde::{Deserialize, Serialize};
 /// How bad a finding is. The order is that of attention: `Unknown` ranks above
 /// `Warning`, because what cannot be seen may be critical.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -17,6 +28,7 @@ pub enum Severity {
     /// Needs a look, nothing is lost yet.
     Warning,
     /// Could not be read: never shown as fine.
+    #[default]
     Unknown,
     /// Service or data are lost or about to be.
     Critical,

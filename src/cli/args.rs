@@ -134,6 +134,15 @@ pub enum Command {
     /// ZFS pools: health, and how many failures they still tolerate
     #[command(subcommand)]
     Pool(Pool),
+    /// Disks: their health, and which pool each is in
+    #[command(subcommand)]
+    Disk(Disk),
+    /// The machine itself: processors, memory, mounts, network, temperatures
+    #[command(subcommand)]
+    Host(Machine),
+    /// What hostd does for pools by itself: scrubs and snapshots
+    #[command(subcommand)]
+    Care(Care),
     /// Watched services: SMB, AFP, Plex and the like
     #[command(subcommand)]
     Service(Service),
@@ -407,6 +416,68 @@ pub enum Pool {
         #[arg(long, value_name = "FILE", conflicts_with = "host")]
         from: Option<PathBuf>,
     },
+    /// Scrubs: read everything on a pool and mend what is wrong
+    #[command(subcommand)]
+    Scrub(Scrub),
+}
+
+/// `hostctl pool scrub`.
+#[derive(Debug, Subcommand)]
+pub enum Scrub {
+    /// Start a scrub, or let a paused one go on; returns when it runs
+    Start {
+        /// The pool
+        pool: String,
+    },
+    /// Halt a scrub where it is
+    Pause {
+        /// The pool
+        pool: String,
+    },
+    /// Give a scrub up
+    Stop {
+        /// The pool
+        pool: String,
+    },
+    /// When each pool was and will be scrubbed, and what holds it back
+    ///
+    /// Exit code 1 when one is overdue or found errors.
+    Status,
+}
+
+/// `hostctl disk`.
+#[derive(Debug, Subcommand)]
+pub enum Disk {
+    /// All disks, one line each
+    ///
+    /// Exit code 1 when one is not ok or could not be read.
+    List,
+    /// Disks in full, with findings and what to do
+    ///
+    /// A disk that sleeps is not woken: it shows what it last told. Exit code 1
+    /// when one is not ok or could not be read.
+    Status {
+        /// One disk: `sda`; all when left out
+        name: Option<String>,
+    },
+}
+
+/// `hostctl host`.
+#[derive(Debug, Subcommand)]
+pub enum Machine {
+    /// What is measured, under the names that its events have
+    ///
+    /// Exit code 1 when something is not ok.
+    Status,
+}
+
+/// `hostctl care`.
+#[derive(Debug, Subcommand)]
+pub enum Care {
+    /// Each job: when it was done, when it is due, what holds it back
+    ///
+    /// Exit code 1 when one is not ok.
+    List,
 }
 
 /// `hostctl service`.
@@ -416,6 +487,13 @@ pub enum Service {
     ///
     /// Exit code 1 when one is not ok.
     List,
+    /// Restart the unit or container of a service
+    ///
+    /// For example: hostctl service restart smb
+    Restart {
+        /// The service, as `hostctl service list` calls it
+        name: String,
+    },
 }
 
 /// `hostctl event`.

@@ -28,6 +28,11 @@ pub fn code(reply: &Reply) -> u8 {
             !view.notes.is_empty() || view.pools.iter().any(|pool| pool.health != Severity::Ok)
         }
         Reply::Services(view) => view.services.iter().any(|service| service.health != Severity::Ok),
+        Reply::Care(view) => view.jobs.iter().any(|job| job.health != Severity::Ok),
+        Reply::Disks(view) => {
+            !view.notes.is_empty() || view.disks.iter().any(|disk| disk.health != Severity::Ok)
+        }
+        Reply::Machine(view) => view.readings.iter().any(|reading| reading.health != Severity::Ok),
         Reply::Usb(view) => !view.notes.is_empty(),
         Reply::Snapshots(view) => {
             let whole = |one: &SnapshotView| one.state == SnapshotState::Whole;

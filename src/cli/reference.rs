@@ -7,9 +7,9 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::Value as Json;
 
 use crate::ask::view::{
-    BootPlanView, BootStatusView, DoctorView, DoneView, EventsView, GpusView, IommuView, LogView,
-    PlanView, PoolsView, ScreenshotView, ServicesView, SnapshotsView, StatusView, UsbView,
-    VmArgvView, VmPlanView, VmsView,
+    BootPlanView, BootStatusView, CareView, DisksView, DoctorView, DoneView, EventsView, GpusView,
+    IommuView, LogView, MachineView, PlanView, PoolsView, ScreenshotView, ServicesView,
+    SnapshotsView, StatusView, UsbView, VmArgvView, VmPlanView, VmsView,
 };
 
 const HEAD: &str = "# JSON documents
@@ -43,12 +43,15 @@ pub fn page() -> String {
     document::<SnapshotsView>(&mut out, "`vm snapshot list`");
     document::<ScreenshotView>(&mut out, "`vm screenshot`");
     document::<PoolsView>(&mut out, "`pool list`, `pool status`");
+    document::<CareView>(&mut out, "`care list`, `pool scrub status`");
+    document::<DisksView>(&mut out, "`disk list`, `disk status`");
+    document::<MachineView>(&mut out, "`host status`");
     document::<ServicesView>(&mut out, "`service list`");
     document::<EventsView>(&mut out, "`event query`");
     document::<DoneView>(
         &mut out,
         "What acts: `gpu bind`, `gpu release`, `boot setup`, `boot remove`, `vm start`, `vm stop` \
-         and the like, `vm sendkey`, `vm attach`, `vm detach`, `vm media`, `vm snapshot create|revert|delete`",
+         and the like, `vm sendkey`, `vm attach`, `vm detach`, `vm media`, `vm snapshot create|revert|delete`, `pool scrub start|pause|stop`, `service restart`",
     );
     out
 }

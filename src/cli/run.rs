@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use super::args::{
-    Attachable, Boot, Cli, Command, Config, Event, Global, Gpu, Iommu, Pool, Rom, SchemaOf,
-    Service, Snapshot, Usb, Vm,
+    Attachable, Boot, Care, Cli, Command, Config, Disk, Event, Global, Gpu, Iommu, Machine, Pool,
+    Rom, SchemaOf, Scrub, Service, Snapshot, Usb, Vm,
 };
 use super::console;
 use super::exit;
@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::view::{self, Detail};
 use crate::api::carry;
 use crate::api::client::{self, Bus, Client, SOCKET, Where};
-use crate::ask::{Answer, Ask, Code, Refusal, Reply, Right, Secret};
+use crate::ask::{Answer, Ask, Code, Refusal, Reply, Right, ScrubAct, Secret};
 use crate::base::{Name, Timestamp};
 use crate::local::{self, Checked, Local};
 
@@ -177,10 +177,25 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Vm(Vm::Snapshot(snapshot)) => (snapshot_ask(snapshot), Full),
         Command::Pool(Pool::List) => (Ask::PoolStatus { pool: None }, List),
         Command::Pool(Pool::Status { name, .. }) => (Ask::PoolStatus { pool: name }, Full),
+        Command::Pool(Pool::Scrub(scrub)) => (scrub_ask(scrub), Full),
+        Command::Disk(Disk::List) => (Ask::DiskStatus { disk: None }, List),
+        Command::Disk(Disk::Status { name }) => (Ask::DiskStatus { disk: name }, Full),
+        Command::Host(Machine::Status) => (Ask::MachineStatus, Full),
+        Command::Care(Care::List) => (Ask::CareList { kind: None }, Full),
         Command::Service(Service::List) => (Ask::ServiceList, List),
+        Command::Service(Service::Restart { name }) => (Ask::ServiceRestart { name }, Full),
         Command::Event(Event::Query { query }) => (Ask::EventQuery { query }, List),
         Command::Gpu(Gpu::Rom(_)) => (Ask::GpuList, Full),
         Command::Status | Command::Config(_) | Command::Completions { .. } => (Ask::Status, Full),
+    }
+}
+
+fn scrub_ask(scrub: Scrub) -> Ask {
+    match scrub {
+        Scrub::Start { pool } => Ask::PoolScrub { pool, act: ScrubAct::Start },
+        Scrub::Pause { pool } => Ask::PoolScrub { pool, act: ScrubAct::Pause },
+        Scrub::Stop { pool } => Ask::PoolScrub { pool, act: ScrubAct::Stop },
+        Scrub::Status => Ask::CareList { kind: Some("scrub".to_owned()) },
     }
 }
 
@@ -290,7 +305,12 @@ fn local(ask: &Ask) -> bool {
         | Ask::VmConsoleClose { .. }
         | Ask::VmScreenshot { .. }
         | Ask::VmSendKey { .. }
+        | Ask::PoolScrub { .. }
+        | Ask::CareList { .. }
+        | Ask::DiskStatus { .. }
+        | Ask::MachineStatus
         | Ask::ServiceList
+        | Ask::ServiceRestart { .. }
         | Ask::EventQuery { .. } => false,
     }
 }
@@ -483,6 +503,9 @@ mod tests {
             ("usb", Reply::Usb(samples::usb())),
             ("snapshots", Reply::Snapshots(samples::snapshots())),
             ("pool", Reply::Pools(samples::pools())),
+            ("disk", Reply::Disks(samples::disks())),
+            ("machine", Reply::Machine(samples::machine())),
+            ("care", Reply::Care(samples::care())),
             ("service", Reply::Services(samples::services())),
             ("event", Reply::Events(samples::events())),
             ("done", Reply::Done(samples::done())),

@@ -5,11 +5,12 @@ mod cards;
 pub use cards::*;
 
 use crate::ask::view::{
-    DiskStatsView, DoneView, EventView, EventsView, FindingView, HugepagesView, LogView, MovedView,
-    PerformanceView, PinsView, PoolView, PoolsView, ScanView, ScreenshotView, ServiceView,
-    ServicesView, SnapshotDiskView, SnapshotState, SnapshotView, SnapshotsView, StatusLine,
-    StatusView, UsbDeviceView, UsbView, VdevView, VmArgvView, VmPlanView, VmProblemView, VmState,
-    VmStatsView, VmView, VmsView,
+    CareView, DependantView, DiskStatsView, DiskView, DisksView, DoneView, EventView, EventsView,
+    FindingView, HugepagesView, JobView, LayerView, LogView, MachineView, MountView, MovedView,
+    PerformanceView, PinsView, PoolView, PoolsView, ReadingView, ScanView, ScreenshotView,
+    ScrubbedView, ServiceView, ServicesView, ShareView, SnapshotDiskView, SnapshotState,
+    SnapshotView, SnapshotsView, StatusLine, StatusView, UsbDeviceView, UsbView, VdevDiskView,
+    VdevView, VmArgvView, VmPlanView, VmProblemView, VmState, VmStatsView, VmView, VmsView,
 };
 use crate::base::{Bytes, Severity, Timestamp};
 use crate::cli::view::Look;
@@ -258,6 +259,12 @@ pub fn pools() -> PoolsView {
         checksum_errors,
         tolerates: None,
         children: Vec::new(),
+        disk: Some(VdevDiskView {
+            name: "sdc".into(),
+            model: "ST8000VN004".into(),
+            serial: "ZA1".into(),
+            slot: "slot 3".into(),
+        }),
     };
     let raid = VdevView {
         kind: "raidz".into(),
@@ -282,6 +289,8 @@ pub fn pools() -> PoolsView {
             errors: 0,
             started: Some(ago(3_780)),
             ended: None,
+            rate: Some(412e6),
+            left: Some(7_440),
         }),
         findings: vec![FindingView {
             severity: Severity::Warning,
@@ -291,6 +300,21 @@ pub fn pools() -> PoolsView {
             advice: "plug it back, or `zpool replace tank wwn-0x5000c500a2 NEW`".into(),
         }],
         vdevs: vec![raid, log],
+        fills: Some(ago(-30 * 86_400)),
+        scrubbed: Some(ScrubbedView { ended: ago(20 * 86_400), errors: 0 }),
+        mounts: vec![MountView { dataset: "tank/media".into(), path: "/tank/media".into() }],
+        dependants: vec![
+            DependantView {
+                kind: "share".into(),
+                name: "media".into(),
+                path: "/tank/media".into(),
+            },
+            DependantView {
+                kind: "vm".into(),
+                name: "gaming".into(),
+                path: "/dev/zvol/tank/vm/gaming".into(),
+            },
+        ],
     };
     let fast = PoolView {
         name: "schnell-ä".into(),
@@ -305,9 +329,11 @@ pub fn pools() -> PoolsView {
             errors: 2,
             started: Some(ago(90_000)),
             ended: Some(ago(86_400)),
+            ..ScanView::default()
         }),
         findings: Vec::new(),
         vdevs: vec![disk("nvme-eui.02", "ONLINE", 0)],
+        ..PoolView::default()
     };
     PoolsView { pools: vec![tank, fast], ..PoolsView::default() }
 }
@@ -321,6 +347,16 @@ pub fn services() -> ServicesView {
         advice: advice.into(),
         latency: (health == Severity::Ok).then_some(0.0023),
         since: ago(500),
+        kind: "smb".into(),
+        layers: vec![LayerView {
+            name: layer.into(),
+            health,
+            message: message.into(),
+            since: ago(500),
+        }],
+        shares: vec![ShareView { name: "media".into(), path: "/tank/media".into() }],
+        sessions: (health == Severity::Ok).then_some(2),
+        ..ServiceView::default()
     };
     ServicesView {
         services: vec![
@@ -334,6 +370,92 @@ pub fn services() -> ServicesView {
             ),
         ],
     }
+}
+
+pub fn disks() -> DisksView {
+    let well = DiskView {
+        name: "nvme0n1".into(),
+        model: "Samsung SSD 990 PRO 2TB".into(),
+        serial: "S7".into(),
+        size: Some(2_000_398_934_016),
+        transport: "nvme".into(),
+        power: "active".into(),
+        health: Severity::Ok,
+        temperature: Some(41.0),
+        hours: Some(9_120),
+        worn: Some(0.03),
+        read: Some(ago(12)),
+        ..DiskView::default()
+    };
+    let ill = DiskView {
+        name: "sdc".into(),
+        model: "ST8000VN004".into(),
+        serial: "ZA1".into(),
+        size: Some(8_001_563_222_016),
+        slot: "slot 3".into(),
+        transport: "sata".into(),
+        power: "standby".into(),
+        health: Severity::Warning,
+        read: Some(ago(7_200)),
+        pool: Some("tank".into()),
+        vdev: Some("wwn-0x5000c500a2".into()),
+        findings: vec![FindingView {
+            severity: Severity::Warning,
+            code: "sectors-pending".into(),
+            object: "sdc".into(),
+            message: "slot 3, serial ZA1, model ST8000VN004: 8 pending sectors, 3 more than a day \
+                      ago; tank tolerates 1 more failure"
+                .into(),
+            advice: "replace it: `zpool replace tank wwn-0x5000c500a2 NEW`".into(),
+        }],
+        ..DiskView::default()
+    };
+    DisksView { disks: vec![well, ill], notes: vec!["smartctl is not installed".into()] }
+}
+
+pub fn machine() -> MachineView {
+    let reading = |service: &str, health, value, unit: &str, message: &str| ReadingView {
+        service: service.into(),
+        health,
+        value,
+        unit: unit.into(),
+        message: message.into(),
+        ..ReadingView::default()
+    };
+    MachineView {
+        readings: vec![
+            reading("cpu", Severity::Ok, Some(0.07), "fraction", "7 % busy"),
+            reading("disk /", Severity::Critical, Some(0.97), "fraction", "97 % used"),
+            reading("hwmon k10temp Tctl", Severity::Unknown, None, "°C", "cannot be read"),
+        ],
+        notes: vec!["pressure is not in this kernel".into()],
+    }
+}
+
+pub fn care() -> CareView {
+    let job = JobView {
+        name: "scrub tank".into(),
+        kind: "scrub".into(),
+        object: "tank".into(),
+        health: Severity::Ok,
+        state: "held".into(),
+        message: "due since 2 h; held while the VM gaming runs".into(),
+        policy: "every Sunday at 02:00, not while a VM or Plex plays".into(),
+        last: Some(ago(20 * 86_400)),
+        next: Some(ago(7_200)),
+    };
+    let elsewhere = JobView {
+        name: "snapshots tank/media".into(),
+        kind: "snapshots".into(),
+        object: "tank/media".into(),
+        state: "elsewhere".into(),
+        message: "sanoid makes them (/etc/sanoid/sanoid.conf)".into(),
+        policy: String::new(),
+        last: None,
+        next: None,
+        ..job.clone()
+    };
+    CareView { jobs: vec![job, elsewhere], notes: Vec::new() }
 }
 
 pub fn events() -> EventsView {

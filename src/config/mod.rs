@@ -28,11 +28,13 @@ mod host;
 mod ids;
 pub mod import;
 mod page;
+mod pools;
 pub mod problem;
 pub mod quirks;
 mod raw;
 pub mod reference;
 pub mod schema;
+mod services;
 pub mod show;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,8 @@
 
 mod devices;
 mod life;
+mod pools;
+mod services;
 mod vm;
 
 use schemars::JsonSchema;
@@ -15,10 +17,10 @@ use serde::Deserialize;
 
 pub use self::devices::*;
 pub use self::life::*;
+pub use self::pools::*;
+pub use self::services::*;
 pub use self::vm::*;
-use super::formats::{
-    AbsolutePath, Address, Endpoint, HostName, Label, Listen, PciId, PoolName, Span, Text, Unit,
-};
+use super::formats::{Address, HostName, Label, Listen, PciId, Span, Text};
 
 /// A list whose wrong items are left out.
 pub type List<T> = Option<Vec<Option<T>>>;
@@ -82,54 +84,6 @@ pub struct RawGpu {
     /// started again when it is back. Whoever is logged in loses their session.
     #[schemars(extend("default" = false))]
     pub stop_display_manager: Option<bool>,
-}
-
-/// ZFS pools.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawPools {
-    /// Pools that must be there: a missing one is critical.
-    pub expected: List<Text<PoolName>>,
-}
-
-/// A watched service: its unit, its port, its protocol, its folder, in this order.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawService {
-    /// How you call it; its events are `service <name>`.
-    #[schemars(required, extend("examples" = ["smb"]))]
-    pub name: Option<Text<Label>>,
-    /// How it is asked whether it works.
-    #[schemars(extend("default" = "none"))]
-    pub probe: Option<RawProbe>,
-    /// Where it listens. On this machine at the protocol's usual port when
-    /// absent (smb 445, afp 548); `tcp` has no usual port and needs it.
-    pub address: Option<Text<Endpoint>>,
-    /// Its systemd unit, which must be active.
-    pub unit: Option<Text<Unit>>,
-    /// The folder it serves, which must be there and answer.
-    #[schemars(extend("examples" = ["/tank/media"]))]
-    pub path: Option<Text<AbsolutePath>>,
-    /// How often it is asked. 1s to 1h.
-    #[schemars(extend("default" = "10s"))]
-    pub interval: Option<Text<Span>>,
-    /// How long each step may take, 100ms to 5m. 5s when absent, or the
-    /// interval if that is shorter.
-    pub deadline: Option<Text<Span>>,
-}
-
-/// How a service is asked.
-#[derive(Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum RawProbe {
-    /// SMB2 negotiation.
-    Smb,
-    /// AFP status.
-    Afp,
-    /// A connection is enough.
-    Tcp,
-    /// Not at all: only its unit and folder are looked at.
-    None,
 }
 
 /// Where Riemann clients reach the event engine.

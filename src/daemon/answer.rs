@@ -9,16 +9,16 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::scan::Scans;
-use crate::ask::view::{DoneView, PoolsView, VmsView};
+use crate::ask::view::{DisksView, DoneView, PoolsView, VmsView};
 use crate::ask::{Answer, Ask, Asked, Caller, Code, Refusal, Reply};
 use crate::base::{Name, Reading};
 use crate::doctor;
 use crate::passthrough::{Bound, Owner, Passthrough, Released};
-use crate::pci;
 use crate::state::status;
 use crate::vm::plan::Plan;
 use crate::vm::supervisor::VmHandle;
-use crate::vm::{media, usb};
+use crate::vm::usb;
+use crate::{media, pci, zfs};
 
 /// Asks of each kind under way at one time. A VM's start holds its place until
 /// it runs, and a query until it had its turn: neither keeps a look out.
@@ -167,7 +167,7 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask, caller: &Caller) -> An
         Ask::VmMedia { name, drive, file, force } => {
             let qmp = vm(shared, &name)?.qmp()?;
             let (drive, file) = (drive.as_deref(), file.as_deref());
-            done(media::change(&shared.host, &name, &qmp, drive, file, force).await)
+            done(crate::vm::media::change(&shared.host, &name, &qmp, drive, file, force).await)
         }
         Ask::UsbList => {
             let (sys, vms) = (shared.host.sys.clone(), qemus(shared));
@@ -205,7 +205,25 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask, caller: &Caller) -> An
         Ask::PoolStatus { pool } => {
             one_pool(read(&snapshot.pools, "the pools")?, pool.as_deref()).map(Reply::Pools)
         }
+        Ask::PoolScrub { pool, act } => {
+            let scrubbed = zfs::scrub::act(&shared.host, &pool, act).await;
+            shared.pools.notify_one();
+            done(scrubbed)
+        }
+        Ask::CareList { kind } => {
+            let mut view = read(&snapshot.care, "the jobs")?;
+            view.jobs.retain(|job| kind.as_ref().is_none_or(|kind| job.kind == *kind));
+            Ok(Reply::Care(view))
+        }
+        Ask::DiskStatus { disk } => {
+            one_disk(read(&snapshot.disks, "the disks")?, disk.as_deref()).map(Reply::Disks)
+        }
+        Ask::MachineStatus => read(&snapshot.machine, "the machine").map(Reply::Machine),
         Ask::ServiceList => read(&snapshot.services, "the services").map(Reply::Services),
+        Ask::ServiceRestart { name } => {
+            let watched = shared.config.services.iter().find(|one| one.name.as_str() == name);
+            done(media::restart::service(&shared.host, &name, watched).await)
+        }
         Ask::EventQuery { query } => scans.events(&query).await,
     }
 }
@@ -279,6 +297,17 @@ async fn preview(shared: &Shared, name: &Name) -> Result<Plan, Refusal> {
     let gone = || Refusal::new(Code::NotFound, format!("there is no VM {name}"), "");
     let vm = shared.config.vms.iter().find(|vm| vm.name == *name).ok_or_else(gone)?;
     crate::vm::preview(&shared.host, &shared.passthrough, vm).await
+}
+
+fn one_disk(mut view: DisksView, name: Option<&str>) -> Result<DisksView, Refusal> {
+    let Some(name) = name else { return Ok(view) };
+    let known: Vec<_> = view.disks.iter().map(|disk| disk.name.clone()).collect();
+    view.disks.retain(|disk| disk.name == name);
+    if view.disks.is_empty() {
+        let hint = format!("there are: {}", known.join(", "));
+        return Err(Refusal::new(Code::NotFound, format!("there is no disk {name}"), hint));
+    }
+    Ok(view)
 }
 
 fn one_pool(mut view: PoolsView, name: Option<&str>) -> Result<PoolsView, Refusal> {

@@ -16,6 +16,7 @@
 //! - [`unit`](mod@unit): what systemd says of the unit; parse and judgement are pure
 //! - [`path`]: the backing folder, in a child that can be killed
 //! - [`judge`]: layers to one view, pure
+//! - [`restart`]: a service restarted on request
 //! - [`observer`]: who is due, concurrently, never waiting for the slow
 
 pub mod afp;
@@ -23,6 +24,7 @@ pub mod judge;
 pub mod observer;
 pub mod path;
 pub mod probe;
+pub mod restart;
 pub mod smb;
 pub mod unit;
 

@@ -73,8 +73,8 @@ impl Observer {
                     layer: "none".to_owned(),
                     message: "not probed yet".to_owned(),
                     advice: String::new(),
-                    latency: None,
                     since,
+                    ..ServiceView::default()
                 },
                 service,
                 next: Some(now),
@@ -157,6 +157,7 @@ impl Observer {
             advice,
             latency: done.latency.map(|latency| latency.as_secs_f64()),
             since,
+            ..ServiceView::default()
         };
     }
 }

@@ -114,6 +114,18 @@ pub const CATALOGUE: &[Entry] = &[
         attributes: &["pool"],
     },
     Entry {
+        service: "smart <disk>",
+        metric: "degrees Celsius",
+        states: "ok, warning, critical, unknown: the worst finding",
+        attributes: &["device", "serial", "slot", "pool", "vdev"],
+    },
+    Entry {
+        service: "care <kind> <object>",
+        metric: "none",
+        states: "ok; warning when it is overdue or has failed",
+        attributes: &["job-state"],
+    },
+    Entry {
         service: "service <name>",
         metric: "seconds the probe took",
         states: "ok, warning, critical, unknown: its worst layer",
@@ -147,8 +159,9 @@ pub fn markdown() -> String {
 mod tests {
     use super::*;
     use crate::ask::view::{
-        CardView, DiskStatsView, GpuView, GpusView, IommuView, PoolView, PoolsView, ScanView,
-        ServiceView, ServicesView, VmState, VmStatsView, VmView,
+        CardView, CareView, DiskStatsView, DiskView, DisksView, GpuView, GpusView, IommuView,
+        JobView, PoolView, PoolsView, ScanView, ServiceView, ServicesView, VmState, VmStatsView,
+        VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
     use crate::pci::{Change, What};
@@ -169,9 +182,7 @@ mod tests {
             function: "scrub".into(),
             state: "scanning".into(),
             progress: Some(0.5),
-            errors: 0,
-            started: None,
-            ended: None,
+            ..ScanView::default()
         };
         let facts = [
             Fact::Iommu(IommuView::default()),
@@ -221,8 +232,7 @@ mod tests {
                     tolerates: Some(2),
                     capacity: Some(0.4),
                     scan: Some(scan),
-                    findings: Vec::new(),
-                    vdevs: Vec::new(),
+                    ..PoolView::default()
                 }],
                 ..PoolsView::default()
             }),
@@ -231,11 +241,26 @@ mod tests {
                     name: "smb".into(),
                     health: Severity::Ok,
                     layer: "protocol".into(),
-                    message: String::new(),
-                    advice: String::new(),
                     latency: Some(0.01),
                     since: now,
+                    ..ServiceView::default()
                 }],
+            }),
+            Fact::Disks(DisksView {
+                disks: vec![DiskView {
+                    name: "sda".into(),
+                    serial: "S1".into(),
+                    slot: "slot 1".into(),
+                    pool: Some("tank".into()),
+                    vdev: Some("sda".into()),
+                    temperature: Some(40.0),
+                    ..DiskView::default()
+                }],
+                ..DisksView::default()
+            }),
+            Fact::Care(CareView {
+                jobs: vec![JobView { name: "scrub tank".into(), ..JobView::default() }],
+                ..CareView::default()
             }),
         ];
         let mut told = Vec::new();

@@ -3,8 +3,8 @@
 
 use super::Snapshot;
 use crate::ask::view::{
-    GpuView, GpusView, IommuView, PoolView, PoolsView, ScanView, ServicesView, Verdict, VmState,
-    VmStatsView, VmView,
+    CareView, DiskView, DisksView, GpuView, GpusView, IommuView, MachineView, PoolView, PoolsView,
+    ReadingView, ScanView, ServicesView, Verdict, VmState, VmStatsView, VmView,
 };
 use crate::base::{Event, Metric, Name, Severity};
 use crate::pci::{Change, What};
@@ -278,6 +278,52 @@ pub fn services(view: &ServicesView) -> Vec<Event> {
         event
     };
     view.services.iter().map(one).collect()
+}
+
+/// Each disk; metric = degrees Celsius.
+pub fn disks(view: &DisksView) -> Vec<Event> {
+    view.disks.iter().map(disk).collect()
+}
+
+fn disk(disk: &DiskView) -> Event {
+    let text = disk
+        .findings
+        .first()
+        .map_or_else(|| format!("{}: no complaint", disk.power), |finding| finding.message.clone());
+    let mut event = Event::new(format!("smart {}", disk.name), disk.health, text)
+        .attribute("device", disk.name.as_str());
+    event.metric = disk.temperature.map(Metric::Double);
+    let known = [
+        ("serial", Some(&disk.serial).filter(|text| !text.is_empty())),
+        ("slot", Some(&disk.slot).filter(|text| !text.is_empty())),
+        ("pool", disk.pool.as_ref()),
+        ("vdev", disk.vdev.as_ref()),
+    ];
+    for (key, value) in known {
+        event.attributes.extend(value.map(|value| (key.to_owned(), value.clone())));
+    }
+    event
+}
+
+/// Each thing that is measured of the machine, under the name it has there.
+pub fn machine(view: &MachineView) -> Vec<Event> {
+    let one = |reading: &ReadingView| {
+        let text = reading.message.as_str();
+        let mut event = Event::new(reading.service.as_str(), reading.health, text);
+        event.metric = reading.value.map(Metric::Double);
+        event.attributes.extend(reading.attributes.clone());
+        event
+    };
+    view.readings.iter().map(one).collect()
+}
+
+/// Each job; no metric.
+pub fn care(view: &CareView) -> Vec<Event> {
+    let one = |job: &crate::ask::view::JobView| {
+        Event::new(format!("care {}", job.name), job.health, job.message.as_str())
+            .attribute("job-state", job.state.as_str())
+    };
+    view.jobs.iter().map(one).collect()
 }
 
 fn int(count: usize) -> Metric {

@@ -15,7 +15,10 @@ pub mod status;
 
 use std::collections::BTreeMap;
 
-use crate::ask::view::{GpusView, IommuView, PoolsView, ServicesView, VmStatsView, VmView};
+use crate::ask::view::{
+    CareView, DisksView, GpusView, IommuView, MachineView, PoolsView, ServicesView, VmStatsView,
+    VmView,
+};
 use crate::base::{Event, Name, Reading, Severity, Timestamp};
 use crate::pci::Change;
 
@@ -46,6 +49,12 @@ pub enum Fact {
     Pools(PoolsView),
     /// All watched services.
     Services(ServicesView),
+    /// All disks.
+    Disks(DisksView),
+    /// The machine itself.
+    Machine(MachineView),
+    /// What is done for pools by itself.
+    Care(CareView),
     /// Something that hostd cannot do here, or (`None`) can again.
     Unavailable {
         /// What: `events over TCP`, `the system bus`.
@@ -78,6 +87,12 @@ pub struct Snapshot {
     pub pools: Reading<PoolsView>,
     /// Services.
     pub services: Reading<ServicesView>,
+    /// Disks.
+    pub disks: Reading<DisksView>,
+    /// The machine itself.
+    pub machine: Reading<MachineView>,
+    /// What is done by itself.
+    pub care: Reading<CareView>,
     /// What cannot be done here, with the reason and how bad that is.
     pub unavailable: BTreeMap<String, (Severity, String)>,
     /// Whether a card is configured, which needs an IOMMU.
@@ -102,6 +117,9 @@ impl Snapshot {
             vm_stats: BTreeMap::new(),
             pools: not_yet(started),
             services: not_yet(started),
+            disks: not_yet(started),
+            machine: not_yet(started),
+            care: not_yet(started),
             unavailable: BTreeMap::new(),
             wants_iommu,
             ttl,
@@ -119,6 +137,9 @@ impl Snapshot {
             Fact::Gpus(view) => replace(&mut self.gpus, view, events::gpus),
             Fact::Pools(view) => replace(&mut self.pools, view, events::pools),
             Fact::Services(view) => replace(&mut self.services, view, events::services),
+            Fact::Disks(view) => replace(&mut self.disks, view, events::disks),
+            Fact::Machine(view) => replace(&mut self.machine, view, events::machine),
+            Fact::Care(view) => replace(&mut self.care, view, events::care),
             // Told once: how things are now is in the others.
             Fact::Device { change, ours } => (true, vec![events::device(&change, ours)]),
             Fact::Vm(view) => {
@@ -168,6 +189,9 @@ impl Snapshot {
         told.extend(self.vms.values().flat_map(events::vm));
         told.extend(self.pools.value().map(events::pools).unwrap_or_default());
         told.extend(self.services.value().map(events::services).unwrap_or_default());
+        told.extend(self.disks.value().map(events::disks).unwrap_or_default());
+        told.extend(self.machine.value().map(events::machine).unwrap_or_default());
+        told.extend(self.care.value().map(events::care).unwrap_or_default());
         self.complete(told, now)
     }
 

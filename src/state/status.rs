@@ -6,7 +6,7 @@ use crate::ask::view::{StatusLine, StatusView, VmState};
 use crate::base::{Reading, Severity};
 
 /// The order of what is equally bad.
-const KINDS: [&str; 5] = ["iommu", "gpu", "vm", "pool", "service"];
+const KINDS: [&str; 8] = ["iommu", "gpu", "vm", "pool", "disk", "care", "service", "host"];
 
 /// The snapshot at a glance.
 pub fn status(snapshot: &Snapshot) -> StatusView {
@@ -23,6 +23,22 @@ pub fn status(snapshot: &Snapshot) -> StatusView {
     section(&mut lines, "service", &snapshot.services, |view| {
         view.services.iter().map(service).collect()
     });
+    // Of these only what is amiss is worth a line.
+    lines.extend(
+        snapshot.disks.value().into_iter().flat_map(|view| {
+            view.disks.iter().filter(|disk| disk.health != Severity::Ok).map(disk)
+        }),
+    );
+    lines.extend(snapshot.care.value().into_iter().flat_map(|view| {
+        let amiss = view.jobs.iter().filter(|job| job.health != Severity::Ok);
+        amiss.map(|job| line("care", &job.name, job.health, &job.state, job.message.clone()))
+    }));
+    lines.extend(snapshot.machine.value().into_iter().flat_map(|view| {
+        let amiss = view.readings.iter().filter(|reading| reading.health != Severity::Ok);
+        amiss.map(|one| {
+            line("host", &one.service, one.health, one.health.as_str(), one.message.clone())
+        })
+    }));
     let place = |line: &StatusLine| KINDS.iter().position(|kind| *kind == line.kind);
     lines.sort_by(|a, b| {
         let (health, kind) = (b.health.cmp(&a.health), place(a).cmp(&place(b)));
@@ -110,6 +126,11 @@ fn pool(pool: &crate::ask::view::PoolView) -> StatusLine {
     line("pool", &pool.name, pool.health, &pool.state, pool_summary(pool))
 }
 
+fn disk(disk: &crate::ask::view::DiskView) -> StatusLine {
+    let worst = disk.findings.first().map(|finding| finding.message.clone());
+    line("disk", &disk.name, disk.health, &disk.power, worst.unwrap_or_default())
+}
+
 fn service(service: &crate::ask::view::ServiceView) -> StatusLine {
     let state = match service.health {
         Severity::Ok => "up",
@@ -140,10 +161,7 @@ mod tests {
             state: "ONLINE".into(),
             health,
             tolerates: Some(1),
-            capacity: None,
-            scan: None,
-            findings: Vec::new(),
-            vdevs: Vec::new(),
+            ..PoolView::default()
         };
         let pools = vec![pool("fine", Severity::Ok), pool("sick", Severity::Critical)];
         snapshot.apply(Fact::Pools(PoolsView { pools, ..PoolsView::default() }), now);

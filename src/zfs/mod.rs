@@ -19,6 +19,7 @@
 //! - [`judge`] (with the table of findings), [`devices`], [`standing`], [`view`]
 //! - [`read`]: one pool read with `zpool`, whichever form it speaks
 //! - [`observer`]: kstats each round, `zpool` when there is a reason, never waiting
+//! - [`scrub`]: scrubs started, paused and stopped
 //! - [`capture`]: judging a saved output without a machine
 
 pub mod capture;
@@ -33,6 +34,7 @@ pub mod observer;
 pub mod read;
 pub mod redundancy;
 pub mod scan;
+pub mod scrub;
 pub mod standing;
 pub mod text;
 pub mod view;

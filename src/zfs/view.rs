@@ -25,6 +25,7 @@ pub fn pool(
         scan: scan(pool),
         findings,
         vdevs: tops.map(|(top, tolerance)| vdev(top, tolerance.and_then(|t| t.now))).collect(),
+        ..PoolView::default()
     })
 }
 
@@ -34,11 +35,8 @@ pub fn bare(name: &str, state: &str, findings: Vec<FindingView>) -> PoolView {
         name: name.to_owned(),
         state: state.to_owned(),
         health: Severity::Ok,
-        tolerates: None,
-        capacity: None,
-        scan: None,
         findings,
-        vdevs: Vec::new(),
+        ..PoolView::default()
     })
 }
 
@@ -71,6 +69,7 @@ fn vdev(vdev: &Vdev, tolerates: Option<u32>) -> VdevView {
         checksum_errors: vdev.errors.checksum,
         tolerates,
         children: vdev.children.iter().map(|child| self::vdev(child, None)).collect(),
+        disk: None,
     }
 }
 
@@ -89,6 +88,7 @@ fn scan(pool: &Pool) -> Option<ScanView> {
             errors: scan.errors,
             started: scan.started,
             ended: scan.ended,
+            ..ScanView::default()
         });
     }
     rebuild().map(|rebuild| ScanView {
@@ -98,6 +98,7 @@ fn scan(pool: &Pool) -> Option<ScanView> {
         errors: rebuild.errors,
         started: rebuild.started,
         ended: rebuild.ended,
+        ..ScanView::default()
     })
 }
 

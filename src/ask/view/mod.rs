@@ -8,9 +8,13 @@
 //! - [`snapshot`]: snapshots of a VM
 //! - [`talk`]: what a guest shows and is told
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
+//! - [`disk`], [`machine`], [`care`]: disks, the machine itself, what is done by itself
 
 pub mod boot;
+pub mod care;
+pub mod disk;
 pub mod doctor;
+pub mod machine;
 pub mod pci;
 pub mod pool;
 pub mod quirk;
@@ -24,7 +28,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use boot::*;
+pub use care::*;
+pub use disk::*;
 pub use doctor::*;
+pub use machine::*;
 pub use pci::*;
 pub use pool::*;
 pub use quirk::*;
@@ -44,4 +51,16 @@ pub struct DoneView {
     /// What is left to know.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+impl DoneView {
+    /// Something was changed, and nothing else is to be known.
+    pub fn changed(message: impl Into<String>) -> Self {
+        Self { changed: true, message: message.into(), warnings: Vec::new() }
+    }
+
+    /// It was so already.
+    pub fn already(message: impl Into<String>) -> Self {
+        Self { changed: false, message: message.into(), warnings: Vec::new() }
+    }
 }

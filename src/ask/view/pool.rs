@@ -19,7 +19,7 @@ pub struct PoolsView {
 }
 
 /// One pool with its judgement.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PoolView {
     /// Its name.
     pub name: String,
@@ -37,10 +37,55 @@ pub struct PoolView {
     pub findings: Vec<FindingView>,
     /// Top-level vdevs.
     pub vdevs: Vec<VdevView>,
+    /// When it will be full if it goes on as in the last days; null when that
+    /// is not known, or never.
+    #[serde(default)]
+    pub fills: Option<Timestamp>,
+    /// The last scrub that ended, of which hostd keeps the memory: ZFS forgets
+    /// it at the next resilver.
+    #[serde(default)]
+    pub scrubbed: Option<ScrubbedView>,
+    /// Where its datasets are mounted.
+    #[serde(default)]
+    pub mounts: Vec<MountView>,
+    /// What stops when the pool does: VMs, shares, libraries, other mounts.
+    #[serde(default)]
+    pub dependants: Vec<DependantView>,
+}
+
+/// A scrub that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ScrubbedView {
+    /// When.
+    pub ended: Timestamp,
+    /// Errors it could not repair.
+    pub errors: u64,
+}
+
+/// A dataset that is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct MountView {
+    /// `tank/media`.
+    pub dataset: String,
+    /// `/tank/media`.
+    pub path: String,
+}
+
+/// Something that lives on a pool.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+pub struct DependantView {
+    /// `vm`, `share`, `library`, `service` or `mount`.
+    pub kind: String,
+    /// Its name: the VM's, the share's.
+    pub name: String,
+    /// The path or zvol through which it depends on the pool.
+    pub path: String,
 }
 
 /// A scrub or resilver.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ScanView {
     /// `scrub` or `resilver`.
     pub function: String,
@@ -54,6 +99,13 @@ pub struct ScanView {
     pub started: Option<Timestamp>,
     /// Ended.
     pub ended: Option<Timestamp>,
+    /// Bytes a second over the last minutes, as measured by hostd; null before
+    /// that is known.
+    #[serde(default)]
+    pub rate: Option<f64>,
+    /// Seconds until it ends at this rate.
+    #[serde(default)]
+    pub left: Option<u64>,
 }
 
 /// One thing to know about a pool, disk or service.
@@ -72,7 +124,7 @@ pub struct FindingView {
 }
 
 /// A vdev with its children.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct VdevView {
     /// `raidz2-0`, or the device's path.
     pub name: String,
@@ -92,4 +144,20 @@ pub struct VdevView {
     pub tolerates: Option<u32>,
     /// Members.
     pub children: Vec<VdevView>,
+    /// The disk it is on; null for what is no disk, or not found.
+    #[serde(default)]
+    pub disk: Option<VdevDiskView>,
+}
+
+/// Which disk a vdev is on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct VdevDiskView {
+    /// The kernel's name: `sdc`, `nvme0n1`.
+    pub name: String,
+    /// As the disk says; empty when it does not.
+    pub model: String,
+    /// As the disk says; empty when it does not.
+    pub serial: String,
+    /// Where it is plugged in: an enclosure's slot, else the port's path; may be empty.
+    pub slot: String,
 }

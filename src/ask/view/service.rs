@@ -15,13 +15,13 @@ pub struct ServicesView {
 }
 
 /// One watched service.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceView {
     /// Configured name.
     pub name: String,
     /// Its worst layer.
     pub health: Severity,
-    /// The layer that decides: `unit`, `connect`, `protocol`, `path`.
+    /// The layer that decides: `unit`, `connect`, `protocol`, `path`, …
     pub layer: String,
     /// What is the case.
     pub message: String,
@@ -31,6 +31,46 @@ pub struct ServiceView {
     pub latency: Option<f64>,
     /// Since when it has been in this health.
     pub since: Timestamp,
+    /// How it is asked: `smb`, `plex`, `container`, `command`, …
+    #[serde(default)]
+    pub kind: String,
+    /// Whether hostd has found it by itself; else it is configured.
+    #[serde(default)]
+    pub discovered: bool,
+    /// Each layer that was looked at, from the unit up.
+    #[serde(default)]
+    pub layers: Vec<LayerView>,
+    /// What it serves, with the folders behind it.
+    #[serde(default)]
+    pub shares: Vec<ShareView>,
+    /// Sessions that are live now, where the service tells.
+    #[serde(default)]
+    pub sessions: Option<u64>,
+    /// How often it was restarted in the last ten minutes.
+    #[serde(default)]
+    pub restarts: u64,
+}
+
+/// One layer of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LayerView {
+    /// `unit`, `connect`, `tls`, `protocol`, `library`, `path`, …
+    pub name: String,
+    /// How well it is.
+    pub health: Severity,
+    /// What is the case.
+    pub message: String,
+    /// Since when it has been in this health.
+    pub since: Timestamp,
+}
+
+/// A folder that a service serves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ShareView {
+    /// How clients call it: `media`, `Movies`.
+    pub name: String,
+    /// The folder behind it.
+    pub path: String,
 }
 
 /// `hostctl event query`.
@@ -101,7 +141,7 @@ pub struct StatusView {
 /// One line of `hostctl status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusLine {
-    /// `iommu`, `gpu`, `vm`, `pool`, `service`.
+    /// `iommu`, `gpu`, `vm`, `pool`, `disk`, `care`, `service`, `host`.
     pub kind: String,
     /// Which one.
     pub name: String,

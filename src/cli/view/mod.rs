@@ -5,11 +5,14 @@
 //! are coloured.
 
 mod boot;
+mod care;
 mod device;
+mod disk;
 mod doctor;
 mod event;
 mod gpu;
 mod iommu;
+mod machine;
 mod pool;
 mod rom;
 mod service;
@@ -79,6 +82,10 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::Usb(view), _) => usb::list(view, look),
         (Reply::Pools(view), Detail::List) => pool::list(view, look),
         (Reply::Pools(view), Detail::Full) => pool::show(view, look),
+        (Reply::Care(view), _) => care::list(view, look),
+        (Reply::Disks(view), Detail::List) => disk::list(view, look),
+        (Reply::Disks(view), Detail::Full) => disk::show(view, look),
+        (Reply::Machine(view), _) => machine::list(view, look),
         (Reply::Services(view), _) => service::list(view, look),
         (Reply::Events(view), _) => event::list(view, look),
         (Reply::Plan(view), _) => plan(view),

@@ -1,0 +1,118 @@
+//! The interfaces of what is watched: pools, disks, the machine, services.
+
+use zbus::message::Header;
+use zbus::{Connection, interface};
+
+use super::given;
+use crate::api::gate::Door;
+use crate::api::wire::Refused;
+use crate::ask::{Ask, Code, Refusal, ScrubAct};
+
+/// Pools.
+pub struct Pool(pub Door);
+
+#[interface(name = "org.hostd.Host1.Pool")]
+impl Pool {
+    /// `hostctl pool status`; all pools when `pool` is empty.
+    async fn status(
+        &self,
+        pool: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::PoolStatus { pool: given(pool) }, on, &from).await
+    }
+
+    /// `hostctl pool scrub`: `act` is `start`, `pause` or `stop`. Needs
+    /// `org.hostd.Host1.pool.operate`.
+    async fn scrub(
+        &self,
+        pool: String,
+        act: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        let act = match act.as_str() {
+            "start" => ScrubAct::Start,
+            "pause" => ScrubAct::Pause,
+            "stop" => ScrubAct::Stop,
+            other => {
+                let message = format!("a scrub can be start, pause or stop, not {other:?}");
+                return Err(Refusal::new(Code::Usage, message, "").into());
+            }
+        };
+        self.0.ask(Ask::PoolScrub { pool, act }, on, &from).await
+    }
+}
+
+/// What hostd does by itself.
+pub struct Care(pub Door);
+
+#[interface(name = "org.hostd.Host1.Care")]
+impl Care {
+    /// `hostctl care list`; `kind` is `scrub`, `snapshots`, or empty for all.
+    async fn list(
+        &self,
+        kind: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::CareList { kind: given(kind) }, on, &from).await
+    }
+}
+
+/// Disks.
+pub struct Disk(pub Door);
+
+#[interface(name = "org.hostd.Host1.Disk")]
+impl Disk {
+    /// `hostctl disk status`; all disks when `disk` is empty.
+    async fn status(
+        &self,
+        disk: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::DiskStatus { disk: given(disk) }, on, &from).await
+    }
+}
+
+/// The machine itself.
+pub struct Machine(pub Door);
+
+#[interface(name = "org.hostd.Host1.Machine")]
+impl Machine {
+    /// `hostctl host status`.
+    async fn status(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::MachineStatus, on, &from).await
+    }
+}
+
+/// Watched services.
+pub struct Service(pub Door);
+
+#[interface(name = "org.hostd.Host1.Service")]
+impl Service {
+    /// `hostctl service list`.
+    async fn list(
+        &self,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::ServiceList, on, &from).await
+    }
+
+    /// `hostctl service restart`. Needs `org.hostd.Host1.service.operate`.
+    async fn restart(
+        &self,
+        name: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::ServiceRestart { name }, on, &from).await
+    }
+}

@@ -1,0 +1,8 @@
+//! `pools:`, checked.
+
+/// `pools:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pools {
+    /// Pools that must be there; their absence is critical.
+    pub expected: Vec<String>,
+}
