@@ -51,7 +51,12 @@ struct Pruned {
 
 /// Decides every few seconds, and at once when a person has acted.
 pub(super) async fn run(shared: Shared, mut hands: mpsc::Receiver<ByHand>) {
-    let mut care = Care::new(&shared).await;
+    let mut care = Care::new(&shared);
+    let mut snapshot = shared.snapshot.clone();
+    // Not a whole round without a word because the pools come a moment later.
+    let read = snapshot.wait_for(|snapshot| snapshot.pools.value().is_some());
+    let _ = tokio::time::timeout(ROUND, read).await;
+    drop(snapshot);
     let mut ticks = interval(ROUND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // One thing at a time is made or destroyed; scrubs do not wait for it.
@@ -116,7 +121,7 @@ struct Care<'a> {
 }
 
 impl<'a> Care<'a> {
-    async fn new(shared: &'a Shared) -> Self {
+    fn new(shared: &'a Shared) -> Self {
         let host = &shared.host;
         let read = host.state.read(FILE).map_err(|error| error.in_full());
         let (memory, lost) = match read {
