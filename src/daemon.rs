@@ -12,6 +12,7 @@
 //! told to ends the daemon with that name. The bus name is requested last.
 
 mod answer;
+mod care;
 pub mod guests;
 mod observe;
 mod scan;
@@ -75,6 +76,8 @@ struct Shared {
     devices: Arc<Notify>,
     /// The pools are read again at once.
     pools: Arc<Notify>,
+    /// Scrubs that a person has started, paused or stopped.
+    hands: mpsc::Sender<care::ByHand>,
 }
 
 impl Shared {
@@ -213,6 +216,7 @@ pub async fn run(
         warn!("{}", refusal.message);
     }
     drop(deps);
+    let (hands, by_hand) = mpsc::channel(ASKS);
     let shared = Shared {
         vms: Arc::new(vms),
         quirks: Arc::new(config.quirks.clone()),
@@ -231,6 +235,7 @@ pub async fn run(
         ),
         devices: Arc::new(Notify::new()),
         pools: Arc::new(Notify::new()),
+        hands,
     };
 
     let mut tasks = Tasks::default();
@@ -250,6 +255,7 @@ pub async fn run(
     let pools = zfs::Observer::new(host.clone(), config.pools.clone());
     tasks.watch("pools", observe::pools(shared.clone(), pools));
     tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
+    tasks.watch("care", care::run(shared.clone(), by_hand));
     for (vm, problems) in &wrong {
         let why = problems.lines().last().unwrap_or_default().to_owned();
         shared.unavailable(&format!("VM {vm}"), Some(why)).await;

@@ -9,6 +9,7 @@
 pub mod api;
 pub mod ask;
 pub mod base;
+pub mod care;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -39,6 +39,8 @@ struct Machine {
     fake: Arc<FakeHost>,
     pci: FakePci,
     events: SocketAddr,
+    /// Further sections of its host.yaml.
+    more: &'static str,
 }
 
 impl Machine {
@@ -54,11 +56,11 @@ impl Machine {
         // A port that was free a moment ago.
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let events = free.local_addr().expect("its address");
-        Self { dir, fake, pci, events }
+        Self { dir, fake, pci, events, more: "" }
     }
 
     fn config(&self) -> Config {
-        let host = format!("{HOST}events: {{tcp: '{}', udp: off}}\n", self.events);
+        let host = format!("{HOST}events: {{tcp: '{}', udp: off}}\n{}", self.events, self.more);
         let sources = [Source::host("host.yaml", host), Source::vm("vms/gaming.yaml", VM)];
         config::load(&sources, &config::not_asked).expect("a configuration").0
     }
@@ -187,6 +189,49 @@ async fn a_pool_that_goes_bad_is_told_though_zpool_hangs() {
     let reply = daemon.until(tank("tank"), health(Severity::Critical)).await;
     let Reply::Pools(view) = reply else { unreachable!() };
     assert_eq!(view.pools[0].state, "SUSPENDED");
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_are_made_once_and_those_of_others_are_left_alone() {
+    let mut machine = Machine::new();
+    machine.more = "care: {scrub: [{pool: tank}], \
+                    snapshots: [{dataset: tank/home, keep: {hourly: 2}}]}\n";
+    machine.fake.runner.says("zfs snapshot", "");
+    // Marked like ours, and not made by this hostd.
+    let foreign = "tank/home@hostd-auto-hourly-2026-01-01T0000Z\thourly\n";
+    machine.fake.runner.says("zfs get", foreign.repeat(5));
+    let zfs = || {
+        let asked = machine.fake.runner.asked();
+        let words = asked.iter().map(ToString::to_string);
+        words.filter(|words| words.starts_with("zfs ")).collect::<Vec<_>>()
+    };
+    let pruned = |reply: &Reply| matches!(reply, Reply::Care(view) if view.jobs.iter().any(|job| job.message.contains("left alone")));
+    let daemon = machine.daemon().await;
+    let Reply::Care(view) = daemon.until(Ask::CareList { kind: None }, pruned).await else {
+        unreachable!()
+    };
+    let jobs: Vec<_> =
+        view.jobs.iter().map(|job| (job.name.as_str(), job.state.as_str())).collect();
+    assert_eq!(
+        jobs,
+        [("scrub backup", "off"), ("scrub tank", "waiting"), ("snapshots tank/home", "waiting")]
+    );
+    let tag = "hostd-auto-hourly-2026-11-18T1106Z";
+    assert_eq!(
+        zfs(),
+        [
+            format!("zfs snapshot -o org.hostd:care=hourly tank/home@{tag}"),
+            "zfs get -Hp -s local -t snapshot -o name,value -d 1 org.hostd:care tank/home"
+                .to_owned(),
+        ]
+    );
+    daemon.end().await;
+    // The next hostd knows of it.
+    let daemon = machine.daemon().await;
+    let known = |reply: &Reply| matches!(reply, Reply::Care(view) if view.jobs.iter().any(|job| job.message.contains("1 hourly")));
+    daemon.until(Ask::CareList { kind: Some("snapshots".to_owned()) }, known).await;
+    assert_eq!(zfs(), [""; 0]);
     daemon.end().await;
 }
 

@@ -38,6 +38,7 @@ fn vm_and_pool_on_intel() {
             ("a disk pulled: degraded, one more failure tolerated", disk_pulled),
             ("gpu bind and release by hand", gpu_by_hand),
             ("snapshots of a zvol and an image, and back", lab_common::snapshots::on_a_pool),
+            ("scrubs by hand, snapshots by policy", lab_common::care::on_a_pool),
             ("three mistakes in a VM file are told at once", three_mistakes),
             ("a clean end leaves nothing behind", clean_end),
         ],

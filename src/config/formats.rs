@@ -11,6 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 
 pub use super::ids::BarSize;
 use super::ids::{ClassCode, IdRange, Sentence};
+use super::moments::{DatasetName, Every, TimeOfDay};
 use super::words::{
     Argument, CpuList, DiskSerial, GlassSize, Mac, ShortText, UsbId, UsbName, UsbPort, Uuid,
 };
@@ -98,7 +99,7 @@ const fn known<F: Format>() -> Known {
 }
 
 /// Every format.
-pub const ALL: [Known; 27] = [
+pub const ALL: [Known; 30] = [
     known::<Size>(),
     known::<Span>(),
     known::<Address>(),
@@ -126,6 +127,9 @@ pub const ALL: [Known; 27] = [
     known::<ShortText>(),
     known::<Argument>(),
     known::<DiskSerial>(),
+    known::<TimeOfDay>(),
+    known::<Every>(),
+    known::<DatasetName>(),
 ];
 
 /// The format of that name.

@@ -20,6 +20,7 @@
 
 mod across;
 mod advice;
+mod care;
 mod check;
 pub mod compile;
 mod desk;
@@ -27,6 +28,7 @@ mod formats;
 mod host;
 mod ids;
 pub mod import;
+mod moments;
 mod page;
 mod pools;
 pub mod problem;

@@ -6,6 +6,7 @@
 //! must be there; `default` is filled in by the check, and written only here.
 //! Doc comments are what the owner reads.
 
+mod care;
 mod devices;
 mod life;
 mod pools;
@@ -15,6 +16,7 @@ mod vm;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use self::care::*;
 pub use self::devices::*;
 pub use self::life::*;
 pub use self::pools::*;
@@ -40,6 +42,8 @@ pub struct RawHost {
     pub gpus: List<RawGpu>,
     /// ZFS pools. All imported pools are watched; this names those that matter.
     pub pools: Option<RawPools>,
+    /// What hostd does for pools by itself; nothing that is not written here.
+    pub care: Option<RawCare>,
     /// Services to watch: file shares, media servers, anything with a port or a unit.
     pub services: List<RawService>,
     /// Where Riemann clients reach the event engine.

@@ -38,6 +38,7 @@ pub fn host(config: &Config) -> Json {
         })),
         "gpus": config.gpus.iter().map(gpu).collect::<Vec<_>>(),
         "pools": { "expected": config.pools.expected },
+        "care": super::care::show(&config.care),
         "services": config.services.iter().map(service).collect::<Vec<_>>(),
         "events": events(&config.events),
     })
@@ -83,7 +84,7 @@ fn events(events: &Events) -> Json {
 }
 
 /// A mapping without the keys that have no value.
-fn without_null(mut value: Json) -> Json {
+pub(super) fn without_null(mut value: Json) -> Json {
     if let Some(map) = value.as_object_mut() {
         map.retain(|_, value| !value.is_null());
     }

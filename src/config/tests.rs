@@ -133,6 +133,22 @@ fn every_kind_of_mistake_in_host_yaml() {
         ("ids as a number", "gpus:\n  - {name: a, address: 01:00.0, identity: 1002}\n"),
         ("same pool twice", "pools: {expected: [tank, tank]}\n"),
         ("pool that cannot be", "pools: {expected: [1tank]}\n"),
+        ("same pool's scrub twice", "care: {scrub: [{pool: tank}, {pool: tank, on: monday}]}\n"),
+        (
+            "scrubs that cannot be",
+            "care:\n  scrub:\n    - {pool: a, every: weekly, at: 2am}\n    \
+          - {pool: b, every: week, day: 3}\n    - {pool: c, on: sunday, day: 3}\n    \
+          - {pool: d, every: 10d, on: friday}\n    - {pool: e, until: \"02:00\"}\n    \
+          - {pool: f, not-while: [games]}\n",
+        ),
+        (
+            "snapshots that cannot be",
+            "care:\n  snapshots:\n    \
+          - {dataset: /tank, keep: {daily: 1}}\n    - {dataset: tank/a}\n    \
+          - {dataset: tank/b, keep: {hourly: 0}}\n    \
+          - {dataset: tank/c, recursive: true, keep: {daily: 1}}\n    \
+          - {dataset: tank/c/d, keep: {daily: 1, yearly: 1}}\n",
+        ),
         ("same service twice", "services:\n  - {name: s, probe: smb}\n  - {name: s, probe: afp}\n"),
         ("nothing to look at", "services:\n  - name: s\n"),
         ("tcp without port", "services:\n  - {name: s, probe: tcp}\n"),
@@ -208,6 +224,9 @@ fn shipped_files_are_valid() {
 fn what_is_shown_means_the_same() {
     let host = "host: {name: nas, interval: 90s}\nevents: {tcp: off}\n\
                 gpus: [{name: radeon, address: 01:00.0, identity: \"1002:5046\"}]\n\
+                care:\n  scrub:\n    - {pool: all}\n    - {pool: a, every: 14d, on: friday, until: '06:00'}\n    \
+                - {pool: b, day: 9, not-while: []}\n    - {pool: c, every: 5d, not-while: [vm]}\n  \
+                snapshots: [{dataset: a/b, recursive: true, keep: {daily: 7}}]\n\
                 services: [{name: a, probe: tcp, address: \"[::1]:80\", path: /tank/media}]\n";
     let vm = "memory: 1500M\ngpu: 02:00.0\ncpu: 'true'\ndisks: [/a.qcow2, /b.iso, '/c: # d']\n\
               firmware: {kind: ovmf}\nnetwork: {bridge: '1'}\n";

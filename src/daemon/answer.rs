@@ -207,6 +207,10 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask, caller: &Caller) -> An
         }
         Ask::PoolScrub { pool, act } => {
             let scrubbed = zfs::scrub::act(&shared.host, &pool, act).await;
+            if scrubbed.is_ok() {
+                // What a person wants is not undone by the schedule.
+                let _ = shared.hands.send((pool, act)).await;
+            }
             shared.pools.notify_one();
             done(scrubbed)
         }

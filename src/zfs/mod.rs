@@ -20,10 +20,13 @@
 //! - [`read`]: one pool read with `zpool`, whichever form it speaks
 //! - [`observer`]: kstats each round, `zpool` when there is a reason, never waiting
 //! - [`scrub`]: scrubs started, paused and stopped
+//! - [`snapshots`]: snapshots made, marked and destroyed
+//! - [`elsewhere`]: who else scrubs and makes snapshots
 //! - [`capture`]: judging a saved output without a machine
 
 pub mod capture;
 pub mod devices;
+pub mod elsewhere;
 pub mod fields;
 pub mod json;
 pub mod judge;
@@ -35,6 +38,7 @@ pub mod read;
 pub mod redundancy;
 pub mod scan;
 pub mod scrub;
+pub mod snapshots;
 pub mod standing;
 pub mod text;
 pub mod view;

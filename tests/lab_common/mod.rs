@@ -4,6 +4,7 @@
 //! `HOSTD_BIN_DIR` (set by `./test` to the release build) or of this build.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod care;
 pub mod snapshots;
 
 use std::path::PathBuf;
