@@ -13,6 +13,7 @@
 
 mod answer;
 pub mod guests;
+mod machine;
 mod observe;
 mod scan;
 mod serve;
@@ -250,6 +251,7 @@ pub async fn run(
     let pools = zfs::Observer::new(host.clone(), config.pools.clone());
     tasks.watch("pools", observe::pools(shared.clone(), pools));
     tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
+    tasks.watch("machine", machine::watch(shared.clone(), config.health.clone(), interval));
     for (vm, problems) in &wrong {
         let why = problems.lines().last().unwrap_or_default().to_owned();
         shared.unavailable(&format!("VM {vm}"), Some(why)).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::desk::Desk;
 use super::formats::{Listen, Text};
+use super::health::health;
 use super::pools::pools;
 use super::quirks::QuirkFiles;
 use super::raw::{RawEvents, RawGpu, RawHost, RawHostSection};
@@ -23,6 +24,7 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         gpus: gpus(raw.gpus.unwrap_or_default(), desk),
         pools: raw.pools.map(|r| pools(r, desk)).unwrap_or_default(),
         services: services(raw.services.unwrap_or_default(), desk),
+        health: raw.health.map(|r| health(r, desk)).unwrap_or_default(),
         events: raw.events.and_then(|r| events(&r, desk)).unwrap_or_default(),
         vms: Vec::new(),
         quirks: QuirkFiles::default(),

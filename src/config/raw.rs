@@ -7,6 +7,7 @@
 //! Doc comments are what the owner reads.
 
 mod devices;
+mod health;
 mod life;
 mod pools;
 mod services;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::devices::*;
+pub use self::health::*;
 pub use self::life::*;
 pub use self::pools::*;
 pub use self::services::*;
@@ -42,6 +44,8 @@ pub struct RawHost {
     pub pools: Option<RawPools>,
     /// Services to watch: file shares, media servers, anything with a port or a unit.
     pub services: List<RawService>,
+    /// What is measured of the machine itself.
+    pub health: Option<RawHealth>,
     /// Where Riemann clients reach the event engine.
     pub events: Option<RawEvents>,
 }

@@ -1,5 +1,6 @@
 //! The checked configuration; a VM is in [`vm`].
 
+mod health;
 mod pools;
 mod services;
 mod vm;
@@ -7,6 +8,7 @@ mod vm;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use self::health::*;
 pub use self::pools::*;
 pub use self::services::*;
 pub use self::vm::*;
@@ -24,6 +26,8 @@ pub struct Config {
     pub pools: Pools,
     /// `services:`.
     pub services: Vec<Service>,
+    /// `health:`.
+    pub health: Health,
     /// `events:`.
     pub events: Events,
     /// `vms/*.yaml`, by name.
