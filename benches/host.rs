@@ -257,10 +257,14 @@ impl Collectd {
 
     /// Of the processor.
     fn seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
-        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let ticks = rest.split(' ').skip(11).take(2).filter_map(|word| word.parse::<f64>().ok());
-        ticks.sum::<f64>() / 100.0
+        // Its threads live as long as it does; ticks would be too coarse.
+        let tasks = format!("/proc/{}/task", self.0.id());
+        let Ok(tasks) = fs::read_dir(tasks) else { return f64::NAN };
+        let nanos = tasks.filter_map(|task| {
+            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<f64>().ok()
+        });
+        nanos.sum::<f64>() / 1e9
     }
 }
 

@@ -61,7 +61,10 @@ impl State {
             self.list(look);
         }
         for card in &self.cards {
-            card.round(look);
+            // One that was given to a VM meanwhile is not missed.
+            if look.sys.exists(format!("{CLASS}/{}", card.name)) {
+                card.round(look);
+            }
         }
     }
 }

@@ -154,9 +154,8 @@ impl State {
             self.list(look);
         }
         look.found.notes.extend(self.notes.iter().cloned());
-        for chip in self.chips.values_mut() {
-            chip.round(look);
-        }
+        // A card that is given to a VM takes its chip along.
+        self.chips.retain(|hwmon, chip| chip.round(hwmon, look));
     }
 }
 
@@ -203,9 +202,10 @@ impl Chip {
         Some(chip)
     }
 
-    fn round(&mut self, look: &mut Look<'_>) {
+    /// Whether it is still there.
+    fn round(&mut self, hwmon: &str, look: &mut Look<'_>) -> bool {
         if self.sensors.is_empty() {
-            return;
+            return true;
         }
         let asleep = self.sleeps
             && self
@@ -214,22 +214,31 @@ impl Chip {
                 .is_ok_and(|status| status.trim() == "suspended");
         if asleep {
             look.found.notes.push(format!("{} sleeps; its sensors are not read", self.name));
-            return;
+            return true;
         }
         let spins_freely = GRAPHICS.contains(&self.name.as_str());
         for sensor in &mut self.sensors {
-            sensor.round(&self.folder, spins_freely, look);
+            let read = sensor.round(&self.folder, spins_freely, look);
+            if !read && !look.sys.exists(format!("{CLASS}/{hwmon}/name")) {
+                // What was found of it in this round is not wrong, but of no use.
+                let gone = |service: &str| self.sensors.iter().any(|one| one.service == service);
+                look.found.readings.retain(|reading| !gone(&reading.service));
+                return false;
+            }
         }
+        true
     }
 }
 
 impl Sensor {
-    fn round(&mut self, folder: &Folder, spins_freely: bool, look: &mut Look<'_>) {
+    /// Whether it could be read.
+    fn round(&mut self, folder: &Folder, spins_freely: bool, look: &mut Look<'_>) -> bool {
         let unit = if self.kind == Kind::Fan { "rpm" } else { "°C" };
         let service = self.service.clone();
         let fault = self.fault.as_ref().and_then(|file| folder.attribute(file, look.page).ok());
         if fault.is_some_and(|fault| fault.trim() == "1") {
-            return look.found.unknown(service, unit, "the chip says that it is broken".to_owned());
+            look.found.unknown(service, unit, "the chip says that it is broken".to_owned());
+            return true;
         }
         let value = match folder.attribute(&self.file, look.page) {
             Ok(text) => number::<f64>(text).ok_or_else(|| "it makes no sense".to_owned()),
@@ -238,8 +247,12 @@ impl Sensor {
         match (value, self.kind) {
             (Ok(turns), Kind::Fan) => self.fan(turns, spins_freely, look),
             (Ok(thousandths), Kind::Temperature) => self.temperature(thousandths / 1000.0, look),
-            (Err(why), _) => look.found.unknown(service, unit, format!("cannot be read: {why}")),
+            (Err(why), _) => {
+                look.found.unknown(service, unit, format!("cannot be read: {why}"));
+                return false;
+            }
         }
+        true
     }
 
     fn temperature(&mut self, degrees: f64, look: &mut Look<'_>) {

@@ -272,6 +272,22 @@ fn what_becomes_worse_is_told() {
 }
 
 #[test]
+fn a_card_that_is_given_away_is_not_missed() {
+    let mut fake = desktop();
+    find(&fake.round(), "gpu card0 busy");
+    fake.fake.remove("/sys/class/drm/card0").unwrap();
+    fake.fake.remove("/sys/class/hwmon/hwmon1").unwrap();
+    let view = fake.round();
+    let all = services(&view);
+    assert!(!all.iter().any(|one| one.contains("card0") || one.contains("nvme")), "{all:?}");
+    find(&view, "hwmon k10temp Tctl");
+    // Another chip may take its number.
+    fake.set("/sys/class/hwmon/hwmon1/name", "acpitz\n");
+    fake.set("/sys/class/hwmon/hwmon1/temp1_input", "27800\n");
+    assert_eq!(told(&fake.anew(), "hwmon acpitz temp1"), (Severity::Ok, Some(27.8)));
+}
+
+#[test]
 fn a_server_with_chips_of_one_name() {
     let mut fake = Fake::new(PROC);
     for (chip, device) in [(0, "coretemp.0"), (1, "coretemp.1")] {
