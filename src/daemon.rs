@@ -14,6 +14,7 @@
 mod answer;
 mod care;
 pub mod guests;
+mod machine;
 mod observe;
 mod scan;
 mod serve;
@@ -256,6 +257,7 @@ pub async fn run(
     tasks.watch("pools", observe::pools(shared.clone(), pools));
     tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
     tasks.watch("care", care::run(shared.clone(), by_hand));
+    tasks.watch("machine", machine::watch(shared.clone(), config.health.clone(), interval));
     for (vm, problems) in &wrong {
         let why = problems.lines().last().unwrap_or_default().to_owned();
         shared.unavailable(&format!("VM {vm}"), Some(why)).await;

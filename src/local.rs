@@ -5,7 +5,7 @@
 //!
 //! - [`read_config`]: the configuration as far as it is sound, for the daemon
 //! - [`config_check`], [`config_show`], [`config_schema`]: for a person
-//! - [`answer`]: groups, cards, plans, pools and the doctor's checks, looked at once
+//! - [`answer`]: groups, cards, plans, pools, the machine and the doctor's checks, looked at once
 //! - `boot`: the boot setup
 //! - what a start of a VM would do, and its command line
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
@@ -30,7 +30,7 @@ use crate::host::{Host, Store};
 use crate::passthrough::Passthrough;
 use crate::vm::plan::Plan;
 use crate::vm::usb;
-use crate::{doctor, pci, zfs};
+use crate::{doctor, health, pci, zfs};
 
 pub use config::{
     CONFIG, Checked, ReadConfig, config_check, config_check_here, config_schema, config_show,
@@ -46,6 +46,9 @@ pub struct Local {
     /// `/etc/hostd/host.yaml`, or what `--config` names.
     pub config: PathBuf,
 }
+
+/// Between two looks at counters.
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Largest text that a person may name.
 const TEXT_LIMIT: u64 = 16 << 20;
@@ -141,6 +144,7 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
             }
             Ok(Reply::Pools(view))
         }
+        Ask::MachineStatus => machine(host, config, wrong).await,
         Ask::VmPlan { name } => Ok(Reply::VmPlan(preview(host, config, wrong, name).await?.into())),
         Ask::VmArgv { name } => Ok(Reply::VmArgv(preview(host, config, wrong, name).await?.into())),
         Ask::Status
@@ -175,7 +179,6 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::PoolScrub { .. }
         | Ask::CareList { .. }
         | Ask::DiskStatus { .. }
-        | Ask::MachineStatus
         | Ask::ServiceList
         | Ask::ServiceRestart { .. }
         | Ask::EventQuery { .. } => Err(Refusal::new(
@@ -184,6 +187,20 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
             "start it with: systemctl start hostd",
         )),
     }
+}
+
+/// The machine itself; rates are of a second.
+async fn machine(host: Host, config: Config, wrong: Option<String>) -> Answer {
+    let (real, mut observer) = (host.sys.is_real(), health::Observer::new(host, config.health));
+    let mut view = observer.round(None);
+    // The counters of a saved tree stand still.
+    if real {
+        tokio::time::sleep(SECOND).await;
+        view = observer.round(None);
+    }
+    let what = |why| format!("levels of your own are not known: {why}");
+    view.notes.extend(wrong.map(what));
+    Ok(Reply::Machine(view))
 }
 
 /// What a bind or release would do; nothing is touched.

@@ -467,7 +467,7 @@ pub enum Disk {
 pub enum Machine {
     /// What is measured, under the names that its events have
     ///
-    /// Exit code 1 when something is not ok.
+    /// Works without a daemon, and then measures for a second. Exit code 1 when something is not ok.
     Status,
 }
 

@@ -275,6 +275,7 @@ fn local(ask: &Ask) -> bool {
         | Ask::UsbList
         | Ask::VmPlan { .. }
         | Ask::VmArgv { .. }
+        | Ask::MachineStatus
         | Ask::PoolStatus { .. } => true,
         Ask::Status
         | Ask::GpuBind { .. }
@@ -308,7 +309,6 @@ fn local(ask: &Ask) -> bool {
         | Ask::PoolScrub { .. }
         | Ask::CareList { .. }
         | Ask::DiskStatus { .. }
-        | Ask::MachineStatus
         | Ask::ServiceList
         | Ask::ServiceRestart { .. }
         | Ask::EventQuery { .. } => false,

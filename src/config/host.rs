@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::care::care;
 use super::desk::Desk;
 use super::formats::{Listen, Text};
+use super::health::health;
 use super::pools::pools;
 use super::quirks::QuirkFiles;
 use super::raw::{RawEvents, RawGpu, RawHost, RawHostSection};
@@ -25,6 +26,7 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         pools: raw.pools.map(|r| pools(r, desk)).unwrap_or_default(),
         care: raw.care.map(|r| care(r, desk)).unwrap_or_default(),
         services: services(raw.services.unwrap_or_default(), desk),
+        health: raw.health.map(|r| health(r, desk)).unwrap_or_default(),
         events: raw.events.and_then(|r| events(&r, desk)).unwrap_or_default(),
         vms: Vec::new(),
         quirks: QuirkFiles::default(),

@@ -25,6 +25,7 @@ mod check;
 pub mod compile;
 mod desk;
 mod formats;
+mod health;
 mod host;
 mod ids;
 pub mod import;

@@ -8,6 +8,7 @@
 
 mod care;
 mod devices;
+mod health;
 mod life;
 mod pools;
 mod services;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub use self::care::*;
 pub use self::devices::*;
+pub use self::health::*;
 pub use self::life::*;
 pub use self::pools::*;
 pub use self::services::*;
@@ -46,6 +48,8 @@ pub struct RawHost {
     pub care: Option<RawCare>,
     /// Services to watch: file shares, media servers, anything with a port or a unit.
     pub services: List<RawService>,
+    /// What is measured of the machine itself.
+    pub health: Option<RawHealth>,
     /// Where Riemann clients reach the event engine.
     pub events: Option<RawEvents>,
 }

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 pub use self::vm::vm;
 use super::desk::exact;
-use super::types::{Config, Events, Gpu, Probe, Service};
+use super::types::{Config, Events, Gpu, Health, Levels, Probe, Service};
 
 /// One YAML document for `host.yaml` and one for each VM, each after a comment
 /// that names its file.
@@ -40,7 +40,34 @@ pub fn host(config: &Config) -> Json {
         "pools": { "expected": config.pools.expected },
         "care": super::care::show(&config.care),
         "services": config.services.iter().map(service).collect::<Vec<_>>(),
+        "health": health(&config.health),
         "events": events(&config.events),
+    })
+}
+
+fn health(health: &Health) -> Json {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "they were whole numbers"
+    )]
+    let whole = |value: f64| value.round() as u64;
+    let count = |l: Levels| json!({"warning": whole(l.warning), "critical": whole(l.critical)});
+    let percent = |l: Levels| count(Levels::new(l.warning * 100.0, l.critical * 100.0));
+    let mut mounts = json!({ "ignore": health.mounts_ignore });
+    if !health.mounts_only.is_empty() {
+        mounts["only"] = json!(health.mounts_only);
+    }
+    json!({
+        "cpu": percent(health.cpu),
+        "load": count(health.load),
+        "memory": percent(health.memory),
+        "swap": percent(health.swap),
+        "disk": percent(health.disk),
+        "inodes": percent(health.inodes),
+        "memory-pressure": percent(health.memory_pressure),
+        "mounts": mounts,
+        "interfaces": { "ignore": health.interfaces_ignore },
     })
 }
 

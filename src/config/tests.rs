@@ -159,6 +159,10 @@ fn every_kind_of_mistake_in_host_yaml() {
         ("slow deadline", "services:\n  - {name: s, probe: smb, interval: 2s, deadline: 5s}\n"),
         ("folder not there", "services:\n  - {name: s, path: /missing}\n"),
         ("folder is a file", "services:\n  - {name: s, path: /etc/passwd}\n"),
+        ("critical first", "health: {cpu: {warning: 99}}\n"),
+        ("more than all", "health: {disk: {critical: 101}}\n"),
+        ("a fraction", "health: {memory: {warning: 0.8}}\n"),
+        ("relative mount", "health: {mounts: {ignore: [mnt]}}\n"),
         ("too often", "host: {interval: 100ms}\n"),
         ("name with a space", "host: {name: my nas}\n"),
         ("null item", "services:\n  -\n"),
@@ -217,6 +221,7 @@ fn shipped_files_are_valid() {
     assert!(warnings.is_empty(), "{warnings}");
     assert_eq!((config.gpus.len(), config.services.len(), config.vms.len()), (1, 3, 1));
     assert_eq!(config.pools.expected, ["tank"]);
+    assert_eq!(config.health.mounts_ignore, ["/mnt/scratch"]);
     insta::assert_snapshot!(show(&config));
 }
 
@@ -235,6 +240,27 @@ fn what_is_shown_means_the_same() {
     let (first, second) = shown.split_once("---\n").unwrap();
     let (again, _) = load(&two(first, second), &exists).unwrap();
     assert_eq!(again, config, "{shown}");
+}
+
+#[test]
+fn levels_of_the_machine() {
+    let text = "health:\n  cpu: {warning: 50, critical: 60}\n  load: {critical: 20}\n  \
+                memory-pressure: {warning: 5}\n  mounts: {only: [/srv/], ignore: [/tmp]}\n  \
+                interfaces: {ignore: [virbr0]}\n";
+    let (config, _) = load(&[Source::host("host.yaml", text)], &exists).unwrap();
+    let usual = Health::default();
+    let health = Health {
+        cpu: Levels::new(0.5, 0.6),
+        load: Levels::new(3.0, 20.0),
+        memory_pressure: Levels::new(0.05, 0.4),
+        mounts_only: vec!["/srv".into()],
+        mounts_ignore: vec!["/tmp".into()],
+        interfaces_ignore: vec!["virbr0".into()],
+        ..usual
+    };
+    assert_eq!(config.health, health);
+    let again = [Source::host("host.yaml", show(&config))];
+    assert_eq!(load(&again, &exists).unwrap().0, config);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The checked configuration; a VM is in [`vm`].
 
 mod care;
+mod health;
 mod pools;
 mod services;
 mod vm;
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use self::care::*;
+pub use self::health::*;
 pub use self::pools::*;
 pub use self::services::*;
 pub use self::vm::*;
@@ -28,6 +30,8 @@ pub struct Config {
     pub care: Care,
     /// `services:`.
     pub services: Vec<Service>,
+    /// `health:`.
+    pub health: Health,
     /// `events:`.
     pub events: Events,
     /// `vms/*.yaml`, by name.

@@ -97,6 +97,35 @@ impl Folder {
         std::str::from_utf8(bytes).map_err(|error| invalid(error.to_string()))
     }
 
+    /// A whole file of procfs, of at most `limit` bytes. Its text is in `buffer`,
+    /// which stays as large as it was once needed.
+    pub fn whole<'a>(
+        &self,
+        name: &str,
+        buffer: &'a mut Vec<u8>,
+        limit: usize,
+    ) -> Result<&'a str, SysError> {
+        self.allowed(name)?;
+        let file = openat(&self.fd, name, FILE, Mode::empty()).map_err(|e| self.fail(name, e))?;
+        let invalid = |why| SysError::Invalid { path: self.path.join(name), why };
+        let mut length = 0;
+        loop {
+            if buffer.len() < length + PAGE {
+                buffer.resize(length + 4 * PAGE, 0);
+            }
+            let room = buffer.get_mut(length..).unwrap_or_default();
+            match retry_on_intr(|| read(&file, &mut *room)).map_err(|e| self.fail(name, e))? {
+                0 => break,
+                more => length += more,
+            }
+            if length > limit {
+                return Err(invalid(format!("larger than {limit} bytes")));
+            }
+        }
+        let bytes = buffer.get(..length).unwrap_or_default();
+        std::str::from_utf8(bytes).map_err(|error| invalid(error.to_string()))
+    }
+
     /// The last part of a link's target: the driver's name, the group's number.
     pub fn link_name(&self, name: &str) -> Result<String, SysError> {
         self.allowed(name)?;
@@ -163,6 +192,11 @@ mod tests {
         assert_eq!(folder.link_name("b/driver").unwrap(), "e1000");
         assert_eq!(folder.list("b").unwrap(), ["bad", "driver", "long", "text"]);
         assert!(folder.exists("b/driver") && !folder.exists("b/none"));
+        let mut buffer = Vec::new();
+        assert_eq!(folder.whole("b/long", &mut buffer, PAGE).unwrap().len(), PAGE);
+        assert_eq!(folder.whole("b/text", &mut buffer, PAGE).unwrap(), "0x8086\n");
+        assert!(folder.whole("b/long", &mut buffer, PAGE - 1).is_err());
+        assert!(folder.whole("b/bad", &mut buffer, PAGE).is_err());
         for name in ["b/long", "b/bad"] {
             let error = folder.attribute(name, &mut page).unwrap_err();
             assert!(matches!(error, SysError::Invalid { .. }), "{error}");

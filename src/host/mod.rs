@@ -11,7 +11,8 @@
 //! Beside it: sockets that others connect to ([`listen`]), locks against a
 //! second process ([`lock`]), the user database ([`users`]), systemd
 //! ([`units`]), commands that carry a connection ([`carry`]), how processors
-//! belong together and who runs where ([`topology`], [`cpus`], [`affinity`]), and
+//! belong together and who runs where ([`topology`], [`cpus`], [`affinity`]), how
+//! full file systems are ([`space`]), the kernel's clock ([`timex`]), and
 //! the ioctls of KVM and VFIO ([`kvm`], [`vfio`]). Text and bytes come out of here, never
 //! judgements.
 //!
@@ -31,10 +32,12 @@ pub mod lock;
 pub mod owner;
 pub mod process;
 pub mod run;
+pub mod space;
 pub mod store;
 pub mod sys;
 pub mod systemd;
 pub mod tap;
+pub mod timex;
 pub mod topology;
 pub mod uevent;
 pub mod units;

@@ -105,6 +105,11 @@ pub trait WriteHook: Send + Sync {
         Ok(())
     }
 
+    /// How full a file system of the fake machine is; `None` where it has no answer.
+    fn space(&self, _path: &Path) -> Option<io::Result<super::space::Space>> {
+        None
+    }
+
     /// Called before an ordinary file is replaced or removed; an error is
     /// what the disk says instead.
     fn replacing(&self, _path: &Path) -> io::Result<()> {

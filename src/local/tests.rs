@@ -51,6 +51,19 @@ fn why_a_file_cannot_be_read_is_told_once() {
 }
 
 #[tokio::test]
+async fn the_machine_is_shown_without_a_daemon() {
+    let files = [("proc/uptime", "60.5 1.0\n"), ("host.yaml", "health: {cpu: {warning: 0}}\n")];
+    let dir = folder(&files);
+    let local = Local { sysroot: dir.path().to_owned(), config: dir.path().join("host.yaml") };
+    let Ok(Reply::Machine(view)) = answer(&local, &Ask::MachineStatus).await else {
+        panic!("nothing is measured")
+    };
+    assert_eq!((view.readings.len(), view.readings[0].value), (1, Some(60.5)), "{view:?}");
+    let notes = view.notes.join("\n");
+    assert!(notes.contains("levels of your own are not known"), "{notes}");
+}
+
+#[tokio::test]
 async fn a_wrong_configuration_is_said_where_it_matters() {
     let dir = folder(&[("host.yaml", "pools: {expcted: [tank]}\n"), ("sys/bus/x", "")]);
     let local = Local { sysroot: dir.path().to_owned(), config: dir.path().join("host.yaml") };

@@ -131,6 +131,199 @@ pub const CATALOGUE: &[Entry] = &[
         states: "ok, warning, critical, unknown: its worst layer",
         attributes: &["layer"],
     },
+    Entry {
+        service: "cpu",
+        metric: "fraction of the time in which the processors were busy, 0–1",
+        states: "ok; warning and critical by `health.cpu`",
+        attributes: &[],
+    },
+    Entry {
+        service: "load",
+        metric: "waiting and running threads for each processor, over a minute",
+        states: "ok; warning and critical by `health.load`",
+        attributes: &[],
+    },
+    Entry {
+        service: "processes",
+        metric: "threads",
+        states: "ok; warning and critical near the most that there can be",
+        attributes: &[],
+    },
+    Entry {
+        service: "memory",
+        metric: "used fraction 0–1, without what could be freed, ZFS's cache included",
+        states: "ok; warning and critical by `health.memory`",
+        attributes: &[],
+    },
+    Entry {
+        service: "swap",
+        metric: "used fraction 0–1",
+        states: "ok; warning and critical by `health.swap`",
+        attributes: &[],
+    },
+    Entry {
+        service: "disk <mount>",
+        metric: "used fraction 0–1 of a local file system",
+        states: "ok; warning and critical by `health.disk`; critical when it has become read-only; unknown when it does not answer",
+        attributes: &["mount", "device"],
+    },
+    Entry {
+        service: "inodes <mount>",
+        metric: "used fraction 0–1 of its inodes",
+        states: "ok; warning and critical by `health.inodes`",
+        attributes: &["mount"],
+    },
+    Entry {
+        service: "diskstats <disk> read bytes",
+        metric: "bytes read a second",
+        states: "ok",
+        attributes: &["device"],
+    },
+    Entry {
+        service: "diskstats <disk> write bytes",
+        metric: "bytes written a second",
+        states: "ok",
+        attributes: &["device"],
+    },
+    Entry {
+        service: "diskstats <disk> io util",
+        metric: "fraction of the time in which it was busy, 0–1",
+        states: "ok",
+        attributes: &["device", "reads", "writes", "await"],
+    },
+    Entry {
+        service: "<interface> rx bytes",
+        metric: "bytes received a second",
+        states: "ok",
+        attributes: &["interface"],
+    },
+    Entry {
+        service: "<interface> tx bytes",
+        metric: "bytes sent a second",
+        states: "ok",
+        attributes: &["interface"],
+    },
+    Entry {
+        service: "<interface> rx errs",
+        metric: "broken packets received a second",
+        states: "ok; warning for a minute after each",
+        attributes: &["interface"],
+    },
+    Entry {
+        service: "<interface> tx errs",
+        metric: "packets a second that could not be sent",
+        states: "ok; warning for a minute after each",
+        attributes: &["interface"],
+    },
+    Entry {
+        service: "<interface> rx drop",
+        metric: "packets received and dropped a second",
+        states: "ok",
+        attributes: &["interface"],
+    },
+    Entry {
+        service: "<interface> tx drop",
+        metric: "packets to send and dropped a second",
+        states: "ok",
+        attributes: &["interface"],
+    },
+    Entry {
+        service: "<interface> link",
+        metric: "1 up, 0 not",
+        states: "ok; warning when it was up and is not, or is slower than it was",
+        attributes: &["interface", "speed"],
+    },
+    Entry {
+        service: "hwmon <chip> <sensor>",
+        metric: "degrees Celsius, or a fan's turns a minute",
+        states: "ok; warning and critical by the chip's own limits, warning when a fan has turned and stands still; unknown when it cannot be read",
+        attributes: &[],
+    },
+    Entry {
+        service: "pressure cpu some",
+        metric: "fraction of ten seconds in which somebody waited for a processor, 0–1",
+        states: "ok",
+        attributes: &[],
+    },
+    Entry {
+        service: "pressure memory some",
+        metric: "fraction in which somebody waited for memory",
+        states: "ok",
+        attributes: &[],
+    },
+    Entry {
+        service: "pressure memory full",
+        metric: "fraction in which everybody waited for memory",
+        states: "ok; warning and critical by `health.memory-pressure`",
+        attributes: &[],
+    },
+    Entry {
+        service: "pressure io some",
+        metric: "fraction in which somebody waited for disks",
+        states: "ok",
+        attributes: &[],
+    },
+    Entry {
+        service: "pressure io full",
+        metric: "fraction in which everybody waited for disks",
+        states: "ok",
+        attributes: &[],
+    },
+    Entry {
+        service: "gpu <card> busy",
+        metric: "fraction of the time in which a card of the host was busy, 0–1",
+        states: "ok; none while it sleeps",
+        attributes: &[],
+    },
+    Entry {
+        service: "gpu <card> memory",
+        metric: "used fraction 0–1 of its memory",
+        states: "ok; none while it sleeps",
+        attributes: &[],
+    },
+    Entry {
+        service: "gpu <card> frequency",
+        metric: "hertz",
+        states: "ok; none while it sleeps",
+        attributes: &[],
+    },
+    Entry { service: "uptime", metric: "seconds", states: "ok", attributes: &[] },
+    Entry {
+        service: "time sync",
+        metric: "seconds that the clock is known to be off by",
+        states: "ok; warning when nobody keeps it right",
+        attributes: &["max-error"],
+    },
+    Entry {
+        service: "file handles",
+        metric: "open files",
+        states: "ok; warning and critical near the most that there can be",
+        attributes: &[],
+    },
+    Entry {
+        service: "failed units",
+        metric: "systemd's failed units",
+        states: "ok; warning above 0",
+        attributes: &[],
+    },
+    Entry {
+        service: "pending reboot",
+        metric: "1 when the machine waits for a restart, 0 not",
+        states: "ok; warning when it does",
+        attributes: &[],
+    },
+    Entry {
+        service: "oom kills",
+        metric: "processes killed because memory was full, since the start",
+        states: "ok; critical for an hour after each",
+        attributes: &[],
+    },
+    Entry {
+        service: "memory errors <controller>",
+        metric: "errors of the memory, since the start",
+        states: "ok; warning for an hour after corrected ones, critical after others",
+        attributes: &["corrected", "uncorrected"],
+    },
 ];
 
 /// The catalogue as a page.
@@ -262,6 +455,7 @@ mod tests {
                 jobs: vec![JobView { name: "scrub tank".into(), ..JobView::default() }],
                 ..CareView::default()
             }),
+            Fact::Machine(crate::health::tests::everything()),
         ];
         let mut told = Vec::new();
         for fact in facts {

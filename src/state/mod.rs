@@ -138,7 +138,12 @@ impl Snapshot {
             Fact::Pools(view) => replace(&mut self.pools, view, events::pools),
             Fact::Services(view) => replace(&mut self.services, view, events::services),
             Fact::Disks(view) => replace(&mut self.disks, view, events::disks),
-            Fact::Machine(view) => replace(&mut self.machine, view, events::machine),
+            // Told each time, as it is read each interval: it is not told again
+            // with the rest.
+            Fact::Machine(view) => {
+                let (_, events) = replace(&mut self.machine, view, events::machine);
+                (true, events)
+            }
             Fact::Care(view) => replace(&mut self.care, view, events::care),
             // Told once: how things are now is in the others.
             Fact::Device { change, ours } => (true, vec![events::device(&change, ours)]),
@@ -180,7 +185,7 @@ impl Snapshot {
             && self.services.value().is_some()
     }
 
-    /// Everything that is the case, told again.
+    /// Everything that is the case, told again, but for what is told at each reading.
     pub fn heartbeat(&self, now: Timestamp) -> Vec<Event> {
         let mut told = vec![events::hostd(self)];
         let iommu = |view| events::iommu(view, self.wants_iommu);
@@ -190,7 +195,6 @@ impl Snapshot {
         told.extend(self.pools.value().map(events::pools).unwrap_or_default());
         told.extend(self.services.value().map(events::services).unwrap_or_default());
         told.extend(self.disks.value().map(events::disks).unwrap_or_default());
-        told.extend(self.machine.value().map(events::machine).unwrap_or_default());
         told.extend(self.care.value().map(events::care).unwrap_or_default());
         self.complete(told, now)
     }
