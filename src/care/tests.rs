@@ -11,6 +11,7 @@ use crate::ask::view::{
 };
 use crate::base::Bytes;
 use crate::config::{Care, Days, Keep, Performance, ScrubPolicy, SnapshotPolicy, Vm};
+use crate::state::Fact;
 
 mod scrubs;
 mod snapshots;
@@ -215,5 +216,3 @@ impl Bench {
         self.log.drain(..).map(|(_, _, act)| act).collect()
     }
 }
-
-use crate::state::Fact;

@@ -65,11 +65,7 @@ fn a_date_in_the_hour_that_is_left_out_and_in_the_one_that_comes_twice() {
     let local = |at: Timestamp| jiff::Timestamp::from_second(at.secs()).unwrap().to_zoned(berlin());
     // 2026-03-29 has no 02:30: an hour later by the clock.
     let due = calendar::next(&policy, &local(at("2026-03-29T01:00"))).unwrap();
-    assert_eq!(
-        local(due).to_string(),
-        "2026-03-29T03:30:00+02:00[CET-1CEST,M3.5.0,M10.5.0/3]"
-            .replace("[CET-1CEST,M3.5.0,M10.5.0/3]", &format!("[{}]", "+02:00"))
-    );
+    assert_eq!(due, at("2026-03-29T03:30"));
     // 2026-10-25 has it twice: the first counts, and after it the next day's.
     let due = calendar::next(&policy, &local(at("2026-10-25T01:00"))).unwrap();
     assert_eq!(local(due).offset().seconds(), 7200);
@@ -304,10 +300,6 @@ fn what_others_do_is_not_done_twice() {
     assert_eq!((job.state.as_str(), job.health), ("elsewhere", Severity::Warning));
     assert!(job.message.contains("/etc/cron.d/zfsutils-linux") && bench.acts().is_empty());
     bench.config.care.scrubs[0].even_if_elsewhere = true;
-    bench.now = at("2027-01-03T02:00");
-    bench.minutes(1);
-    assert!(bench.memory.scrubs["tank"].since > at("2027-01-01T00:00"), "counted from now");
-    bench.now = at("2027-02-07T02:00");
     bench.minutes(1);
     assert_eq!(bench.acts(), [Start]);
     // Nothing configured: only told.

@@ -249,7 +249,8 @@ proptest! {
         prop_assert_eq!(tag.to_string().parse(), Ok(tag));
         prop_assert!(text.parse::<Tag>().is_err());
         // Those of VMs.
-        prop_assert!(format!("hostd-{text}").parse::<Tag>().is_err() || text.starts_with("auto-"));
+        let of_a_vm = format!("hostd-{text}").parse::<Tag>();
+        prop_assert!(of_a_vm.is_err() || text.starts_with("auto-"));
     }
 
     #[test]
