@@ -98,9 +98,10 @@ const fn known<F: Format>() -> Known {
 }
 
 /// Every format.
-pub const ALL: [Known; 27] = [
+pub const ALL: [Known; 28] = [
     known::<Size>(),
     known::<Span>(),
+    known::<SpanOrOff>(),
     known::<Address>(),
     known::<CardRef>(),
     known::<PciId>(),
@@ -185,6 +186,28 @@ impl Format for Span {
             _ => return None,
         };
         Some(format!("{}{unit}", text.get(..digits)?))
+    }
+}
+
+/// `35d`, or `off`.
+pub struct SpanOrOff;
+impl Format for SpanOrOff {
+    type Value = Option<Duration>;
+    const NAME: &'static str = "span-or-off";
+    const WANTED: &'static str = "a duration, or `off`";
+    const LIKE: &'static str = "write a whole number with ms, s, m, h or d, such as 35d, or off";
+    const EXAMPLE: &'static str = "35d";
+    const PATTERN: &'static str = "^(off|[0-9]+(ms|s|m|h|d))$";
+
+    fn read(text: &str) -> Option<Self::Value> {
+        if text == "off" { Some(None) } else { Span::read(text).map(Some) }
+    }
+
+    fn repair(text: &str) -> Option<String> {
+        match text.to_lowercase().as_str() {
+            "false" | "no" | "none" | "off" | "never" => Some("off".to_owned()),
+            _ => Span::repair(text),
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 
 use super::json::parse_json;
 use super::judge::Doubt;
-use super::list::{COLUMNS, Usage, parse_list};
+use super::keys::{self, Keys};
+use super::list::{COLUMNS, COLUMNS_NEW, Usage, parse_list};
 use super::model::Pool;
 use super::text::parse_text;
 use crate::host::run::{Command, Exit, Output, RunError, Runner};
@@ -33,22 +34,28 @@ pub struct Reading {
     pub pool: Pool,
     /// How full it is, or why that is not known.
     pub usage: Result<Usage, String>,
+    /// Keys that are not loaded; `None` when it was not asked.
+    pub keys: Option<Result<Keys, String>>,
 }
 
-/// Reads `name`. Also returns the form that `zpool` speaks, once that is known.
+/// Reads `name`, and if wanted the state of its keys, which takes as long as it
+/// has datasets. Also returns the form that `zpool` speaks, once that is known.
 pub async fn read(
     runner: Arc<dyn Runner>,
     zone: TimeZone,
     name: String,
     format: Option<Format>,
+    want_keys: bool,
 ) -> (Option<Format>, Result<Reading, Doubt>) {
     let (format, pool) = status(&*runner, &zone, &name, format).await;
     let pool = match pool {
         Ok(pool) => pool,
         Err(doubt) => return (format, Err(doubt)),
     };
-    let usage = usage(&*runner, &name).await;
-    (format, Ok(Reading { pool, usage }))
+    let usage = usage(&*runner, &name, format).await;
+    let encrypted = usage.as_ref().is_ok_and(|usage| usage.encrypted);
+    let keys = if encrypted && want_keys { Some(keys(&*runner, &name).await) } else { None };
+    (format, Ok(Reading { pool, usage, keys }))
 }
 
 fn zpool<const N: usize>(args: [&str; N]) -> Command {
@@ -89,10 +96,28 @@ async fn status(
     (format, pool)
 }
 
-async fn usage(runner: &dyn Runner, name: &str) -> Result<Usage, String> {
-    let command = zpool(["list", "-Hp", "-o", COLUMNS, name]);
-    let text = run(runner, command).await.map_err(|error| error.to_string())?;
+async fn usage(
+    runner: &dyn Runner,
+    name: &str,
+    format: Option<Format>,
+) -> Result<Usage, String> {
+    let list = |columns| run(runner, zpool(["list", "-Hp", "-o", columns, name]));
+    let text = match format {
+        Some(Format::Json) => match list(COLUMNS_NEW).await {
+            // A version between: it knows JSON and not these columns.
+            Err(RunError::Failed { .. }) => list(COLUMNS).await,
+            other => other,
+        },
+        Some(Format::Text) | None => list(COLUMNS).await,
+    };
+    let text = text.map_err(|error| error.to_string())?;
     parse_list(&text, name).ok_or_else(|| format!("`zpool list` has no line about {name}"))
+}
+
+async fn keys(runner: &dyn Runner, name: &str) -> Result<Keys, String> {
+    let args = ["list", "-Hp", "-r", "-t", "filesystem,volume", "-o", keys::COLUMNS, name];
+    let command = Command::new("zfs", args).deadline(DEADLINE);
+    keys::parse(&run(runner, command).await.map_err(|error| error.to_string())?)
 }
 
 async fn run(runner: &dyn Runner, command: Command) -> Result<String, RunError> {
