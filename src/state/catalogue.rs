@@ -166,8 +166,8 @@ mod tests {
     use super::*;
     use crate::ask::view::{
         CardView, CareView, DiskStatsView, DiskView, DisksView, GpuView, GpusView, IommuView,
-        JobView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView, ServicesView, VmState, VmStatsView,
-        VmView,
+        JobView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView, ServicesView, VmState,
+        VmStatsView, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
     use crate::pci::{Change, What};

@@ -3,8 +3,9 @@
 
 use super::Snapshot;
 use crate::ask::view::{
-    CareView, DiskView, DisksView, FindingView, GpuView, GpusView, IommuView, MachineView, PoolView, PoolsView,
-    ReadingView, ScanView, ServicesView, Verdict, VmState, VmStatsView, VmView,
+    CareView, DiskView, DisksView, FindingView, GpuView, GpusView, IommuView, MachineView,
+    PoolView, PoolsView, ReadingView, ScanView, ServicesView, Verdict, VmState, VmStatsView,
+    VmView,
 };
 use crate::base::{Event, Metric, Name, Severity, Timestamp, span};
 use crate::pci::{Change, What};

@@ -135,9 +135,7 @@ impl Snapshot {
                 replace(&mut self.iommu, view, |view| events::iommu(view, wanted))
             }
             Fact::Gpus(view) => replace(&mut self.gpus, view, events::gpus),
-            Fact::Pools(view) => {
-                replace(&mut self.pools, view, |view| events::pools(view, now))
-            }
+            Fact::Pools(view) => replace(&mut self.pools, view, |view| events::pools(view, now)),
             Fact::Services(view) => replace(&mut self.services, view, events::services),
             Fact::Disks(view) => replace(&mut self.disks, view, events::disks),
             Fact::Machine(view) => replace(&mut self.machine, view, events::machine),

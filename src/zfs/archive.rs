@@ -85,7 +85,8 @@ impl Archive {
             Ok(Ok(())) => self.note = None,
             Ok(Err(error)) => {
                 let why = &error.source;
-                self.note = Some(format!("what is remembered of the pools is lost: {error}: {why}"));
+                self.note =
+                    Some(format!("what is remembered of the pools is lost: {error}: {why}"));
                 self.dirty = true;
             }
             Err(_) => self.dirty = true,

@@ -1,7 +1,6 @@
 //! The judgement of vdevs: what is lost and what is suspect. Pure. Codes are
 //! listed in [`judge`](super::judge).
 
-use std::ffi::OsStr;
 use super::judge::Facts;
 use super::memory::Memory;
 use super::model::{Aux, Class, Kind, Pool, State, Vdev};
@@ -10,6 +9,7 @@ use super::{disks, parents, standing};
 use crate::ask::view::FindingView;
 use crate::base::Severity;
 use crate::host::run::quoted;
+use std::ffi::OsStr;
 
 /// A finding with all its parts.
 pub fn finding(

@@ -176,8 +176,8 @@ mod tests {
             fake.file(&format!("{folder}/{file}"), text).unwrap();
         }
         fake.dir(&format!("{folder}/block/{name}/slaves")).unwrap();
-        fake.link(&format!("{folder}/block/{name}/device"), "../..").unwrap();
-        let target = format!("../../devices/{place}/block/{name}");
+        fake.link(&format!("{folder}/block/{name}/device"), &folder).unwrap();
+        let target = format!("{folder}/block/{name}");
         fake.link(&format!("/sys/class/block/{name}"), &target).unwrap();
         fake.file(&format!("/dev/{name}"), "").unwrap();
     }
@@ -193,18 +193,15 @@ mod tests {
         fake.file(&format!("/sys/devices/{place}/vpd_pg80"), page).unwrap();
         fake.dir(&format!("/sys/devices/{place}/enclosure_device:3")).unwrap();
         fake.file(&format!("/sys/devices/{place}/block/sdc/sdc1/partition"), "1\n").unwrap();
-        let part = format!("../../devices/{place}/block/sdc/sdc1");
+        let part = format!("/sys/devices/{place}/block/sdc/sdc1");
         fake.link("/sys/class/block/sdc1", &part).unwrap();
         fake.file("/dev/sdc1", "").unwrap();
-        fake.link("/dev/disk/by-id/ata-ST8000-part1", "../../sdc1").unwrap();
+        fake.link("/dev/disk/by-id/ata-ST8000-part1", "/dev/sdc1").unwrap();
         let found = read(&fake.host().sys, "/dev/disk/by-id/ata-ST8000-part1").unwrap();
         let disk = &found.disk;
         assert_eq!((disk.name.as_str(), disk.model.as_str()), ("sdc", "ST8000VN004-2M21"));
         assert_eq!(label(disk), "slot 3, serial ZA1X, model ST8000VN004-2M21");
-        assert_eq!(
-            found.parents,
-            ["0000:00:1c.0 (PCI device)", "0000:03:00.0 (SAS controller)"]
-        );
+        assert_eq!(found.parents, ["0000:00:1c.0 (PCI device)", "0000:03:00.0 (SAS controller)"]);
     }
 
     #[test]
@@ -228,7 +225,8 @@ mod tests {
         );
         assert_eq!(usb.disk.slot, "usb 2-1.4");
         assert_eq!(usb.parents, ["0000:00:14.0 (PCI device)", "usb 2-1", "usb 2-1.4"]);
-        let virtio = at("vda", "pci0000:00/0000:00:05.0/virtio2", &[("block/vda/serial", "disk-7")]);
+        let virtio =
+            at("vda", "pci0000:00/0000:00:05.0/virtio2", &[("block/vda/serial", "disk-7")]);
         assert_eq!(label(&virtio.disk), "0000:00:05.0, serial disk-7");
     }
 
@@ -237,13 +235,13 @@ mod tests {
         let (_dir, fake) = machine();
         disk(&fake, "sda", "pci0000:00/0000:00:1f.2/ata1/0:0:0:0", &[("model", "WDC")]);
         fake.dir("/sys/devices/virtual/block/dm-0/slaves/sda").unwrap();
-        fake.link("/sys/class/block/dm-0", "../../devices/virtual/block/dm-0").unwrap();
+        fake.link("/sys/class/block/dm-0", "/sys/devices/virtual/block/dm-0").unwrap();
         fake.file("/dev/dm-0", "").unwrap();
-        fake.link("/dev/mapper/safe", "../dm-0").unwrap();
+        fake.link("/dev/mapper/safe", "/dev/dm-0").unwrap();
         assert_eq!(read(&fake.host().sys, "/dev/mapper/safe").unwrap().disk.name, "sda");
         // In a circle.
         fake.dir("/sys/devices/virtual/block/dm-1/slaves/dm-1").unwrap();
-        fake.link("/sys/class/block/dm-1", "../../devices/virtual/block/dm-1").unwrap();
+        fake.link("/sys/class/block/dm-1", "/sys/devices/virtual/block/dm-1").unwrap();
         fake.file("/dev/dm-1", "").unwrap();
         assert!(read(&fake.host().sys, "/dev/dm-1").is_some());
     }

@@ -58,6 +58,8 @@ const KEYS_TIMES: u32 = 600;
 const MAX_STUCK: usize = 8;
 
 type Done = (String, Option<Format>, Result<Reading, Doubt>);
+type KeysDone = (String, Instant, Result<Keys, String>);
+type Reads<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// Watches all pools of a machine.
 pub struct Observer {
@@ -68,7 +70,9 @@ pub struct Observer {
     zone: TimeZone,
     format: Option<Format>,
     pools: BTreeMap<String, Watched>,
-    reads: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    reads: Reads<Done>,
+    /// Apart, because listing all datasets takes its time.
+    key_reads: Reads<KeysDone>,
     /// Since when a pool's read has been under way; also of pools now gone.
     flying: BTreeMap<String, Instant>,
     poked: bool,
@@ -170,6 +174,7 @@ impl Observer {
             format: None,
             pools: BTreeMap::new(),
             reads: FuturesUnordered::new(),
+            key_reads: FuturesUnordered::new(),
             flying: BTreeMap::new(),
             poked: false,
             unread: false,
@@ -209,6 +214,14 @@ impl Observer {
         let until = tokio::time::Instant::now() + patience;
         while let Ok(Some(done)) = timeout_at(until, self.reads.next()).await {
             self.absorb(done);
+        }
+        while let Ok(Some((name, begun, keys))) = timeout_at(until, self.key_reads.next()).await {
+            let now = self.host.clock.instant();
+            if let Some(watched) = self.pools.get_mut(&name) {
+                let took = now.saturating_duration_since(begun);
+                watched.keys_next = now + KEYS.max(took * KEYS_TIMES);
+                watched.keys = Some(keys);
+            }
         }
         let mut pools: Vec<PoolView> =
             self.pools.iter().map(|(name, watched)| self.view(name, watched)).collect();
@@ -290,9 +303,9 @@ impl Observer {
             watched.next = now + INTERVAL;
             self.flying.insert(name.clone(), now);
             let (runner, zone) = (self.host.runner.clone(), self.zone.clone());
-            let (name, format, keys) = (name.clone(), self.format, now >= watched.keys_next);
+            let (name, format) = (name.clone(), self.format);
             self.reads.push(Box::pin(async move {
-                let (format, reading) = read::read(runner, zone, name.clone(), format, keys).await;
+                let (format, reading) = read::read(runner, zone, name.clone(), format).await;
                 (name, format, reading)
             }));
             started = true;
@@ -317,10 +330,15 @@ impl Observer {
                 if let Some(guid) = watched.memory.guid() {
                     self.archive.put(guid, &watched.memory.kept);
                 }
-                if let Some(keys) = reading.keys.take() {
-                    let took = now.saturating_duration_since(begun);
-                    watched.keys_next = now + KEYS.max(took * KEYS_TIMES);
-                    watched.keys = Some(keys);
+                if !reading.usage.as_ref().is_ok_and(|usage| usage.encrypted) {
+                    watched.keys = None;
+                } else if now >= watched.keys_next {
+                    // Until the answer, which says when to ask again.
+                    watched.keys_next = now + KEYS;
+                    let (runner, name) = (self.host.runner.clone(), name.clone());
+                    self.key_reads.push(Box::pin(async move {
+                        (name.clone(), now, read::keys(runner, name).await)
+                    }));
                 }
                 let interval = if reading.pool.scanning() { SCANNING } else { INTERVAL };
                 watched.next = watched.next.min(begun + interval);

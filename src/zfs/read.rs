@@ -18,6 +18,9 @@ use crate::host::run::{Command, Exit, Output, RunError, Runner};
 /// How long one `zpool` may take.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a listing of all datasets may take.
+const KEYS_DEADLINE: Duration = Duration::from_secs(60);
+
 /// The forms of `zpool status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -34,18 +37,14 @@ pub struct Reading {
     pub pool: Pool,
     /// How full it is, or why that is not known.
     pub usage: Result<Usage, String>,
-    /// Keys that are not loaded; `None` when it was not asked.
-    pub keys: Option<Result<Keys, String>>,
 }
 
-/// Reads `name`, and if wanted the state of its keys, which takes as long as it
-/// has datasets. Also returns the form that `zpool` speaks, once that is known.
+/// Reads `name`. Also returns the form that `zpool` speaks, once that is known.
 pub async fn read(
     runner: Arc<dyn Runner>,
     zone: TimeZone,
     name: String,
     format: Option<Format>,
-    want_keys: bool,
 ) -> (Option<Format>, Result<Reading, Doubt>) {
     let (format, pool) = status(&*runner, &zone, &name, format).await;
     let pool = match pool {
@@ -53,9 +52,7 @@ pub async fn read(
         Err(doubt) => return (format, Err(doubt)),
     };
     let usage = usage(&*runner, &name, format).await;
-    let encrypted = usage.as_ref().is_ok_and(|usage| usage.encrypted);
-    let keys = if encrypted && want_keys { Some(keys(&*runner, &name).await) } else { None };
-    (format, Ok(Reading { pool, usage, keys }))
+    (format, Ok(Reading { pool, usage }))
 }
 
 fn zpool<const N: usize>(args: [&str; N]) -> Command {
@@ -96,11 +93,7 @@ async fn status(
     (format, pool)
 }
 
-async fn usage(
-    runner: &dyn Runner,
-    name: &str,
-    format: Option<Format>,
-) -> Result<Usage, String> {
+async fn usage(runner: &dyn Runner, name: &str, format: Option<Format>) -> Result<Usage, String> {
     let list = |columns| run(runner, zpool(["list", "-Hp", "-o", columns, name]));
     let text = match format {
         Some(Format::Json) => match list(COLUMNS_NEW).await {
@@ -114,10 +107,12 @@ async fn usage(
     parse_list(&text, name).ok_or_else(|| format!("`zpool list` has no line about {name}"))
 }
 
-async fn keys(runner: &dyn Runner, name: &str) -> Result<Keys, String> {
-    let args = ["list", "-Hp", "-r", "-t", "filesystem,volume", "-o", keys::COLUMNS, name];
-    let command = Command::new("zfs", args).deadline(DEADLINE);
-    keys::parse(&run(runner, command).await.map_err(|error| error.to_string())?)
+/// Reads which keys of `name` are not loaded, which takes as long as it has
+/// datasets.
+pub async fn keys(runner: Arc<dyn Runner>, name: String) -> Result<Keys, String> {
+    let args = ["list", "-Hp", "-r", "-t", "filesystem,volume", "-o", keys::COLUMNS, &name];
+    let command = Command::new("zfs", args).deadline(KEYS_DEADLINE);
+    keys::parse(&run(&*runner, command).await.map_err(|error| error.to_string())?)
 }
 
 async fn run(runner: &dyn Runner, command: Command) -> Result<String, RunError> {

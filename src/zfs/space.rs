@@ -85,7 +85,7 @@ mod tests {
         used[10..].iter_mut().for_each(|used| *used += 500 * GIB);
         used[20..].iter_mut().for_each(|used| *used -= 450 * GIB);
         let samples = days(&used);
-        let told = forecast(&samples, 1000 * GIB, used[29], samples[29].at).unwrap();
+        let told = forecast(&samples, 500 * GIB, used[29], samples[29].at).unwrap();
         let daily = told.daily / GIB as f64;
         assert!((0.9..8.0).contains(&daily), "{daily}");
     }

@@ -37,9 +37,10 @@ fn days(span: Duration) -> String {
 pub fn scrubs(facts: &Facts, found: &mut Vec<FindingView>) {
     let Some(dates) = &facts.dates else { return };
     let (pool, kept) = (facts.pool, &facts.memory.kept);
-    let runs = pool.scan.as_ref().is_some_and(|scan| {
-        scan.function == Function::Scrub && scan.state == ScanState::Scanning
-    });
+    let runs = pool
+        .scan
+        .as_ref()
+        .is_some_and(|scan| scan.function == Function::Scrub && scan.state == ScanState::Scanning);
     let Some(overdue) = dates.scrub_overdue.filter(|_| !runs) else { return };
     let since = kept.scrubbed.map_or(kept.first, |scrub| scrub.ended);
     let age = dates.now.since(since);
@@ -68,7 +69,11 @@ pub fn scrubs(facts: &Facts, found: &mut Vec<FindingView>) {
 /// not foretold.
 pub fn fills(forecast: Option<&Forecast>) -> String {
     forecast.map_or(String::new(), |told| {
-        format!("; if it fills as in the last {} days, it is full on {}", told.days, date(told.full))
+        format!(
+            "; if it fills as in the last {} days, it is full on {}",
+            told.days,
+            date(told.full)
+        )
     })
 }
 

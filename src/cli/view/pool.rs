@@ -94,8 +94,11 @@ fn one(pool: &PoolView, look: Look) -> String {
         Some(more) => format!("{more} more failures"),
     };
     // A string takes what it is given.
-    let _ =
-        writeln!(text, "  tolerates  {left}\n  used       {}\n  scan       {scan}", used(pool, look));
+    let _ = writeln!(
+        text,
+        "  tolerates  {left}\n  used       {}\n  scan       {scan}",
+        used(pool, look)
+    );
     if let Some(scrubbed) = &pool.scrubbed {
         let (age, errors) = (look.age(scrubbed.ended), errors(scrubbed.errors));
         let _ = writeln!(text, "  scrubbed   {age} ago, {errors}");

@@ -22,7 +22,7 @@ fn bare(mut pool: Pool) -> Pool {
     pool.vdevs.iter_mut().for_each(strip);
     (pool.guid, pool.size, pool.alloc) = (None, None, None);
     // Rounded to three digits in the text form.
-    for scan in &mut pool.scan {
+    if let Some(scan) = &mut pool.scan {
         (scan.work, scan.progress) = (None, scan.progress.map(f64::round));
     }
     for rebuild in &mut pool.rebuilds {

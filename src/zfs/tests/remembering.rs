@@ -126,8 +126,8 @@ async fn a_lost_disk_is_named_by_slot_and_serial_also_after_a_restart() {
         lab.fake.file(&format!("{place}/serial"), format!("ZA{port}\n")).unwrap();
         lab.fake.dir(&format!("{place}/enclosure_device:{port}")).unwrap();
         lab.fake.dir(&format!("{place}/block/{name}")).unwrap();
-        lab.fake.link(&format!("{place}/block/{name}/device"), "../..").unwrap();
-        let target = format!("../../devices/pci0000:00/0000:03:00.0/host0/port-0:{port}/block/{name}");
+        lab.fake.link(&format!("{place}/block/{name}/device"), &place).unwrap();
+        let target = format!("{place}/block/{name}");
         lab.fake.link(&format!("/sys/class/block/{name}"), &target).unwrap();
         lab.fake.file(&format!("/dev/{name}"), "").unwrap();
     }
@@ -198,7 +198,10 @@ async fn the_day_it_is_full_is_foretold_and_remembered() {
     lab.zpool.says("zpool list", &list(860, ""));
     let full = lab.later(HOUR).await;
     let message = &found(&full, "capacity-high").message;
-    assert!(message.contains("if it fills as in the last 4 days, it is full on 2026-"), "{message}");
+    assert!(
+        message.contains("if it fills as in the last 4 days, it is full on 2026-"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
