@@ -18,7 +18,7 @@ use crate::base::Timestamp;
 /// The most pools remembered; those not seen for the longest go first.
 const MAX_POOLS: usize = 64;
 /// The most devices remembered of one pool.
-pub const MAX_DEVICES: usize = 1024;
+pub const MAX_DEVICES: usize = 4096;
 /// The most daily samples.
 pub const MAX_DAYS: usize = 60;
 const MAX_TOLD: usize = 64;
