@@ -102,6 +102,40 @@ const fn known<F: Format>() -> Known {
 pub const ALL: [Known; 30] = [
     known::<Size>(),
     known::<Span>(),
+    known::<SpanOrOff>(),
+    known::<Address>(),
+    known::<CardRef>(),
+    known::<PciId>(),
+    known::<Label>(),
+    known::<HostName>(),
+    known::<PoolName>(),
+    known::<Listen>(),
+    known::<Endpoint>(),
+    known::<AbsolutePath>(),
+    known::<Unit>(),
+    known::<Word>(),
+    known::<IdRange>(),
+    known::<ClassCode>(),
+    known::<Sentence>(),
+    known::<BarSize>(),
+    known::<UsbId>(),
+    known::<UsbPort>(),
+    known::<UsbName>(),
+    known::<Mac>(),
+    known::<Uuid>(),
+    known::<CpuList>(),
+    known::<GlassSize>(),
+    known::<ShortText>(),
+    known::<Argument>(),
+    known::<DiskSerial>(),
+    known::<TimeOfDay>(),
+    known::<Every>(),
+    known::<DatasetName>(),
+];
+pub const ALL: [Known; 28] = [
+    known::<Size>(),
+    known::<Span>(),
+    known::<SpanOrOff>(),
     known::<Address>(),
     known::<CardRef>(),
     known::<PciId>(),
@@ -189,6 +223,28 @@ impl Format for Span {
             _ => return None,
         };
         Some(format!("{}{unit}", text.get(..digits)?))
+    }
+}
+
+/// `35d`, or `off`.
+pub struct SpanOrOff;
+impl Format for SpanOrOff {
+    type Value = Option<Duration>;
+    const NAME: &'static str = "span-or-off";
+    const WANTED: &'static str = "a duration, or `off`";
+    const LIKE: &'static str = "write a whole number with ms, s, m, h or d, such as 35d, or off";
+    const EXAMPLE: &'static str = "35d";
+    const PATTERN: &'static str = "^(off|[0-9]+(ms|s|m|h|d))$";
+
+    fn read(text: &str) -> Option<Self::Value> {
+        if text == "off" { Some(None) } else { Span::read(text).map(Some) }
+    }
+
+    fn repair(text: &str) -> Option<String> {
+        match text.to_lowercase().as_str() {
+            "false" | "no" | "none" | "off" | "never" => Some("off".to_owned()),
+            _ => Span::repair(text),
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! What `pools:` of `host.yaml` means.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::desk::Desk;
 use super::formats::Text;
 use super::raw::RawPools;
 use super::tree::Trail;
 use super::types::Pools;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) fn pools(raw: RawPools, desk: &mut Desk<'_, '_>) -> Pools {
     let (mut names, mut expected) = (HashMap::new(), Vec::new());
@@ -16,5 +19,11 @@ pub(super) fn pools(raw: RawPools, desk: &mut Desk<'_, '_>) -> Pools {
         desk.unique(&mut names, name.clone(), &trail, format!("the pool `{name}`"));
         expected.push(name);
     }
-    Pools { expected }
+    let trail = Trail::to("pools").key("scrub-overdue");
+    let scrub_overdue = match raw.scrub_overdue {
+        None => Pools::default().scrub_overdue,
+        Some(Text(None)) => None,
+        Some(Text(Some(span))) => desk.span(&trail, Some(Text(span)), DAY, DAY * 3650),
+    };
+    Pools { expected, scrub_overdue }
 }

@@ -98,19 +98,25 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         service: "zpool <pool> capacity",
         metric: "used fraction 0–1",
-        states: "ok; warning and critical by thresholds",
-        attributes: &["pool"],
+        states: "ok; warning and critical by thresholds, warning when it fills soon",
+        attributes: &["pool", "full"],
     },
     Entry {
         service: "zpool <pool> errors",
         metric: "read, write and checksum errors counted by its disks",
-        states: "ok; warning above 0",
+        states: "ok; warning while some are new",
         attributes: &["pool"],
     },
     Entry {
         service: "zpool <pool> scan",
         metric: "fraction done 0–1",
         states: "ok; warning when it found errors",
+        attributes: &["pool"],
+    },
+    Entry {
+        service: "zpool <pool> scrub age",
+        metric: "days since the last scrub ended",
+        states: "ok; warning when one is overdue",
         attributes: &["pool"],
     },
     Entry {
@@ -353,8 +359,8 @@ mod tests {
     use super::*;
     use crate::ask::view::{
         CardView, CareView, DiskStatsView, DiskView, DisksView, GpuView, GpusView, IommuView,
-        JobView, PoolView, PoolsView, ScanView, ServiceView, ServicesView, VmState, VmStatsView,
-        VmView,
+        JobView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView, ServicesView, VmState,
+        VmStatsView, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
     use crate::pci::{Change, What};
@@ -425,6 +431,8 @@ mod tests {
                     tolerates: Some(2),
                     capacity: Some(0.4),
                     scan: Some(scan),
+                    scrubbed: Some(ScrubbedView::default()),
+                    fills: Some(now),
                     ..PoolView::default()
                 }],
                 ..PoolsView::default()

@@ -3,10 +3,11 @@
 
 use super::Snapshot;
 use crate::ask::view::{
-    CareView, DiskView, DisksView, GpuView, GpusView, IommuView, MachineView, PoolView, PoolsView,
-    ReadingView, ScanView, ServicesView, Verdict, VmState, VmStatsView, VmView,
+    CareView, DiskView, DisksView, FindingView, GpuView, GpusView, IommuView, MachineView,
+    PoolView, PoolsView, ReadingView, ScanView, ServicesView, Verdict, VmState, VmStatsView,
+    VmView,
 };
-use crate::base::{Event, Metric, Name, Severity};
+use crate::base::{Event, Metric, Name, Severity, Timestamp, span};
 use crate::pci::{Change, What};
 
 /// The daemon itself; metric = things it cannot do here.
@@ -182,7 +183,7 @@ pub fn vm_severity(vm: &VmView) -> Severity {
 }
 
 /// All pools in one event, as riemann-tools has it, then each by itself.
-pub fn pools(view: &PoolsView) -> Vec<Event> {
+pub fn pools(view: &PoolsView, now: Timestamp) -> Vec<Event> {
     let unread = view.unread.then_some(Severity::Unknown);
     // Where there are no pools there is nothing to judge.
     let Some(state) = view.pools.iter().map(|pool| pool.health).chain(unread).max() else {
@@ -194,10 +195,10 @@ pub fn pools(view: &PoolsView) -> Vec<Event> {
     }
     let text = words.join(", ");
     let all = Event::new("zpool health", state, text).metric(int(view.pools.len()));
-    std::iter::once(all).chain(view.pools.iter().flat_map(pool)).collect()
+    std::iter::once(all).chain(view.pools.iter().flat_map(|one| pool(one, now))).collect()
 }
 
-fn pool(pool: &PoolView) -> Vec<Event> {
+fn pool(pool: &PoolView, now: Timestamp) -> Vec<Event> {
     let event = |what: &str, state, text: String| {
         Event::new(format!("zpool {} {what}", pool.name), state, text)
             .attribute("pool", pool.name.as_str())
@@ -210,16 +211,27 @@ fn pool(pool: &PoolView) -> Vec<Event> {
     }
     let mut events = vec![health];
     if let Some(capacity) = pool.capacity {
-        let finding = pool.findings.iter().find(|f| f.code.starts_with("capacity"));
-        let state = finding.map_or(Severity::Ok, |f| f.severity);
-        let text = format!("{:.0} % used", capacity * 100.0);
-        events.push(event("capacity", state, text).metric(Metric::Double(capacity)));
+        let about = |f: &&FindingView| f.code.starts_with("capacity") || f.code == "fills-soon";
+        let state = pool.findings.iter().filter(about).map(|f| f.severity).max();
+        let state = state.unwrap_or(Severity::Ok);
+        let full = pool.fills.map(|at| at.iso().chars().take(10).collect::<String>());
+        let when = full.as_ref().map_or(String::new(), |day| format!(", full on {day}"));
+        let text = format!("{:.0} % used{when}", capacity * 100.0);
+        let mut told = event("capacity", state, text).metric(Metric::Double(capacity));
+        told.attributes.extend(full.map(|day| ("full".to_owned(), day)));
+        events.push(told);
     }
     let errors: u64 = pool.vdevs.iter().map(errors_below).sum();
-    let (state, text) = match errors {
-        0 => (Severity::Ok, "no errors counted".to_owned()),
-        n => (Severity::Warning, format!("{n} read, write and checksum errors counted")),
+    let text = match errors {
+        0 => "no errors counted".to_owned(),
+        n => format!("{n} read, write and checksum errors counted"),
     };
+    // Old errors stay until somebody clears them: only new ones are amiss.
+    const NEW: [&str; 4] =
+        ["device-errors", "device-degraded", "device-faulted", "errors-on-several-devices"];
+    let new = pool.findings.iter().filter(|f| NEW.contains(&f.code.as_str()));
+    let amiss = new.filter(|_| errors > 0).any(|f| f.severity != Severity::Ok);
+    let state = if amiss { Severity::Warning } else { Severity::Ok };
     let count = i64::try_from(errors).unwrap_or(i64::MAX);
     events.push(event("errors", state, text).metric(Metric::Int(count)));
     if let Some(scan) = &pool.scan {
@@ -228,7 +240,25 @@ fn pool(pool: &PoolView) -> Vec<Event> {
         told.metric = scan.progress.map(Metric::Double);
         events.push(told);
     }
+    events.extend(scrub_age(pool, now));
     events
+}
+
+/// How long ago the pool was scrubbed; not told of one that never was, unless
+/// that is amiss.
+fn scrub_age(pool: &PoolView, now: Timestamp) -> Option<Event> {
+    let overdue = pool.findings.iter().find(|finding| finding.code == "scrub-overdue");
+    let days = pool.scrubbed.as_ref().map(|scrub| now.since(scrub.ended).as_secs_f64() / 86_400.0);
+    let text = match (overdue, days) {
+        (Some(finding), _) => finding.message.clone(),
+        (None, Some(days)) => format!("scrubbed {days:.1} days ago"),
+        (None, None) => return None,
+    };
+    let state = overdue.map_or(Severity::Ok, |finding| finding.severity);
+    let service = format!("zpool {} scrub age", pool.name);
+    let mut event = Event::new(service, state, text).attribute("pool", pool.name.as_str());
+    event.metric = days.map(Metric::Double);
+    Some(event)
 }
 
 fn errors_below(vdev: &crate::ask::view::VdevView) -> u64 {
@@ -259,7 +289,9 @@ pub fn pool_summary(pool: &PoolView) -> String {
 pub fn scan_summary(scan: &ScanView) -> String {
     match scan.progress {
         Some(done) if scan.state == "scanning" => {
-            format!("{} {:.0} % done, {} errors", scan.function, done * 100.0, scan.errors)
+            let left = scan.left.map(std::time::Duration::from_secs).map(span::show);
+            let left = left.map_or(String::new(), |left| format!(", about {left} left"));
+            format!("{} {:.0} % done{left}, {} errors", scan.function, done * 100.0, scan.errors)
         }
         _ => format!("{} {}, {} errors", scan.function, scan.state, scan.errors),
     }

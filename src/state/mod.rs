@@ -135,7 +135,7 @@ impl Snapshot {
                 replace(&mut self.iommu, view, |view| events::iommu(view, wanted))
             }
             Fact::Gpus(view) => replace(&mut self.gpus, view, events::gpus),
-            Fact::Pools(view) => replace(&mut self.pools, view, events::pools),
+            Fact::Pools(view) => replace(&mut self.pools, view, |view| events::pools(view, now)),
             Fact::Services(view) => replace(&mut self.services, view, events::services),
             Fact::Disks(view) => replace(&mut self.disks, view, events::disks),
             // Told each time, as it is read each interval: it is not told again
@@ -192,7 +192,8 @@ impl Snapshot {
         told.extend(self.iommu.value().map(iommu).unwrap_or_default());
         told.extend(self.gpus.value().map(events::gpus).unwrap_or_default());
         told.extend(self.vms.values().flat_map(events::vm));
-        told.extend(self.pools.value().map(events::pools).unwrap_or_default());
+        let pools = self.pools.value().map(|view| events::pools(view, now));
+        told.extend(pools.unwrap_or_default());
         told.extend(self.services.value().map(events::services).unwrap_or_default());
         told.extend(self.disks.value().map(events::disks).unwrap_or_default());
         told.extend(self.care.value().map(events::care).unwrap_or_default());

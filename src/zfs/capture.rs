@@ -9,9 +9,10 @@ use super::json::parse_json;
 use super::judge::{Facts, judge};
 use super::list;
 use super::memory::Memory;
-use super::model::Pool;
+use super::model::{MAX_POOLS, Pool};
 use super::text::parse_text;
 use crate::ask::view::PoolsView;
+use crate::base::Severity;
 
 /// Judges a saved `zpool status -j --json-int` or `zpool status -pP`; which of
 /// them it is shows. Infallible: what cannot be read becomes a note.
@@ -50,5 +51,43 @@ fn one(pool: &Pool) -> crate::ask::view::PoolView {
     if let Some(fraction) = list::fraction(pool.size, pool.alloc) {
         memory.observe_usage(fraction);
     }
-    judge(&Facts { pool, kstat: None, usage: None, memory: &memory, now })
+    judge(&Facts {
+        pool,
+        kstat: None,
+        usage: None,
+        memory: &memory,
+        now,
+        dates: None,
+        keys: None,
+        machine_memory: None,
+    })
+}
+
+/// What must hold of whatever was parsed; the body of the fuzz targets and of
+/// the property tests.
+///
+/// # Panics
+/// Where it does not hold.
+pub fn check(pools: &[Pool]) {
+    assert!(pools.len() <= MAX_POOLS);
+    for view in pools.iter().map(one) {
+        let worst = view.findings.iter().map(|finding| finding.severity).max();
+        assert_eq!(view.health, worst.unwrap_or(Severity::Ok));
+        if view.health == Severity::Ok {
+            assert_eq!(view.state, "ONLINE");
+            assert!(view.tolerates.is_some() && !view.vdevs.is_empty());
+        }
+        let fraction = view.scan.as_ref().and_then(|scan| scan.progress);
+        assert!(fraction.is_none_or(|done| (0.0..=1.0).contains(&done)));
+    }
+}
+
+/// The same for a text in the JSON form.
+pub fn check_json(text: &str) {
+    check(&parse_json(text, &TimeZone::UTC).unwrap_or_default());
+}
+
+/// The same for one in the text form.
+pub fn check_text(text: &str) {
+    check(&parse_text(text, &TimeZone::UTC));
 }

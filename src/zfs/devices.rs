@@ -1,16 +1,15 @@
 //! The judgement of vdevs: what is lost and what is suspect. Pure. Codes are
 //! listed in [`judge`](super::judge).
 
-use std::ffi::OsStr;
-use std::time::Instant;
-
+use super::judge::Facts;
 use super::memory::Memory;
 use super::model::{Aux, Class, Kind, Pool, State, Vdev};
 use super::redundancy::Tolerance;
-use super::standing;
+use super::{disks, parents, standing};
 use crate::ask::view::FindingView;
 use crate::base::Severity;
 use crate::host::run::quoted;
+use std::ffi::OsStr;
 
 /// A finding with all its parts.
 pub fn finding(
@@ -34,24 +33,21 @@ pub fn failures(number: u32) -> String {
 }
 
 /// Findings about all vdevs of a pool.
-pub fn judge(
-    pool: &Pool,
-    tolerances: &[Option<Tolerance>],
-    memory: &Memory,
-    now: Instant,
-) -> Vec<FindingView> {
+pub fn judge(facts: &Facts, tolerances: &[Option<Tolerance>]) -> Vec<FindingView> {
+    let (pool, memory, now) = (facts.pool, facts.memory, facts.now);
     let mut found = Vec::new();
     for (top, tolerance) in pool.vdevs.iter().zip(tolerances) {
-        let place = Place { pool, top, left: tolerance.and_then(|t| t.now) };
+        let place = Place { pool, top, left: tolerance.and_then(|t| t.now), memory };
         if top.class == Class::Spare {
             continue;
         }
         top_level(&place, &mut found);
         leaves(&place, top, None, &mut found);
     }
-    standing::single_devices(pool, tolerances, &mut found);
+    standing::single_devices(facts, tolerances, &mut found);
     standing::spares(pool, tolerances, &mut found);
     standing::counters(pool, memory, now, &mut found);
+    parents::suspicion(pool, memory, now, &mut found);
     found
 }
 
@@ -61,6 +57,7 @@ struct Place<'a> {
     top: &'a Vdev,
     /// Failures that its top-level vdev still tolerates.
     left: Option<u32>,
+    memory: &'a Memory,
 }
 
 impl Place<'_> {
@@ -142,13 +139,18 @@ fn leaf(place: &Place, leaf: &Vdev, partner: Option<&Vdev>) -> Option<FindingVie
     let replace = format!("`zpool replace {pool} {device} NEW-DISK`");
     let label = matches!(leaf.aux, Some(Aux::BadLabel | Aux::CorruptData));
     let was = leaf.was.as_ref().map_or(String::new(), |was| format!(" (was {was})"));
+    // Who stands before the machine needs its slot and serial.
+    let who = match place.memory.disk(leaf).map(disks::label).filter(|label| !label.is_empty()) {
+        Some(label) => format!("{} ({label})", leaf.name),
+        None => leaf.name.clone(),
+    };
     let (code, what, advice) = match &leaf.state {
         State::Online => return None,
         State::Degraded => {
             let message = format!(
-                "{} has had too many errors or slow I/Os ({}); it still serves, so redundancy is \
-                 intact but suspect",
-                leaf.name, leaf.errors
+                "{who} has had too many errors or slow I/Os ({}); it still serves, so redundancy \
+                 is intact but suspect",
+                leaf.errors
             );
             let advice = format!(
                 "check its SMART values, cable and power; then `zpool clear {pool} {device}`, or \
@@ -215,7 +217,7 @@ fn leaf(place: &Place, leaf: &Vdev, partner: Option<&Vdev>) -> Option<FindingVie
         Class::Normal | Class::Special | Class::Dedup | Class::Spare => code,
     };
     let partner = partner.map_or(String::new(), |by| format!("; {} takes its place", by.name));
-    let message = format!("{} {what}{partner}; {left}", leaf.name);
+    let message = format!("{who} {what}{partner}; {left}");
     // A device that is being replaced needs nothing typed but patience.
     let under_way = place.pool.resilvering() || place.pool.rebuilding(&place.top.name);
     let advice = if !partner.is_empty() && under_way {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::fields::{clean, fold, integer, moment};
 use super::model::{
     Aux, Class, Errors, Function, Kind, MAX_DEPTH, MAX_POOLS, MAX_VDEVS, Pool, Rebuild, Scan,
-    ScanState, State, Vdev,
+    ScanState, State, Vdev, Work,
 };
 
 /// Why nothing can be made of an output as a whole.
@@ -240,9 +240,8 @@ impl Reader<'_> {
         let (started, ended, paused) =
             (time("start_time"), time("end_time"), time("scrub_pause").is_some());
         let mut number = |key| self.number(stats, key, "scan");
-        let issued = number("issued");
-        let total =
-            number("to_examine").map(|all| all.saturating_sub(number("skipped").unwrap_or(0)));
+        let (issued, all) = (number("issued"), number("to_examine"));
+        let skipped = number("skipped").unwrap_or(0);
         let errors = number("errors").unwrap_or(0);
         let state = match text_of(stats, "state") {
             "SCANNING" if paused => ScanState::Paused,
@@ -255,10 +254,12 @@ impl Reader<'_> {
                 return None;
             }
         };
+        let work = work(state, issued, all, skipped);
         Some(Scan {
             function,
             state,
-            progress: progress(state, issued, total),
+            progress: progress(state, work),
+            work,
             errors,
             started,
             ended,
@@ -272,12 +273,15 @@ impl Reader<'_> {
             "CANCELED" => ScanState::Canceled,
             _ => return None,
         };
-        let (scanned, all) =
-            (self.number(stats, "scanned", name), self.number(stats, "to_scan", name));
+        let mut number = |key| self.number(stats, key, name);
+        let done = number("issued").or_else(|| number("scanned"));
+        let (all, skipped) = (number("to_scan"), number("pass_skipped").unwrap_or(0));
+        let work = work(state, done, all, skipped);
         Some(Rebuild {
             vdev: clean(name),
             state,
-            progress: progress(state, scanned, all),
+            progress: progress(state, work),
+            work,
             errors: self.number(stats, "errors", name).unwrap_or(0),
             started: stats.get("start_time").and_then(|v| moment(v, self.zone)),
             ended: stats.get("end_time").and_then(|v| moment(v, self.zone)),
@@ -290,16 +294,20 @@ fn is_set(value: &Value) -> bool {
     value == &Value::Bool(true) || value == "true" || integer(value).is_ok_and(|n| n > Some(0))
 }
 
+/// What is done and to do, of a scan that is under way.
+fn work(state: ScanState, done: Option<u64>, all: Option<u64>, skipped: u64) -> Option<Work> {
+    let under_way = matches!(state, ScanState::Scanning | ScanState::Paused);
+    let (done, all) = (done.filter(|_| under_way)?, all?);
+    Some(Work { done, all: all.saturating_sub(skipped) })
+}
+
 /// Fraction done: what was issued of what there is to issue. A scan that has
 /// not found out yet how much there is stands at 0.
-fn progress(state: ScanState, done: Option<u64>, all: Option<u64>) -> Option<f64> {
+fn progress(state: ScanState, work: Option<Work>) -> Option<f64> {
     match state {
         ScanState::Finished => Some(1.0),
         ScanState::Canceled => None,
-        ScanState::Scanning | ScanState::Paused => {
-            let (done, all) = (done?, all?);
-            Some(if all == 0 { 0.0 } else { (done as f64 / all as f64).min(1.0) })
-        }
+        ScanState::Scanning | ScanState::Paused => work.map(Work::fraction),
     }
 }
 

@@ -9,24 +9,29 @@
 //! | `device-missing`, `label-bad`, `device-faulted`, `device-offline`, `device-removed` | warning; critical when its vdev tolerates nothing more | a lost device |
 //! | `device-degraded`, `device-errors`, `errors-on-several-devices`, `slow-io` | warning | a suspect device; counters by their rise |
 //! | `spare-in-use`, `spare-lost`, `no-spares-left`, `log-lost` | warning | what stood by |
-//! | `single-device`, `special-single-device`, `dedup-single-device` | warning | standing risk by layout |
-//! | `scrub-paused`, `scrub-errors`, `resilver-errors` | warning | scans |
+//! | `single-device`, `special-single-device`, `dedup-single-device` | warning; ok once it is known | standing risk by layout |
+//! | `scrub-paused`, `scrub-overdue`, `scrub-errors`, `resilver-errors` | warning | scans |
 //! | `resilver-running` | ok; warning while nothing is tolerated | a scan that changes what is tolerated |
 //! | `capacity-high`, `capacity-critical` | warning; critical | 85 and 90 %; 95 % |
+//! | `fills-soon` | warning within 30 days; ok within 90 | at the pace of the last weeks |
+//! | `dedup-table`, `dedup-memory` | warning; ok | deduplication tables against quota and memory |
+//! | `keys-not-loaded` | warning | encrypted datasets that are not there for anybody |
 //! | `hostid-mismatch`, `errata`, `pool-degraded`, `pool-notice` | warning | what ZFS says of the pool as a whole |
 //! | `status-unparsed` | warning | part of the output was not understood |
-//! | `redundancy-unknown`, `errors-unknown`, `capacity-unknown`, `pool-state-unknown`, `device-state-unknown` | unknown | not known, so not green |
+//! | `redundancy-unknown`, `errors-unknown`, `capacity-unknown`, `keys-unknown`, `pool-state-unknown`, `device-state-unknown` | unknown | not known, so not green |
 //! | `not-read-yet`, `zpool-hangs`, `zpool-missing`, `status-denied`, `status-unreadable`, `kstat-unreadable` | unknown | why facts are missing or stale |
 //! | `scrub-running`, `cache-lost`, `ashift-mismatch`, `fragmentation` | ok | to know |
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::devices::{self, failures, finding, typed};
+use super::keys::Keys;
 use super::list::Usage;
 use super::memory::{LEVELS, Memory};
 use super::model::{Function, Pool, Scan, ScanState};
+use super::pace::Pace;
 use super::redundancy::{self, Tolerance};
-use super::view;
+use super::{upkeep, view};
 use crate::ask::view::{FindingView, PoolView};
 use crate::base::{Severity, Timestamp, span};
 
@@ -42,6 +47,22 @@ pub struct Facts<'a> {
     pub memory: &'a Memory,
     /// The time, as `memory` counts it.
     pub now: Instant,
+    /// What is measured in days; `None` for a capture, which has no present.
+    pub dates: Option<Dates>,
+    /// Keys that are not loaded, or why that is not known; `None` for a pool
+    /// without encryption.
+    pub keys: Option<&'a Result<Keys, String>>,
+    /// Bytes of memory that the machine has.
+    pub machine_memory: Option<u64>,
+}
+
+/// The date, and when what is late.
+#[derive(Debug, Clone, Copy)]
+pub struct Dates {
+    /// By the clock on the wall.
+    pub now: Timestamp,
+    /// How old the last scrub may be; `None` when nobody wants to know.
+    pub scrub_overdue: Option<Duration>,
 }
 
 /// The pool with everything that is to be said about it.
@@ -50,26 +71,29 @@ pub fn judge(facts: &Facts) -> PoolView {
     let tolerances = redundancy::tolerances(pool, &facts.memory.known);
     let tolerates = redundancy::of_pool(pool, &tolerances);
     let state = facts.kstat.unwrap_or(&pool.state);
-    let mut found = devices::judge(pool, &tolerances, facts.memory, facts.now);
+    let mut found = devices::judge(facts, &tolerances);
     data_errors(pool, &mut found);
     if let Some(scan) = &pool.scan {
-        scan_findings(pool, scan, tolerates, &tolerances, &mut found);
+        scan_findings(facts, scan, tolerates, &tolerances, &mut found);
     }
-    rebuilds(pool, tolerates, &mut found);
+    rebuilds(facts, tolerates, &mut found);
+    upkeep::scrubs(facts, &mut found);
     notices(pool, &mut found);
     space(facts, &mut found);
+    upkeep::dedup(facts, &mut found);
+    upkeep::keys(pool, facts.keys, &mut found);
     unknowns(pool, tolerates, &mut found);
     // First among equals: the state of the whole.
     if let Some(finding) = state_finding(&pool.name, state, pool, &found) {
         found.insert(0, finding);
     }
-    view::pool(pool, state, &tolerances, tolerates, capacity(facts), found)
+    view::pool(facts, state, &tolerances, tolerates, capacity(pool, facts.usage), found)
 }
 
 /// Used fraction 0–1.
-pub fn capacity(facts: &Facts) -> Option<f64> {
-    let listed = facts.usage.and_then(Usage::fraction);
-    listed.or_else(|| super::list::fraction(facts.pool.size, facts.pool.alloc))
+pub fn capacity(pool: &Pool, usage: Option<&Usage>) -> Option<f64> {
+    let listed = usage.and_then(Usage::fraction);
+    listed.or_else(|| super::list::fraction(pool.size, pool.alloc))
 }
 
 /// The finding that a suspended pool has, with or without further facts.
@@ -146,6 +170,11 @@ fn percent(progress: Option<f64>) -> String {
     progress.map_or(String::new(), |done| format!(" at {:.1} %", done * 100.0))
 }
 
+/// How far the scan is, and how long it still takes; `of` as in [`Memory::pace`].
+fn progress(done: Option<f64>, memory: &Memory, of: &str) -> String {
+    percent(done) + &memory.pace(of).map(Pace::words).unwrap_or_default()
+}
+
 /// How bad a running resilver is: while it runs, less is tolerated.
 fn during(tolerates: Option<u32>, reduced: bool) -> (Severity, String) {
     match tolerates {
@@ -158,12 +187,13 @@ fn during(tolerates: Option<u32>, reduced: bool) -> (Severity, String) {
 }
 
 fn scan_findings(
-    pool: &Pool,
+    facts: &Facts,
     scan: &Scan,
     tolerates: Option<u32>,
     tolerances: &[Option<Tolerance>],
     found: &mut Vec<FindingView>,
 ) {
+    let (pool, memory) = (facts.pool, facts.memory);
     let name = typed(&pool.name);
     let mut push = |severity, code, message, advice| {
         found.push(finding(severity, code, &pool.name, message, advice));
@@ -177,11 +207,13 @@ fn scan_findings(
             let reduced =
                 tolerances.iter().flatten().any(|t| t.now == Some(0) && t.layout > Some(0));
             let (severity, left) = during(tolerates, reduced);
-            let message = format!("{} resilvers{}; {left}", pool.name, percent(scan.progress));
+            let far = progress(scan.progress, memory, "");
+            let message = format!("{} resilvers{far}; {left}", pool.name);
             push(severity, "resilver-running", message, "do not pull or reboot".to_owned());
         }
         (Function::Scrub, ScanState::Scanning) => {
-            let message = format!("{} is scrubbed{}", pool.name, percent(scan.progress));
+            let far = progress(scan.progress, memory, "");
+            let message = format!("{} is scrubbed{far}", pool.name);
             push(Severity::Ok, "scrub-running", message, String::new());
         }
         (_, ScanState::Paused) => {
@@ -208,12 +240,13 @@ fn scan_findings(
     }
 }
 
-fn rebuilds(pool: &Pool, tolerates: Option<u32>, found: &mut Vec<FindingView>) {
+fn rebuilds(facts: &Facts, tolerates: Option<u32>, found: &mut Vec<FindingView>) {
+    let pool = facts.pool;
     for rebuild in &pool.rebuilds {
         if rebuild.state == ScanState::Scanning {
             let (severity, left) = during(tolerates, true);
-            let message =
-                format!("{} is rebuilt{}; {left}", rebuild.vdev, percent(rebuild.progress));
+            let far = progress(rebuild.progress, facts.memory, &rebuild.vdev);
+            let message = format!("{} is rebuilt{far}; {left}", rebuild.vdev);
             let advice = format!("`zpool scrub {}` when it is done", typed(&pool.name));
             found.push(finding(severity, "resilver-running", &rebuild.vdev, message, advice));
         }
@@ -253,7 +286,7 @@ fn notices(pool: &Pool, found: &mut Vec<FindingView>) {
 fn space(facts: &Facts, found: &mut Vec<FindingView>) {
     const FRAGMENTED: u64 = 60;
     let name = &facts.pool.name;
-    if let (Some(fraction), level @ 1..) = (capacity(facts), facts.memory.level) {
+    if let (Some(fraction), level @ 1..) = (capacity(facts.pool, facts.usage), facts.memory.level) {
         let line = LEVELS.get(level - 1).map_or(100.0, |line| line * 100.0);
         let (severity, code) = if level == LEVELS.len() {
             (Severity::Critical, "capacity-critical")
@@ -261,16 +294,13 @@ fn space(facts: &Facts, found: &mut Vec<FindingView>) {
             (Severity::Warning, "capacity-high")
         };
         let message = format!(
-            "{name} is {:.0} % full, above {line:.0} %: writes become slow, then fail",
-            fraction * 100.0
+            "{name} is {:.0} % full, above {line:.0} %: writes become slow, then fail{}",
+            fraction * 100.0,
+            upkeep::fills(facts.memory.forecast.as_ref())
         );
-        let advice = format!(
-            "delete data and snapshots (`zfs list -t snapshot -o name,used -s used -r {}`) or \
-             add disks",
-            typed(name)
-        );
-        found.push(finding(severity, code, name, message, advice));
+        found.push(finding(severity, code, name, message, upkeep::space_advice(name)));
     }
+    upkeep::filling(facts, found);
     if let Some(part) =
         facts.usage.and_then(|usage| usage.fragmentation).filter(|p| *p >= FRAGMENTED)
     {

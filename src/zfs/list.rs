@@ -7,6 +7,11 @@ use super::fields::{clean, count};
 /// been the same in all.
 pub const COLUMNS: &str = "name,size,alloc,free,capacity,frag,health,guid";
 
+/// The same with what 2.3 and later can say besides, which is the version that
+/// speaks JSON.
+pub const COLUMNS_NEW: &str = "name,size,alloc,free,capacity,frag,health,guid,dedup_table_size,\
+                               dedup_table_quota,feature@encryption";
+
 /// How full a pool is. `-` (a pool that is not open) is `None`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Usage {
@@ -24,6 +29,12 @@ pub struct Usage {
     pub health: String,
     /// The pool's guid.
     pub guid: Option<u64>,
+    /// Bytes of its deduplication tables.
+    pub dedup_size: Option<u64>,
+    /// Bytes that these may have; none for `none` and `auto`.
+    pub dedup_quota: Option<u64>,
+    /// Whether it has encrypted datasets; false when that was not said.
+    pub encrypted: bool,
 }
 
 impl Usage {
@@ -44,10 +55,16 @@ pub fn fraction(size: Option<u64>, alloc: Option<u64>) -> Option<f64> {
 /// none of the right shape.
 pub fn parse_list(text: &str, pool: &str) -> Option<Usage> {
     text.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split('\t').take(9).collect();
-        let [name, size, alloc, _free, percent, fragmentation, health, guid] = fields.as_slice()
+        let fields: Vec<&str> = line.split('\t').take(12).collect();
+        let [name, size, alloc, _free, percent, fragmentation, health, guid, more @ ..] =
+            fields.as_slice()
         else {
             return None;
+        };
+        let (dedup_size, dedup_quota, encryption) = match more {
+            [] => ("-", "-", "-"),
+            [size, quota, encryption] => (*size, *quota, *encryption),
+            _ => return None,
         };
         // Old versions print the percent sign in spite of -p.
         let number = |text: &str| count(text.trim_end_matches('%'));
@@ -59,6 +76,9 @@ pub fn parse_list(text: &str, pool: &str) -> Option<Usage> {
             fragmentation: number(fragmentation),
             health: clean(health),
             guid: number(guid),
+            dedup_size: number(dedup_size),
+            dedup_quota: number(dedup_quota),
+            encrypted: encryption == "active",
         })
     })
 }
@@ -89,6 +109,10 @@ mod tests {
         assert_eq!(parse_list("tank\t1G\t30%\n", "tank"), None);
         let old = parse_list("t\t-\t-\t-\t30%\t5%\tONLINE\t2\n", "t").unwrap();
         assert_eq!(old.fraction(), Some(0.3));
+        let new = "t\t9\t1\t8\t1\t5\tONLINE\t2\t4096\tauto\tactive\n";
+        let new = parse_list(new, "t").unwrap();
+        assert_eq!((new.dedup_size, new.dedup_quota, new.encrypted), (Some(4096), None, true));
+        assert_eq!(parse_list("t\t9\t1\t8\t1\t5\tONLINE\t2\t4096\n", "t"), None);
     }
 
     #[test]

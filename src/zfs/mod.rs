@@ -13,10 +13,12 @@
 //! ```
 //!
 //! - [`model`], [`words`]: the pool as ZFS describes it; read these first
-//! - [`json`], [`text`], [`scan`], [`list`], [`fields`]: the parsers, pure
+//! - [`json`], [`text`], [`scan`], [`list`], [`keys`], [`fields`]: the parsers, pure
 //! - [`redundancy`]: failures still tolerated, and why the number is never too high
-//! - [`memory`]: what must be remembered between two readings
-//! - [`judge`] (with the table of findings), [`devices`], [`standing`], [`view`]
+//! - [`memory`]: what must be remembered between two readings; [`pace`]: how fast
+//!   a scan goes; [`space`]: when it is full; [`kept`], [`archive`]: over a restart
+//! - [`judge`] (with the table of findings), [`devices`], [`standing`], [`upkeep`], [`view`]
+//! - [`disks`]: which disk a vdev is, from sysfs; [`parents`]: what failed disks share
 //! - [`read`]: one pool read with `zpool`, whichever form it speaks
 //! - [`observer`]: kstats each round, `zpool` when there is a reason, never waiting
 //! - [`scrub`]: scrubs started, paused and stopped
@@ -24,23 +26,31 @@
 //! - [`elsewhere`]: who else scrubs and makes snapshots
 //! - [`capture`]: judging a saved output without a machine
 
+pub mod archive;
 pub mod capture;
 pub mod devices;
 pub mod elsewhere;
+pub mod disks;
 pub mod fields;
 pub mod json;
 pub mod judge;
+pub mod kept;
+pub mod keys;
 pub mod list;
 pub mod memory;
 pub mod model;
 pub mod observer;
+pub mod pace;
+pub mod parents;
 pub mod read;
 pub mod redundancy;
 pub mod scan;
 pub mod scrub;
 pub mod snapshots;
+pub mod space;
 pub mod standing;
 pub mod text;
+pub mod upkeep;
 pub mod view;
 pub mod words;
 

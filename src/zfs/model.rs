@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::Timestamp;
 
 use super::fields::clean;
@@ -172,7 +174,7 @@ impl Vdev {
 }
 
 /// Errors since the last clear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Errors {
     /// Failed reads.
     pub read: u64,
@@ -204,12 +206,31 @@ pub struct Scan {
     pub state: ScanState,
     /// Fraction done 0–1; `None` when cancelled or not said.
     pub progress: Option<f64>,
+    /// Bytes done and to do; only while it is under way.
+    pub work: Option<Work>,
     /// Errors it could not repair.
     pub errors: u64,
     /// Started.
     pub started: Option<Timestamp>,
     /// Ended.
     pub ended: Option<Timestamp>,
+}
+
+/// How much of a scan is done. What there is to do may grow: at first ZFS is
+/// still finding out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Bytes whose reading has been issued.
+    pub done: u64,
+    /// Bytes to issue in all: `to_examine` without what is `skipped`.
+    pub all: u64,
+}
+
+impl Work {
+    /// Fraction done 0–1; nothing to do yet is nothing done.
+    pub fn fraction(self) -> f64 {
+        if self.all == 0 { 0.0 } else { (self.done as f64 / self.all as f64).min(1.0) }
+    }
 }
 
 /// What a scan is for.
@@ -243,6 +264,8 @@ pub struct Rebuild {
     pub state: ScanState,
     /// Fraction done 0–1.
     pub progress: Option<f64>,
+    /// Bytes done and to do; only while it is under way.
+    pub work: Option<Work>,
     /// Errors met.
     pub errors: u64,
     /// Started.

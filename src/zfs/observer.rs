@@ -19,17 +19,20 @@ use futures_util::stream::FuturesUnordered;
 use jiff::tz::TimeZone;
 use tokio::time::timeout_at;
 
-use super::judge::{self, Doubt, Facts};
-use super::list::parse_kstat;
+use super::archive::Archive;
+use super::disks;
+use super::judge::{self, Dates, Doubt, Facts};
+use super::keys::Keys;
+use super::list::{Usage, parse_kstat};
 use super::memory::Memory;
-use super::model::{MAX_POOLS, Pool};
+use super::model::{Kind, MAX_POOLS, Pool, Vdev};
 use super::read::{self, Format, Reading};
 use super::view;
 use crate::ask::view::{PoolView, PoolsView};
 use crate::base::Timestamp;
 use crate::config;
-use crate::host::Host;
 use crate::host::sys::SysError;
+use crate::host::{Host, SysRoot};
 
 /// Where the kernel module keeps a folder for each pool.
 const KSTATS: &str = "/proc/spl/kstat/zfs";
@@ -48,19 +51,28 @@ const HANGS: Duration = Duration::from_secs(3);
 /// A child that cannot be killed keeps us from asking again for this long, or
 /// until one such child has ended.
 const HOLD: Duration = Duration::from_secs(600);
+/// How often keys are asked for, and how many times longer than it took.
+const KEYS: Duration = Duration::from_secs(600);
+const KEYS_TIMES: u32 = 600;
 /// With this many such children nothing more is started.
 const MAX_STUCK: usize = 8;
 
 type Done = (String, Option<Format>, Result<Reading, Doubt>);
+type KeysDone = (String, Instant, Result<Keys, String>);
+type Reads<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// Watches all pools of a machine.
 pub struct Observer {
     host: Host,
-    expected: Vec<String>,
+    config: config::Pools,
+    archive: Archive,
+    machine_memory: Option<u64>,
     zone: TimeZone,
     format: Option<Format>,
     pools: BTreeMap<String, Watched>,
-    reads: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    reads: Reads<Done>,
+    /// Apart, because listing all datasets takes its time.
+    key_reads: Reads<KeysDone>,
     /// Since when a pool's read has been under way; also of pools now gone.
     flying: BTreeMap<String, Instant>,
     poked: bool,
@@ -81,6 +93,9 @@ struct Watched {
     next: Instant,
     /// How many children were stuck when ours was, and until when to wait.
     held: Option<(usize, Instant)>,
+    /// The last answer about keys, and when to ask again.
+    keys: Option<Result<Keys, String>>,
+    keys_next: Instant,
 }
 
 impl Watched {
@@ -94,23 +109,72 @@ impl Watched {
             asked_at: None,
             next: now,
             held: None,
+            keys: None,
+            keys_next: now,
         }
     }
 }
 
+impl Watched {
+    /// Takes one reading into the memory.
+    fn take(
+        &mut self,
+        reading: &Reading,
+        sys: &SysRoot,
+        archive: &Archive,
+        (now, wall): (Instant, Timestamp),
+    ) {
+        let pool = &reading.pool;
+        if let Some(guid) = pool.guid.filter(|guid| self.memory.guid() != Some(*guid)) {
+            // The first reading, or another pool of the same name.
+            self.memory.adopt(guid, archive.pool(guid).cloned().unwrap_or_default());
+            self.keys = None;
+        }
+        let tops = pool.vdevs.iter().flat_map(Vdev::leaves);
+        let disks = tops.filter(|leaf| leaf.kind == Kind::Disk && self.memory.wants_disk(leaf));
+        let disks: Vec<&Vdev> = disks.collect();
+        self.memory.observe(pool, now);
+        for leaf in disks {
+            if let Some(found) = disks::read(sys, &leaf.name) {
+                self.memory.found(leaf, found);
+            }
+        }
+        self.memory.date(pool, wall);
+        let usage = reading.usage.as_ref().ok();
+        let of = |what: fn(&Usage) -> Option<u64>, or: Option<u64>| usage.and_then(what).or(or);
+        let (size, used) = (of(|u| u.size, pool.size), of(|u| u.alloc, pool.alloc));
+        if let (Some(size), Some(used)) = (size, used) {
+            self.memory.observe_space(size, used, wall);
+        }
+        if let Some(fraction) = judge::capacity(pool, usage) {
+            self.memory.observe_usage(fraction);
+        }
+    }
+}
+
+/// Bytes of memory in `/proc/meminfo`.
+fn memory_of(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 impl Observer {
-    /// Of the pools on `host`; nothing is read yet but the time zone, which old
-    /// versions of `zpool` print dates in.
+    /// Of the pools on `host`; nothing is read yet but what was remembered, and
+    /// the time zone, which old versions of `zpool` print dates in.
     pub fn new(host: Host, config: config::Pools) -> Self {
         let zone = host.sys.resolve("/etc/localtime").and_then(|at| host.sys.bytes(at, 1 << 16));
         let zone = zone.ok().and_then(|bytes| TimeZone::tzif("local", &bytes).ok());
+        let machine_memory = host.sys.text("/proc/meminfo").ok().as_deref().and_then(memory_of);
         Self {
+            archive: Archive::open(host.state.clone()),
             host,
-            expected: config.expected,
+            config,
+            machine_memory,
             zone: zone.unwrap_or(TimeZone::UTC),
             format: None,
             pools: BTreeMap::new(),
             reads: FuturesUnordered::new(),
+            key_reads: FuturesUnordered::new(),
             flying: BTreeMap::new(),
             poked: false,
             unread: false,
@@ -125,7 +189,15 @@ impl Observer {
     /// One look at all pools; meant for every second. Infallible: what cannot
     /// be read is a finding or a note. Takes at most about a second.
     pub async fn round(&mut self) -> PoolsView {
-        self.look(PATIENCE).await
+        let mut view = self.look(PATIENCE).await;
+        self.archive.save(self.host.clock.instant()).await;
+        view.notes.extend(self.archive.note().map(str::to_owned));
+        view
+    }
+
+    /// Waits until what is being remembered is on disk.
+    pub async fn remembered(&mut self) {
+        self.archive.written_now().await;
     }
 
     /// The same, waiting for every answer up to the deadline of the commands:
@@ -143,9 +215,17 @@ impl Observer {
         while let Ok(Some(done)) = timeout_at(until, self.reads.next()).await {
             self.absorb(done);
         }
+        while let Ok(Some((name, begun, keys))) = timeout_at(until, self.key_reads.next()).await {
+            let now = self.host.clock.instant();
+            if let Some(watched) = self.pools.get_mut(&name) {
+                let took = now.saturating_duration_since(begun);
+                watched.keys_next = now + KEYS.max(took * KEYS_TIMES);
+                watched.keys = Some(keys);
+            }
+        }
         let mut pools: Vec<PoolView> =
             self.pools.iter().map(|(name, watched)| self.view(name, watched)).collect();
-        for name in &self.expected {
+        for name in &self.config.expected {
             if !pools.iter().any(|pool| pool.name == *name) {
                 pools.push(view::absent(name, absence));
             }
@@ -241,17 +321,28 @@ impl Observer {
         // It may have gone meanwhile.
         let Some(watched) = self.pools.get_mut(&name) else { return };
         match reading {
-            Ok(reading) => {
-                watched.memory.observe(&reading.pool, now);
+            Ok(mut reading) => {
+                let wall = self.host.clock.now();
                 let usage = reading.usage.as_ref().ok();
-                let facts =
-                    Facts { pool: &reading.pool, kstat: None, usage, memory: &watched.memory, now };
-                if let Some(fraction) = judge::capacity(&facts) {
-                    watched.memory.observe_usage(fraction);
+                // The text form does not say the guid.
+                reading.pool.guid = reading.pool.guid.or(usage.and_then(|usage| usage.guid));
+                watched.take(&reading, &self.host.sys, &self.archive, (now, wall));
+                if let Some(guid) = watched.memory.guid() {
+                    self.archive.put(guid, &watched.memory.kept);
+                }
+                if !reading.usage.as_ref().is_ok_and(|usage| usage.encrypted) {
+                    watched.keys = None;
+                } else if now >= watched.keys_next {
+                    // Until the answer, which says when to ask again.
+                    watched.keys_next = now + KEYS;
+                    let (runner, name) = (self.host.runner.clone(), name.clone());
+                    self.key_reads.push(Box::pin(async move {
+                        (name.clone(), now, read::keys(runner, name).await)
+                    }));
                 }
                 let interval = if reading.pool.scanning() { SCANNING } else { INTERVAL };
                 watched.next = watched.next.min(begun + interval);
-                watched.latest = Some((reading, now, self.host.clock.now()));
+                watched.latest = Some((reading, now, wall));
                 watched.doubt = None;
                 watched.silent = None;
             }
@@ -297,8 +388,20 @@ impl Observer {
         let mut pool = if let Some((reading, ..)) = &watched.latest {
             let usage = reading.usage.as_ref();
             let (pool, memory) = (&reading.pool, &watched.memory);
-            let facts = Facts { pool, kstat, usage: usage.ok(), memory, now };
-            if judge::capacity(&facts).is_none() {
+            let facts = Facts {
+                pool,
+                kstat,
+                usage: usage.ok(),
+                memory,
+                now,
+                dates: Some(Dates {
+                    now: self.host.clock.now(),
+                    scrub_overdue: self.config.scrub_overdue,
+                }),
+                keys: watched.keys.as_ref(),
+                machine_memory: self.machine_memory,
+            };
+            if judge::capacity(pool, usage.ok()).is_none() {
                 doubts.extend(usage.err().cloned().map(Doubt::NoCapacity));
             }
             judge::judge(&facts)

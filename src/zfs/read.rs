@@ -9,13 +9,17 @@ use jiff::tz::TimeZone;
 
 use super::json::parse_json;
 use super::judge::Doubt;
-use super::list::{COLUMNS, Usage, parse_list};
+use super::keys::{self, Keys};
+use super::list::{COLUMNS, COLUMNS_NEW, Usage, parse_list};
 use super::model::Pool;
 use super::text::parse_text;
 use crate::host::run::{Command, Exit, Output, RunError, Runner};
 
 /// How long one `zpool` may take.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a listing of all datasets may take.
+const KEYS_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The forms of `zpool status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub async fn read(
         Ok(pool) => pool,
         Err(doubt) => return (format, Err(doubt)),
     };
-    let usage = usage(&*runner, &name).await;
+    let usage = usage(&*runner, &name, format).await;
     (format, Ok(Reading { pool, usage }))
 }
 
@@ -89,10 +93,26 @@ async fn status(
     (format, pool)
 }
 
-async fn usage(runner: &dyn Runner, name: &str) -> Result<Usage, String> {
-    let command = zpool(["list", "-Hp", "-o", COLUMNS, name]);
-    let text = run(runner, command).await.map_err(|error| error.to_string())?;
+async fn usage(runner: &dyn Runner, name: &str, format: Option<Format>) -> Result<Usage, String> {
+    let list = |columns| run(runner, zpool(["list", "-Hp", "-o", columns, name]));
+    let text = match format {
+        Some(Format::Json) => match list(COLUMNS_NEW).await {
+            // A version between: it knows JSON and not these columns.
+            Err(RunError::Failed { .. }) => list(COLUMNS).await,
+            other => other,
+        },
+        Some(Format::Text) | None => list(COLUMNS).await,
+    };
+    let text = text.map_err(|error| error.to_string())?;
     parse_list(&text, name).ok_or_else(|| format!("`zpool list` has no line about {name}"))
+}
+
+/// Reads which keys of `name` are not loaded, which takes as long as it has
+/// datasets.
+pub async fn keys(runner: Arc<dyn Runner>, name: String) -> Result<Keys, String> {
+    let args = ["list", "-Hp", "-r", "-t", "filesystem,volume", "-o", keys::COLUMNS, &name];
+    let command = Command::new("zfs", args).deadline(KEYS_DEADLINE);
+    keys::parse(&run(&*runner, command).await.map_err(|error| error.to_string())?)
 }
 
 async fn run(runner: &dyn Runner, command: Command) -> Result<String, RunError> {

@@ -3,7 +3,9 @@
 //! A pool may have two: the last scrub or resilver, and a sequential rebuild,
 //! which names its vdev in parentheses. What a line says:
 //!
-//! - `scrub|resilver [(vdev)] in progress since DATE …, 12.34% done, …`
+//! - `scrub|resilver [(vdev)] in progress since DATE …, 12.34% done, …`; before
+//!   that `1G / 4G scanned at 1M/s, 1G / 4G issued at 1M/s`, or, to 2.1, `1G scanned
+//!   at 1M/s, 1G issued at 1M/s, 4G total`, all rounded
 //! - `scrub paused since DATE scrub started on DATE …, 12.34% done`
 //! - `scrub repaired 0B in 00:01:02 with 0 errors on DATE`
 //! - `resilvered [(vdev)] 1M in 00:01:02 with 0 errors on DATE`
@@ -12,7 +14,7 @@
 use jiff::tz::TimeZone;
 
 use super::fields::{count, date};
-use super::model::{Function, Pool, Rebuild, Scan, ScanState};
+use super::model::{Function, Pool, Rebuild, Scan, ScanState, Work};
 use crate::base::Timestamp;
 
 /// Reads one line, its continuations appended, into the pool.
@@ -31,6 +33,7 @@ pub fn read(pool: &mut Pool, text: &str, zone: &TimeZone) {
             vdev: vdev.to_owned(),
             state: line.state,
             progress: line.progress,
+            work: line.work,
             errors: line.errors,
             started: line.started,
             ended: line.ended,
@@ -42,6 +45,7 @@ pub fn read(pool: &mut Pool, text: &str, zone: &TimeZone) {
                 function: line.function,
                 state: line.state,
                 progress: line.progress,
+                work: line.work,
                 errors: line.errors,
                 started: line.started,
                 ended: line.ended,
@@ -55,6 +59,7 @@ struct Line<'a> {
     vdev: Option<&'a str>,
     state: ScanState,
     progress: Option<f64>,
+    work: Option<Work>,
     errors: u64,
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
@@ -77,7 +82,9 @@ fn parse<'a>(text: &'a str, zone: &TimeZone) -> Option<Line<'a>> {
         date(&words.join(" "), zone)
     };
     let line = |state, progress, errors, started, ended| {
-        Some(Line { function, vdev, state, progress, errors, started, ended })
+        let under_way = matches!(state, ScanState::Scanning | ScanState::Paused);
+        let work = if under_way { work(rest, progress) } else { None };
+        Some(Line { function, vdev, state, progress, work, errors, started, ended })
     };
     if let Some(since) = rest.strip_prefix("in progress since ") {
         return line(ScanState::Scanning, Some(percent(rest)?), 0, first_date(since), None);
@@ -102,6 +109,25 @@ fn percent(text: &str) -> Option<f64> {
     let number: f64 = before.rsplit([' ', ',']).next()?.parse().ok()?;
     // Nothing to do yet divides by nothing.
     Some(if number.is_finite() { (number / 100.0).clamp(0.0, 1.0) } else { 0.0 })
+}
+
+/// What is done and to do. The fraction has more digits than the sizes, which
+/// are rounded to three; before the first byte it may not be a number.
+fn work(text: &str, progress: Option<f64>) -> Option<Work> {
+    // Sizes stand in pairs before `issued`, or one before `total`.
+    let sizes = |end: &str| {
+        let before = &text[..text.find(end)?];
+        let last = before.rsplit([',', '/', ' ']).find(|word| !word.is_empty())?;
+        count(last)
+    };
+    let all = sizes(" issued").filter(|_| text.contains(" / ")).or_else(|| sizes(" total"))?;
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a fraction of a size; both are rounded anyway"
+    )]
+    let done = (progress? * all as f64) as u64;
+    Some(Work { done, all })
 }
 
 /// Seconds of `00:01:02` or `1 days 00:01:02`.
@@ -159,6 +185,24 @@ mod tests {
         assert!(scan("none requested").unparsed.is_empty());
         assert!(scan("-nan").scan.is_none());
         assert_eq!(scan("defragmented 1G in no time").unparsed.len(), 1);
+    }
+
+    #[test]
+    fn says_how_much_in_every_version() {
+        let head = "scrub in progress since Sun Nov 22 17:06:29 2026 ";
+        let work = |text: &str| scan(&format!("{head}{text}")).scan.unwrap().work;
+        let gib = |done: u64, all: u64| Some(Work { done: done << 30, all: all << 30 });
+        // 2.3, 2.2: a pair each; 2.1: the total by itself.
+        let new = "3G / 4G scanned at 1M/s, 1G / 4G issued at 1M/s 0B repaired, 25.00% done, \
+                   00:01:00 to go";
+        assert_eq!(work(new), gib(1, 4));
+        let old = "3.00G scanned at 1M/s, 1.00G issued at 1M/s, 4.00G total 0B repaired, 25.00% \
+                   done, 0 days 00:01:00 to go";
+        assert_eq!(work(old), gib(1, 4));
+        assert_eq!(work("3G / 4G scanned, 1G / 4G issued 0B repaired, 25.00% done"), gib(1, 4));
+        assert_eq!(work("0B repaired, 25.00% done"), None);
+        let ended = scan("scrub repaired 0B in 00:00:01 with 0 errors on Sun Nov 22 17:08:30 2026");
+        assert_eq!(ended.scan.unwrap().work, None);
     }
 
     #[test]

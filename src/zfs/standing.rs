@@ -4,33 +4,63 @@
 use std::time::Instant;
 
 use super::devices::{failures, finding, is_lost, typed};
+use super::judge::Facts;
 use super::memory::Memory;
 use super::model::{Class, Kind, Pool, State, Vdev};
 use super::redundancy::Tolerance;
 use crate::ask::view::FindingView;
 use crate::base::Severity;
 
-/// Vdevs on which the pool depends and which are single devices: a standing
-/// risk, told once a class.
-pub fn single_devices(pool: &Pool, tolerances: &[Option<Tolerance>], found: &mut Vec<FindingView>) {
-    for (class, code) in [
+/// A class of which the pool has vdevs without redundancy: a risk by layout.
+pub struct Risk<'a> {
+    class: Class,
+    code: &'static str,
+    vdevs: Vec<&'a Vdev>,
+}
+
+impl Risk<'_> {
+    /// What it is remembered by: one more such vdev is another risk.
+    pub fn key(&self) -> String {
+        let mut keys: Vec<String> = self.vdevs.iter().map(|vdev| vdev.key()).collect();
+        keys.sort_unstable();
+        let key = format!("{} {}", self.code, keys.join(" "));
+        key.chars().take(512).collect()
+    }
+}
+
+/// Vdevs on which the pool depends and which are single devices that serve.
+pub fn risks<'a>(pool: &'a Pool, tolerances: &[Option<Tolerance>]) -> Vec<Risk<'a>> {
+    let classes = [
         (Class::Normal, "single-device"),
         (Class::Special, "special-single-device"),
         (Class::Dedup, "dedup-single-device"),
-    ] {
-        let single: Vec<&str> = pool
-            .vdevs
-            .iter()
-            .zip(tolerances)
-            .filter(|(top, t)| top.class == class && t.is_some_and(|t| t.layout == Some(0)))
-            .filter(|(top, _)| !is_lost(&top.state))
-            .map(|(top, _)| top.name.as_str())
-            .collect();
-        let Some(first) = single.first() else { continue };
-        let names = single.iter().take(8).copied().collect::<Vec<_>>().join(", ");
-        let class_is = match class {
+    ];
+    let of_class = |(class, code)| {
+        let tops = pool.vdevs.iter().zip(tolerances);
+        let single =
+            tops.filter(|(top, t)| top.class == class && t.is_some_and(|t| t.layout == Some(0)));
+        let vdevs = single.map(|(top, _)| top).filter(|top| !is_lost(&top.state)).collect();
+        Risk { class, code, vdevs }
+    };
+    classes.into_iter().map(of_class).filter(|risk| !risk.vdevs.is_empty()).collect()
+}
+
+/// Standing risks, each once a class: a warning until it is known.
+pub fn single_devices(
+    facts: &Facts,
+    tolerances: &[Option<Tolerance>],
+    found: &mut Vec<FindingView>,
+) {
+    let pool = facts.pool;
+    for risk in risks(pool, tolerances) {
+        let told = facts.dates.as_ref().is_some_and(|d| facts.memory.is_told(&risk, d.now));
+        let severity = if told { Severity::Ok } else { Severity::Warning };
+        let Some(first) = risk.vdevs.first().map(|vdev| vdev.name.as_str()) else { continue };
+        let names: Vec<&str> = risk.vdevs.iter().take(8).map(|vdev| vdev.name.as_str()).collect();
+        let names = names.join(", ");
+        let class_is = match risk.class {
             Class::Normal => String::new(),
-            _ => format!("the {} class of ", class.as_str()),
+            _ => format!("the {} class of ", risk.class.as_str()),
         };
         let message = format!(
             "{class_is}{} is on a single device without redundancy ({names}): when it fails the \
@@ -42,7 +72,7 @@ pub fn single_devices(pool: &Pool, tolerances: &[Option<Tolerance>], found: &mut
             typed(&pool.name),
             typed(first)
         );
-        found.push(finding(Severity::Warning, code, first, message, advice));
+        found.push(finding(severity, risk.code, first, message, advice));
     }
 }
 
@@ -118,7 +148,7 @@ fn replaced_by<'a>(
 /// Rises of error and slow-I/O counters.
 pub fn counters(pool: &Pool, memory: &Memory, now: Instant, found: &mut Vec<FindingView>) {
     let name = typed(&pool.name);
-    let (mut devices, mut recent) = (Vec::new(), 0);
+    let mut devices = Vec::new();
     for top in pool.vdevs.iter().filter(|top| top.class != Class::Spare) {
         top.walk(&mut |vdev| devices.push(vdev));
     }
@@ -129,7 +159,6 @@ pub fn counters(pool: &Pool, memory: &Memory, now: Instant, found: &mut Vec<Find
         let device = typed(&vdev.name);
         if vdev.errors.total() > 0 {
             let fresh = news.errors.total() > 0;
-            recent += usize::from(fresh && vdev.children.is_empty());
             let (severity, message) = if news.errors == vdev.errors {
                 let message = format!("{} has had {} since the last clear", vdev.name, vdev.errors);
                 (Severity::Warning, message)
@@ -173,20 +202,5 @@ pub fn counters(pool: &Pool, memory: &Memory, now: Instant, found: &mut Vec<Find
                 String::new(),
             ));
         }
-    }
-    if recent > 1 {
-        let message = format!(
-            "{recent} devices of {} have errors at once: rather a cable, controller, power \
-             supply or memory than the disks",
-            pool.name
-        );
-        let advice = "check what these devices have in common before replacing any".to_owned();
-        found.push(finding(
-            Severity::Warning,
-            "errors-on-several-devices",
-            &pool.name,
-            message,
-            advice,
-        ));
     }
 }

@@ -1,30 +1,40 @@
 //! Facts and findings to what people and scripts see. Pure.
 
 use super::devices::{finding, typed};
+use super::judge::Facts;
+use super::kept::KeptScrub;
+use super::memory::Memory;
 use super::model::{Function, Pool, ScanState, Vdev};
+use super::pace::Pace;
 use super::redundancy::Tolerance;
-use crate::ask::view::{FindingView, PoolView, ScanView, VdevView};
+use crate::ask::view::{FindingView, PoolView, ScanView, ScrubbedView, VdevView};
 use crate::base::Severity;
 
 /// A pool; its health is the worst of its findings.
 pub fn pool(
-    pool: &Pool,
+    facts: &Facts,
     state: &str,
     tolerances: &[Option<Tolerance>],
     tolerates: Option<u32>,
     capacity: Option<f64>,
     findings: Vec<FindingView>,
 ) -> PoolView {
+    let (pool, memory) = (facts.pool, facts.memory);
     let tops = pool.vdevs.iter().zip(tolerances);
+    let scrubbed = |scrub: KeptScrub| ScrubbedView { ended: scrub.ended, errors: scrub.errors };
     ranked(PoolView {
         name: pool.name.clone(),
         state: if state.is_empty() { "UNKNOWN".to_owned() } else { state.to_owned() },
         health: Severity::Ok,
         tolerates,
         capacity,
-        scan: scan(pool),
+        scan: scan(pool, memory),
         findings,
-        vdevs: tops.map(|(top, tolerance)| vdev(top, tolerance.and_then(|t| t.now))).collect(),
+        vdevs: tops
+            .map(|(top, tolerance)| vdev(top, tolerance.and_then(|t| t.now), memory))
+            .collect(),
+        fills: memory.forecast.map(|told| told.full),
+        scrubbed: memory.kept.scrubbed.map(scrubbed),
         ..PoolView::default()
     })
 }
@@ -58,7 +68,7 @@ pub fn ranked(mut pool: PoolView) -> PoolView {
     pool
 }
 
-fn vdev(vdev: &Vdev, tolerates: Option<u32>) -> VdevView {
+fn vdev(vdev: &Vdev, tolerates: Option<u32>, memory: &Memory) -> VdevView {
     VdevView {
         name: vdev.name.clone(),
         kind: vdev.kind.as_str().to_owned(),
@@ -68,13 +78,15 @@ fn vdev(vdev: &Vdev, tolerates: Option<u32>) -> VdevView {
         write_errors: vdev.errors.write,
         checksum_errors: vdev.errors.checksum,
         tolerates,
-        children: vdev.children.iter().map(|child| self::vdev(child, None)).collect(),
-        disk: None,
+        children: vdev.children.iter().map(|child| self::vdev(child, None, memory)).collect(),
+        disk: memory.disk(vdev).cloned(),
     }
 }
 
 /// A running rebuild, else the scan, else the last rebuild.
-fn scan(pool: &Pool) -> Option<ScanView> {
+fn scan(pool: &Pool, memory: &Memory) -> Option<ScanView> {
+    let rate = |of| memory.pace(of).and_then(Pace::rate);
+    let left = |of| memory.pace(of).and_then(Pace::left).map(|left| left.as_secs());
     let running = pool.rebuilds.iter().find(|r| r.state == ScanState::Scanning);
     let rebuild = || running.or(pool.rebuilds.last());
     if let Some(scan) = pool.scan.as_ref().filter(|_| running.is_none()) {
@@ -88,7 +100,8 @@ fn scan(pool: &Pool) -> Option<ScanView> {
             errors: scan.errors,
             started: scan.started,
             ended: scan.ended,
-            ..ScanView::default()
+            rate: rate(""),
+            left: left(""),
         });
     }
     rebuild().map(|rebuild| ScanView {
@@ -98,7 +111,8 @@ fn scan(pool: &Pool) -> Option<ScanView> {
         errors: rebuild.errors,
         started: rebuild.started,
         ended: rebuild.ended,
-        ..ScanView::default()
+        rate: rate(&rebuild.vdev),
+        left: left(&rebuild.vdev),
     })
 }
 

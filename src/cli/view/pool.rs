@@ -1,10 +1,14 @@
 //! `hostctl pool list`, `pool status`.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::table::{cell, indent, table};
 use super::{Look, paint, printable};
 use crate::ask::view::{FindingView, PoolView, PoolsView, ScanView, VdevView};
+use crate::base::span;
+
+const MIB: f64 = 1_048_576.0;
 
 fn percent(fraction: f64) -> String {
     format!("{:.0}%", fraction * 100.0)
@@ -12,6 +16,20 @@ fn percent(fraction: f64) -> String {
 
 fn capacity(pool: &PoolView) -> String {
     pool.capacity.map_or_else(|| "-".to_owned(), percent)
+}
+
+/// How full it is, and when it will be.
+fn used(pool: &PoolView, look: Look) -> String {
+    let full = pool.fills.map(|at| span::show(at.since(look.now)));
+    capacity(pool) + &full.map_or(String::new(), |left| format!(", full in {left} at this pace"))
+}
+
+fn errors(count: u64) -> String {
+    match count {
+        0 => "no errors".to_owned(),
+        1 => "1 error".to_owned(),
+        more => format!("{more} errors"),
+    }
 }
 
 fn tolerates(failures: Option<u32>) -> String {
@@ -76,8 +94,15 @@ fn one(pool: &PoolView, look: Look) -> String {
         Some(more) => format!("{more} more failures"),
     };
     // A string takes what it is given.
-    let _ =
-        writeln!(text, "  tolerates  {left}\n  used       {}\n  scan       {scan}", capacity(pool));
+    let _ = writeln!(
+        text,
+        "  tolerates  {left}\n  used       {}\n  scan       {scan}",
+        used(pool, look)
+    );
+    if let Some(scrubbed) = &pool.scrubbed {
+        let (age, errors) = (look.age(scrubbed.ended), errors(scrubbed.errors));
+        let _ = writeln!(text, "  scrubbed   {age} ago, {errors}");
+    }
     for finding in &pool.findings {
         text.push('\n');
         text.push_str(&indent(&self::finding(finding), 2));
@@ -121,12 +146,11 @@ fn scan(scan: &ScanView, look: Look) -> String {
         }
         (None, None) => {}
     }
-    let errors = match scan.errors {
-        0 => ", no errors".to_owned(),
-        1 => ", 1 error".to_owned(),
-        more => format!(", {more} errors"),
-    };
-    text + &errors
+    if let Some(left) = scan.left.filter(|_| scan.ended.is_none()) {
+        let rate = scan.rate.map_or(String::new(), |rate| format!(" at {:.0} MiB/s", rate / MIB));
+        let _ = write!(text, ", about {} left{rate}", span::show(Duration::from_secs(left)));
+    }
+    text + ", " + &errors(scan.errors)
 }
 
 /// Deeper trees than ZFS makes are not followed.

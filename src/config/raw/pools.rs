@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::List;
-use crate::config::formats::{PoolName, Text};
+use crate::config::formats::{PoolName, SpanOrOff, Text};
 
 /// ZFS pools.
 #[derive(Deserialize, JsonSchema)]
@@ -12,4 +12,8 @@ use crate::config::formats::{PoolName, Text};
 pub struct RawPools {
     /// Pools that must be there: a missing one is critical.
     pub expected: List<Text<PoolName>>,
+    /// A pool whose last scrub is longer ago is a warning; `off` for none. 1d to
+    /// 3650d. A pool that was never scrubbed counts from when hostd first saw it.
+    #[schemars(extend("default" = "35d"))]
+    pub scrub_overdue: Option<Text<SpanOrOff>>,
 }

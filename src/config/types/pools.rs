@@ -1,8 +1,22 @@
 //! `pools:`, checked.
 
+use std::time::Duration;
+
+/// How old the last scrub of a pool may be when the file does not say: monthly
+/// scrubs, and some days for one that was put off.
+const SCRUB_OVERDUE: Duration = Duration::from_secs(35 * 86_400);
+
 /// `pools:`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pools {
     /// Pools that must be there; their absence is critical.
     pub expected: Vec<String>,
+    /// How old the last scrub may be; `None` for any age.
+    pub scrub_overdue: Option<Duration>,
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Self { expected: Vec::new(), scrub_overdue: Some(SCRUB_OVERDUE) }
+    }
 }

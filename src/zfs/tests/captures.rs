@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::host::SysRoot;
 use crate::zfs::json::parse_json;
 use crate::zfs::model::{Pool, Vdev};
 use crate::zfs::text::parse_text;
@@ -20,6 +21,13 @@ fn bare(mut pool: Pool) -> Pool {
     }
     pool.vdevs.iter_mut().for_each(strip);
     (pool.guid, pool.size, pool.alloc) = (None, None, None);
+    // Rounded to three digits in the text form.
+    if let Some(scan) = &mut pool.scan {
+        (scan.work, scan.progress) = (None, scan.progress.map(f64::round));
+    }
+    for rebuild in &mut pool.rebuilds {
+        (rebuild.work, rebuild.progress) = (None, rebuild.progress.map(f64::round));
+    }
     pool
 }
 
@@ -31,6 +39,59 @@ fn json_and_text_give_the_same_pool() {
         let text = only(parse_text(text, &TimeZone::UTC));
         assert_eq!(json.unparsed, Vec::<String>::new());
         assert_eq!(bare(json), bare(text));
+    }
+}
+
+/// Every pair of captures in the folder, whoever has put it there.
+#[test]
+fn all_captures_agree_in_both_forms() {
+    let folder = SysRoot::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/zpool"));
+    let names = folder.list("/").unwrap();
+    let mut pairs = 0;
+    for name in names.iter().filter_map(|name| name.strip_suffix(".txt")) {
+        let json = format!("{name}.json");
+        if !names.contains(&json) {
+            continue;
+        }
+        pairs += 1;
+        let json = folder.text(json).unwrap();
+        let text = folder.text(format!("{name}.txt")).unwrap();
+        let from_json = parse_json(&json, &TimeZone::UTC).unwrap();
+        let from_text = parse_text(&text, &TimeZone::UTC);
+        assert_eq!(from_json.len(), from_text.len(), "{name}");
+        for (json, text) in from_json.into_iter().zip(from_text) {
+            assert_eq!(json.unparsed, Vec::<String>::new(), "{name}");
+            same_progress(&json, &text, name);
+            assert_eq!(bare(json), bare(text), "{name}");
+        }
+        let tolerances = |text: &str| {
+            let pools = judge_capture(text).pools;
+            let of = |pool: PoolView| {
+                let found: Vec<_> =
+                    pool.findings.into_iter().map(|f| (f.severity, f.code, f.object)).collect();
+                let capacity = |code: &str| code.starts_with("capacity");
+                let found: Vec<_> = found.into_iter().filter(|(_, c, _)| !capacity(c)).collect();
+                (pool.name, pool.tolerates, found)
+            };
+            pools.into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(tolerances(&json), tolerances(&text), "{name}");
+    }
+    assert!(pairs >= 3, "{names:?}");
+}
+
+/// The text form says the fraction in hundredths of a percent, and sizes in
+/// three digits.
+fn same_progress(json: &Pool, text: &Pool, name: &str) {
+    let near = |a: f64, b: f64, by: f64| assert!((a - b).abs() <= by, "{name}: {a} is not {b}");
+    let scans = (json.scan.as_ref(), text.scan.as_ref());
+    let (Some(json), Some(text)) = scans else { return };
+    if let (Some(a), Some(b)) = (json.progress, text.progress) {
+        near(a, b, 0.000_11);
+    }
+    assert_eq!(json.work.is_some(), text.work.is_some(), "{name}");
+    if let (Some(a), Some(b)) = (json.work, text.work) {
+        near(a.all as f64 / b.all.max(1) as f64, 1.0, 0.01);
     }
 }
 

@@ -17,34 +17,36 @@ use crate::zfs::Observer;
 
 /// A `zpool` that can be told to hang, pool by pool, and to be of an old version.
 #[derive(Default)]
-struct Zpool {
+pub struct Zpool {
     state: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct State {
+pub struct State {
     asked: Vec<String>,
     answers: Vec<(String, String)>,
     hanging: BTreeSet<String>,
-    old: bool,
+    pub old: bool,
+    /// It does not know the newer columns of `zpool list`.
+    pub old_columns: bool,
     fails: Option<String>,
     stuck: usize,
     deadline: bool,
 }
 
 impl Zpool {
-    fn set(&self, change: impl FnOnce(&mut State)) {
+    pub fn set(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock().unwrap());
         self.changed.notify_waiters();
     }
 
     /// Answers commands that begin so.
-    fn says(&self, begins: &str, text: &str) {
+    pub fn says(&self, begins: &str, text: &str) {
         self.set(|state| state.answers.insert(0, (begins.to_owned(), text.to_owned())));
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }
 
@@ -64,6 +66,9 @@ impl Zpool {
         }
         if state.old && text.contains(" -j") {
             return Ok(end(2, "", "invalid option 'j'\nusage:\n"));
+        }
+        if state.old_columns && text.contains("dedup_table_size") {
+            return Ok(end(2, "", "bad property list: invalid property 'dedup_table_size'\n"));
         }
         let found = state.answers.iter().find(|(begins, _)| text.starts_with(begins));
         Ok(found.map_or(end(1, "", "no such pool"), |(_, stdout)| end(0, stdout, "")))
@@ -100,22 +105,27 @@ impl Runner for Zpool {
 
 const LIST: &str = "tank\t1000\t410\t590\t41\t5\tONLINE\t10044224727666098230\n";
 
-struct Lab {
-    fake: FakeHost,
-    zpool: Arc<Zpool>,
-    observer: Observer,
+pub struct Lab {
+    pub fake: FakeHost,
+    pub zpool: Arc<Zpool>,
+    pub observer: Observer,
     _dir: tempfile::TempDir,
 }
 
 impl Lab {
     /// A machine with the healthy pool `tank`, which is expected.
-    fn new() -> Self {
+    pub fn new() -> Self {
+        Self::with(Pools { expected: vec!["tank".into()], ..Pools::default() })
+    }
+
+    /// The same, configured so.
+    pub fn with(config: Pools) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let fake = FakeHost::new(dir.path());
         let zpool = Arc::new(Zpool::default());
         let host = Host { runner: Arc::clone(&zpool) as Arc<dyn Runner>, ..fake.host() };
         fake.file("/proc/spl/kstat/zfs/arcstats", "1 2 3\n").unwrap();
-        let observer = Observer::new(host, Pools { expected: vec!["tank".into()] });
+        let observer = Observer::new(host, config);
         let lab = Self { fake, zpool, observer, _dir: dir };
         lab.kstat("tank", "ONLINE");
         lab.zpool.says("zpool status -j --json-int tank", HEALTHY);
@@ -124,7 +134,25 @@ impl Lab {
         lab
     }
 
-    fn kstat(&self, pool: &str, word: &str) {
+    /// hostd is started again.
+    pub async fn restart(&mut self) {
+        self.observer.remembered().await;
+        let runner = Arc::clone(&self.zpool) as Arc<dyn Runner>;
+        let host = Host { runner, ..self.fake.host() };
+        self.observer = Observer::new(host, Pools::default());
+    }
+
+    /// This much later, everything read anew.
+    pub async fn later(&mut self, span: Duration) -> PoolView {
+        self.fake.clock.advance(span);
+        self.observer.poke();
+        let tank = self.tank().await;
+        // The clock is faster than a disk: the next round would find it busy.
+        self.observer.remembered().await;
+        tank
+    }
+
+    pub fn kstat(&self, pool: &str, word: &str) {
         self.fake.file(&format!("/proc/spl/kstat/zfs/{pool}/state"), format!("{word}\n")).unwrap();
     }
 
@@ -134,7 +162,7 @@ impl Lab {
         self.observer.round().await.pools
     }
 
-    async fn tank(&mut self) -> PoolView {
+    pub async fn tank(&mut self) -> PoolView {
         let mut pools = self.round().await;
         pools.remove(pools.iter().position(|pool| pool.name == "tank").unwrap())
     }

@@ -207,3 +207,59 @@ fn memory_names_the_target() {
     assert_eq!(see(RESILVERED, &with("    /dev/e OFFLINE")), Some(1));
     assert_eq!(see(RESILVERING, &with("    /dev/e ONLINE")), Some(1));
 }
+
+/// Spares, replacements and a second failure in each moment of a resilver.
+#[test]
+fn every_moment_of_a_resilver() {
+    let mut memory = Memory::default();
+    let now = Instant::now();
+    let mut see = |head: &str, rows: &[&str]| {
+        let base = ["  raidz2-0 DEGRADED", "    /dev/a ONLINE", "    /dev/b ONLINE"];
+        let pool = pool("DEGRADED", head, &[&base[..], rows].concat());
+        memory.observe(&pool, now);
+        of_pool(&pool, &tolerances(&pool, &memory.known))
+    };
+    let pair =
+        ["    spare-2 DEGRADED", "      /dev/c FAULTED too many errors", "      /dev/s ONLINE"];
+    let with = |d: &'static str| [&pair[..], &[d]].concat();
+    assert_eq!(see("", &["    /dev/c ONLINE", "    /dev/d ONLINE"]), Some(2));
+    assert_eq!(see("", &["    /dev/c FAULTED", "    /dev/d ONLINE"]), Some(1));
+    assert_eq!(see(RESILVERING, &with("    /dev/d ONLINE")), Some(1), "the spare is empty");
+    assert_eq!(see(RESILVERING, &with("    /dev/d REMOVED")), Some(0), "a second failure in it");
+    assert_eq!(see(RESILVERED, &with("    /dev/d REMOVED")), Some(1), "the spare is filled");
+    // The second comes back and is resilvered while the spare goes on serving.
+    assert_eq!(see(RESILVERED, &with("    /dev/d REMOVED")), Some(1));
+    assert_eq!(see(RESILVERING, &with("    /dev/d ONLINE")), Some(1));
+    assert_eq!(see(RESILVERED, &with("    /dev/d ONLINE")), Some(2));
+}
+
+#[test]
+fn draid_with_its_distributed_spare() {
+    let draid = |head: &str, member: &[&str]| {
+        let rows = ["  draid1:2d:5c:1s-0 DEGRADED", "    /dev/a ONLINE", "    /dev/b ONLINE"];
+        let rest = ["    /dev/d ONLINE", "    /dev/e ONLINE"];
+        t(head, &[&rows[..], member, &rest].concat())
+    };
+    assert_eq!(draid("", &["    /dev/c ONLINE"]), Some(1));
+    assert_eq!(draid("", &["    /dev/c FAULTED"]), Some(0));
+    let pair = ["    spare-2 DEGRADED", "      /dev/c FAULTED", "      draid1-0-0 ONLINE"];
+    let rebuilding = "  scan: resilver (draid1:2d:5c:1s-0) in progress since Sun Nov 22 17:06:29 \
+                      2026\n\t1G / 4G scanned at 1M/s, 1G / 4G issued at 1M/s\n\t1G resilvered, \
+                      25.00% done, 00:01:00 to go\n";
+    assert_eq!(draid(rebuilding, &pair), Some(0), "the spare is being written");
+    let rebuilt = "  scan: resilvered (draid1:2d:5c:1s-0) 1G in 00:01:02 with 0 errors on Sun Nov \
+                   22 17:08:30 2026\n";
+    assert_eq!(draid(rebuilt, &pair), Some(1));
+}
+
+/// Whatever a device does during a resilver, losing one more never helps.
+#[test]
+fn one_more_loss_never_raises_the_number() {
+    for head in ["", RESILVERING, RESILVERED, SCRUBBED] {
+        for row in ["    /dev/d ONLINE", "    /dev/d ONLINE (resilvering)", "    /dev/d OFFLINE"] {
+            let before = raidz2(head, &[row, "    /dev/e ONLINE"]).unwrap();
+            let after = raidz2(head, &[row, "    /dev/e REMOVED"]).unwrap();
+            assert!(after <= before, "{head} {row}: {before}, {after}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The output of `zpool status`: no bytes make the parser panic, and what was not
+//! understood is never green.
+#![no_main]
+
+use hostd::zfs::capture;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        capture::check_text(text);
+    }
+});
