@@ -7,10 +7,12 @@
 //! so that events stay alive in the index (their ttl is twice the interval).
 //!
 //! Which events there are is a table, [`catalogue`]; how facts become them is
-//! in [`events`]; what `hostctl status` says is made in [`status`].
+//! in [`events`]; what `hostctl status` says is made in [`status`]; what hangs
+//! on each pool is worked out in [`radius`].
 
 pub mod catalogue;
 pub mod events;
+pub mod radius;
 pub mod status;
 
 use std::collections::BTreeMap;
@@ -97,6 +99,10 @@ pub struct Snapshot {
     pub unavailable: BTreeMap<String, (Severity, String)>,
     /// Whether a card is configured, which needs an IOMMU.
     pub wants_iommu: bool,
+    /// The paths that the configuration names, and whose they are.
+    uses: Vec<radius::Use>,
+    /// The same of the services, as far as they tell.
+    served: Vec<radius::Use>,
     /// Seconds for which an event counts.
     ttl: f32,
 }
@@ -122,7 +128,31 @@ impl Snapshot {
             care: not_yet(started),
             unavailable: BTreeMap::new(),
             wants_iommu,
+            uses: Vec::new(),
+            served: Vec::new(),
             ttl,
+        }
+    }
+
+    /// The same with the paths that the configuration names.
+    #[must_use]
+    pub fn with_uses(mut self, uses: Vec<radius::Use>) -> Self {
+        self.uses = uses;
+        self
+    }
+
+    /// What the services serve has changed: other things may hang on the pools.
+    fn serve(&mut self, view: &ServicesView) -> Vec<Event> {
+        let served = radius::served(view);
+        if served == self.served {
+            return Vec::new();
+        }
+        self.served = served;
+        let Some(mut pools) = self.pools.value().cloned() else { return Vec::new() };
+        radius::join(&mut pools, self.pools.value(), &self.uses, &self.served);
+        match replace(&mut self.pools, pools, events::pools) {
+            (true, events) => events,
+            (false, _) => Vec::new(),
         }
     }
 
@@ -135,8 +165,16 @@ impl Snapshot {
                 replace(&mut self.iommu, view, |view| events::iommu(view, wanted))
             }
             Fact::Gpus(view) => replace(&mut self.gpus, view, events::gpus),
-            Fact::Pools(view) => replace(&mut self.pools, view, events::pools),
-            Fact::Services(view) => replace(&mut self.services, view, events::services),
+            Fact::Pools(mut view) => {
+                radius::join(&mut view, self.pools.value(), &self.uses, &self.served);
+                replace(&mut self.pools, view, events::pools)
+            }
+            Fact::Services(view) => {
+                let pools = self.serve(&view);
+                let (changed, mut events) = replace(&mut self.services, view, events::services);
+                events.extend(pools);
+                (changed, events)
+            }
             Fact::Disks(view) => replace(&mut self.disks, view, events::disks),
             Fact::Machine(view) => replace(&mut self.machine, view, events::machine),
             Fact::Care(view) => replace(&mut self.care, view, events::care),

@@ -18,18 +18,22 @@
 //! - [`memory`]: what must be remembered between two readings
 //! - [`judge`] (with the table of findings), [`devices`], [`standing`], [`view`]
 //! - [`read`]: one pool read with `zpool`, whichever form it speaks
+//! - [`events`]: what ZFS says when something happens, which is a reason to look
+//! - [`mounts`]: where datasets are mounted, for what depends on a pool
 //! - [`observer`]: kstats each round, `zpool` when there is a reason, never waiting
 //! - [`scrub`]: scrubs started, paused and stopped
 //! - [`capture`]: judging a saved output without a machine
 
 pub mod capture;
 pub mod devices;
+pub mod events;
 pub mod fields;
 pub mod json;
 pub mod judge;
 pub mod list;
 pub mod memory;
 pub mod model;
+pub mod mounts;
 pub mod observer;
 pub mod read;
 pub mod redundancy;

@@ -1,0 +1,2 @@
+//! Where events come from, on a fake machine.
+use super::*;
