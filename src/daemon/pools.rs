@@ -10,17 +10,17 @@
 //! beginning where one runs, for whether it has our script is only known when it
 //! has spoken. After each change of source all pools are read afresh.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixDatagram;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
 use super::Shared;
-use crate::host::Command;
 use crate::host::follow::Following;
-use crate::host::listen;
+use crate::host::{Command, Host, listen};
 use crate::state::Fact;
 use crate::zfs;
 use crate::zfs::events::{Event, Heard, Reaction, parse, zed};
@@ -75,7 +75,7 @@ pub(super) async fn run(
 
 /// Passes on what is worth a look; all pools when too much has come.
 struct Tell {
-    shared: Shared,
+    pools: Arc<Notify>,
     to: mpsc::Sender<Event>,
 }
 
@@ -83,7 +83,7 @@ impl Tell {
     fn event(&self, event: Event) {
         debug!("ZFS says: {event:?}");
         if event.reaction() != Reaction::Ignore && self.to.try_send(event).is_err() {
-            self.shared.pools.notify_one();
+            self.pools.notify_one();
         }
     }
 }
@@ -101,19 +101,13 @@ struct Sources {
 
 /// Hears what ZFS says.
 pub(super) async fn events(shared: Shared, to: mpsc::Sender<Event>) {
-    let tell = Tell { shared: shared.clone(), to };
+    let tell = Tell { pools: Arc::clone(&shared.pools), to };
     let socket = listen::datagrams(&shared.host.runtime.path("zed.sock"), 0o600);
-    let (socket, mut deaf) = match socket {
+    let (socket, deaf) = match socket {
         Ok(socket) => (Some(socket), None),
         Err(error) => (None, Some(crate::base::with_sources(&error))),
     };
-    let mut sources = Sources {
-        zed: None,
-        child: None,
-        blocks: parse::Blocks::default(),
-        again: (Instant::now(), AGAIN),
-        why: None,
-    };
+    let mut sources = Sources::new();
     let mut buffer = vec![0; parse::DATAGRAM];
     let mut look = Instant::now();
     let mut told = None;
@@ -123,20 +117,21 @@ pub(super) async fn events(shared: Shared, to: mpsc::Sender<Event>) {
                 if let Some(event) = parse::datagram(buffer.get(..length).unwrap_or_default()) {
                     tell.event(event);
                 }
-                sources.heard_zed(&shared);
+                sources.heard_zed(&shared.host, &tell);
             }
-            line = line(&mut sources.child) => sources.line(line, &tell).await,
+            line = line(&mut sources.child) => {
+                sources.line(line, &tell).await;
+                look = look.min(sources.next());
+            }
             () = sleep_until(look) => {
-                look = Instant::now() + ZED;
-                sources.look(&shared);
-                look = look.min(sources.again.0.max(Instant::now() + AGAIN));
+                sources.look(&shared.host, &tell);
+                look = sources.next();
             }
         }
         let why = sources.why(deaf.as_ref());
         if why != told {
             shared.without(WHAT, why.clone()).await;
             told = why;
-            deaf = deaf.take();
         }
     }
 }
@@ -164,14 +159,29 @@ async fn line(child: &mut Option<(Following, Instant)>) -> Option<Vec<u8>> {
 }
 
 impl Sources {
+    fn new() -> Self {
+        Self {
+            zed: None,
+            child: None,
+            blocks: parse::Blocks::default(),
+            again: (Instant::now(), AGAIN),
+            why: None,
+        }
+    }
+
+    /// When to look again.
+    fn next(&self) -> Instant {
+        if self.why.is_some() { self.again.0 } else { Instant::now() + ZED }
+    }
+
     /// Looks whether the zed that told us is still there, and starts a child
     /// where it is not.
-    fn look(&mut self, shared: &Shared) {
-        if self.zed.is_some() && zed::running(&shared.host.sys) != self.zed {
+    fn look(&mut self, host: &Host, tell: &Tell) {
+        if self.zed.is_some() && zed::running(&host.sys) != self.zed {
             info!("zed has ended or is another one");
             self.zed = None;
         }
-        let wanted = self.zed.is_none() && shared.host.sys.exists(MODULE);
+        let wanted = self.zed.is_none() && host.sys.exists(MODULE);
         if !wanted {
             self.child = None;
             self.why = None;
@@ -181,26 +191,26 @@ impl Sources {
             return;
         }
         let command = Command::new("zpool", ["events", "-Hvf"]);
-        match shared.host.runner.follow(&command) {
+        match host.runner.follow(&command) {
             Ok(child) => {
                 self.child = Some((child, Instant::now()));
                 self.blocks = parse::Blocks::default();
                 self.why = None;
-                shared.pools.notify_one();
+                tell.pools.notify_one();
             }
             Err(error) => self.ended(crate::base::with_sources(&error)),
         }
     }
 
     /// zed has told us something: a child is not needed any more.
-    fn heard_zed(&mut self, shared: &Shared) {
+    fn heard_zed(&mut self, host: &Host, tell: &Tell) {
         if self.zed.is_none() {
-            self.zed = zed::running(&shared.host.sys);
+            self.zed = zed::running(&host.sys);
             if self.zed.is_some() {
                 info!("zed tells of ZFS events");
                 self.child = None;
                 self.why = None;
-                shared.pools.notify_one();
+                tell.pools.notify_one();
             }
         }
     }
@@ -209,7 +219,7 @@ impl Sources {
         if let Some(line) = line {
             match self.blocks.line(&line) {
                 Some(Heard::Event(event)) => tell.event(event),
-                Some(Heard::Lost) => tell.shared.pools.notify_one(),
+                Some(Heard::Lost) => tell.pools.notify_one(),
                 None => {}
             }
             return;
@@ -221,7 +231,7 @@ impl Sources {
         let why = child.why().await;
         self.ended(format!("`zpool events` ended: {why}"));
         // What happened meanwhile is not told.
-        tell.shared.pools.notify_one();
+        tell.pools.notify_one();
     }
 
     fn ended(&mut self, why: String) {

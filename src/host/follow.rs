@@ -98,7 +98,8 @@ mod tests {
 
     #[tokio::test]
     async fn lines_come_one_by_one_and_long_ones_are_cut() {
-        let mut child = sh("echo one; echo; printf '%05000d\\n' 7; printf end; echo why >&2; exit 3");
+        let mut child =
+            sh("echo one; echo; printf '%05000d\\n' 7; printf end; echo why >&2; exit 3");
         assert_eq!(child.line().await.unwrap().unwrap(), b"one");
         assert_eq!(child.line().await.unwrap().unwrap(), b"");
         assert_eq!(child.line().await.unwrap().unwrap().len(), LINE);

@@ -292,6 +292,49 @@ mod tests {
     }
 
     #[test]
+    fn every_event_of_a_pool_says_what_hangs_on_it() {
+        use crate::ask::view::{MountView, PoolView, ServiceView, ShareView};
+        let now = Timestamp::from_secs(100);
+        let one = |kind: &str, name: &str, path: &str| radius::Use {
+            kind: kind.into(),
+            name: name.into(),
+            path: path.into(),
+        };
+        let uses = vec![one("vm", "gaming", "/dev/zvol/tank/win")];
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0, true).with_uses(uses);
+        let pools = |health| {
+            let mount = MountView { dataset: "tank".into(), path: "/tank".into() };
+            let tank = PoolView {
+                name: "tank".into(),
+                state: "SUSPENDED".into(),
+                health,
+                mounts: vec![mount],
+                capacity: Some(0.5),
+                ..PoolView::default()
+            };
+            Fact::Pools(PoolsView { pools: vec![tank], ..PoolsView::default() })
+        };
+        let told = snapshot.apply(pools(Severity::Critical), now);
+        let text = told[1].description.as_deref().unwrap();
+        assert!(text.ends_with("; on it: VM gaming, 1 mount"), "{text}");
+        assert!(
+            told[1..].iter().all(|event| event.attributes["dependants"] == "VM gaming, 1 mount")
+        );
+        let capacity = told[2].description.as_deref().unwrap();
+        assert_eq!(capacity, "50 % used", "what is well needs no more words");
+        // A share that becomes known changes what hangs on it, and is told.
+        let share = ShareView { name: "media".into(), path: "/tank/media".into() };
+        let service = ServiceView { shares: vec![share], ..ServiceView::default() };
+        let services = || Fact::Services(ServicesView { services: vec![service.clone()] });
+        let told = snapshot.apply(services(), now);
+        let health = told.iter().find(|e| e.service.as_deref() == Some("zpool tank health"));
+        let on_it = &health.unwrap().attributes["dependants"];
+        assert_eq!(on_it, "VM gaming, share media, 1 mount");
+        assert!(snapshot.apply(services(), now).is_empty());
+        assert!(snapshot.apply(pools(Severity::Critical), now).is_empty(), "nothing is new");
+    }
+
+    #[test]
     fn what_is_unavailable_warns_until_it_is_back() {
         let now = Timestamp::from_secs(100);
         let mut snapshot = Snapshot::new("nas".into(), now, 10.0, true);

@@ -166,10 +166,8 @@ mod tests {
     use crate::config::types::Disk;
 
     fn pool(name: &str, mounts: &[&str]) -> PoolView {
-        let mount = |path: &&str| MountView {
-            dataset: format!("{name}{path}"),
-            path: (*path).to_owned(),
-        };
+        let mount =
+            |path: &&str| MountView { dataset: format!("{name}{path}"), path: (*path).to_owned() };
         let state = if mounts.is_empty() { "ABSENT" } else { "ONLINE" };
         PoolView {
             name: name.into(),
@@ -219,7 +217,10 @@ mod tests {
             },
             ..PoolsView::default()
         };
-        let found = joined(view, &["/dev/zvol/tank/a/b", "/dev/zd16", "/dev/zd16p2", "/dev/zd1", "/dev/sda"]);
+        let found = joined(
+            view,
+            &["/dev/zvol/tank/a/b", "/dev/zd16", "/dev/zd16p2", "/dev/zd1", "/dev/sda"],
+        );
         assert_eq!(found[0].1, ["/dev/zd16", "/dev/zd16p2"]);
         assert_eq!(found[1].1, ["/srv/db", "/dev/zvol/tank/a/b"]);
     }

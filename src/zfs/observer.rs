@@ -143,7 +143,7 @@ impl Watched {
 impl Watched {
     /// What to ask: all of it at first and for a reason, else one part a time.
     fn want(&self, reason: bool, format: Option<Format>, now: Instant) -> Want {
-        let Some((reading, ..)) = self.latest.as_ref().filter(|_| self.doubt.is_none()) else {
+        let Some((reading, at, _)) = self.latest.as_ref().filter(|_| self.doubt.is_none()) else {
             return Want::Both;
         };
         let most = if format == Some(Format::Json) { USAGE_JSON } else { USAGE_TEXT };
@@ -152,6 +152,8 @@ impl Watched {
             (false, true) if format == Some(Format::Text) => Want::Both,
             (false, _) => Want::Status(reading.usage.clone()),
             (true, true) => Want::Both,
+            // Nobody has asked for long: its status must not get older still.
+            (true, false) if now.saturating_duration_since(*at) > OLD / 2 => Want::Both,
             (true, false) => Want::Usage(Box::new(reading.pool.clone())),
         }
     }
@@ -302,7 +304,7 @@ impl Observer {
         self.viewed = Some(self.host.clock.instant());
         let absence = match self.notes.first() {
             Some(note) if note == NOT_LOADED => ": ZFS is not loaded",
-            _ if self.unread && self.pools.is_empty() => ", as far as can be seen",
+            _ if self.unread => ", as far as can be seen",
             _ => "",
         };
         let mut pools: Vec<PoolView> =
@@ -425,7 +427,8 @@ impl Observer {
                     watched.memory.observe_usage(fraction);
                 }
                 let before = watched.latest.take().filter(|_| !status);
-                let (at, wall) = before.map_or((now, self.host.clock.now()), |(_, at, wall)| (at, wall));
+                let (at, wall) =
+                    before.map_or((now, self.host.clock.now()), |(_, at, wall)| (at, wall));
                 watched.latest = Some((reading, at, wall));
                 watched.doubt = None;
                 watched.silent = None;

@@ -120,8 +120,9 @@ async fn usage(runner: &dyn Runner, name: &str) -> Result<Result<Usage, String>,
     Ok(match run(runner, command).await {
         Err(error @ RunError::Deadline { .. }) => return Err(doubt(&error)),
         Err(error) => Err(error.to_string()),
-        Ok(text) => parse_list(&text, name)
-            .ok_or_else(|| format!("`zpool list` has no line about {name}")),
+        Ok(text) => {
+            parse_list(&text, name).ok_or_else(|| format!("`zpool list` has no line about {name}"))
+        }
     })
 }
 

@@ -150,9 +150,21 @@ mod tests {
             assert_eq!(reaction(&format!("resource.fs.zfs.{class}")), Reaction::Read, "{class}");
         }
         for class in [
-            "pool_import", "pool_export", "pool_destroy", "resilver_start", "resilver_finish",
-            "scrub_start", "scrub_finish", "scrub_abort", "scrub_paused", "vdev_spare",
-            "vdev_attach", "vdev_remove", "vdev_online", "config_sync", "of_a_newer_zfs",
+            "pool_import",
+            "pool_export",
+            "pool_destroy",
+            "resilver_start",
+            "resilver_finish",
+            "scrub_start",
+            "scrub_finish",
+            "scrub_abort",
+            "scrub_paused",
+            "vdev_spare",
+            "vdev_attach",
+            "vdev_remove",
+            "vdev_online",
+            "config_sync",
+            "of_a_newer_zfs",
         ] {
             assert_eq!(reaction(&format!("sysevent.fs.zfs.{class}")), Reaction::Read, "{class}");
         }

@@ -88,7 +88,12 @@ impl Rates {
             let object = match (guid.and_then(|guid| named(pool?, guid)), &device.path) {
                 (Some(name), _) => name,
                 // It is in the pool no more: what it did says nothing of the rest.
-                (None, _) if guid.is_some() && pool.is_some_and(|p| !p.vdevs.is_empty() && p.guid.is_some()) => continue,
+                (None, _)
+                    if guid.is_some()
+                        && pool.is_some_and(|p| !p.vdevs.is_empty() && p.guid.is_some()) =>
+                {
+                    continue;
+                }
                 (None, Some(path)) => path.clone(),
                 (None, None) => name.to_owned(),
             };
@@ -123,13 +128,17 @@ fn judged(what: Counted, pool: &str, object: &str, count: usize) -> FindingView 
             Severity::Warning,
             "io-rate",
             format!("{object} had {count} failed reads and writes within {within}"),
-            format!("look at its cable and SMART values; `zpool offline {pool} {device}` takes it out before it slows the pool"),
+            format!(
+                "look at its cable and SMART values; `zpool offline {pool} {device}` takes it out before it slows the pool"
+            ),
         ),
         Counted::Checksum => (
             Severity::Warning,
             "checksum-rate",
             format!("{object} gave {count} blocks with a wrong checksum within {within}"),
-            format!("check cable, controller and memory; when only this device does it, replace it: `zpool replace {pool} {device} NEW-DISK`"),
+            format!(
+                "check cable, controller and memory; when only this device does it, replace it: `zpool replace {pool} {device} NEW-DISK`"
+            ),
         ),
         Counted::Delay => (
             Severity::Warning,
@@ -140,8 +149,12 @@ fn judged(what: Counted, pool: &str, object: &str, count: usize) -> FindingView 
         Counted::Deadman => (
             Severity::Critical,
             "hung-io",
-            format!("{object} has I/O that does not come back: ZFS has told so {count} times within {within}"),
-            format!("look at `dmesg` for resets of its controller; unplug or `zpool offline {pool} {device}` if the pool can do without it"),
+            format!(
+                "{object} has I/O that does not come back: ZFS has told so {count} times within {within}"
+            ),
+            format!(
+                "look at `dmesg` for resets of its controller; unplug or `zpool offline {pool} {device}` if the pool can do without it"
+            ),
         ),
         Counted::SitOut => (
             Severity::Warning,
