@@ -49,7 +49,7 @@ fn machine(root: &std::path::Path, pools: usize, datasets: usize) -> std::io::Re
         let json = CAPTURE.replace("\"tank\"", &format!("\"{name}\""));
         // Whole words: pool1 is not pool10.
         fake.runner.on(move |command| {
-            let ours = command.args.last().is_some_and(|last| last.to_str() == Some(&name));
+            let ours = command.args.last().is_some_and(|last| last.to_str() == Some(name.as_str()));
             let status = command.args.first().is_some_and(|first| first == "status");
             ours.then(|| {
                 let list = format!("{name}\t1000\t410\t590\t41\t5\tONLINE\t1\n");
