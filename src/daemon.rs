@@ -16,6 +16,7 @@ mod care;
 pub mod guests;
 mod machine;
 mod observe;
+mod pools;
 mod scan;
 mod serve;
 
@@ -37,7 +38,7 @@ use crate::host::Host;
 use crate::host::lock::{Lock, LockError};
 use crate::passthrough::{Boot, Passthrough, safe};
 use crate::riemann::index::{self, Index};
-use crate::state::{Fact, Snapshot};
+use crate::state::{Fact, Snapshot, radius};
 use crate::vm::autostart;
 use crate::vm::supervisor::{self, VmHandle};
 use crate::zfs;
@@ -191,7 +192,8 @@ pub async fn run(
     let name = config.host.name.clone().unwrap_or_else(|| observe::host_name(&host));
     let interval = config.host.interval;
     let snapshot =
-        Snapshot::new(name, host.clock.now(), 2.0 * interval.as_secs_f32(), config.wants_iommu());
+        Snapshot::new(name, host.clock.now(), 2.0 * interval.as_secs_f32(), config.wants_iommu())
+            .with_uses(radius::uses(&config, &host.state.path("")));
     let (facts, from_rooms) = mpsc::channel(FACTS);
     let (publish, watched) = watch::channel(Arc::new(snapshot.clone()));
     let changes = api::Changes::new(CHANGES);
@@ -253,8 +255,13 @@ pub async fn run(
     tasks.watch("vm facts", observe::vms(shared.clone(), vm_in, changes.clone()));
     tasks.watch("devices", observe::devices(shared.clone()));
     tasks.watch("vm statistics", observe::vm_stats(shared.clone(), interval));
-    let pools = zfs::Observer::new(host.clone(), config.pools.clone());
-    tasks.watch("pools", observe::pools(shared.clone(), pools));
+    let observer = zfs::Observer::new(host.clone(), config.pools.clone());
+    let (zfs_says, zfs_said) = mpsc::channel(pools::EVENTS);
+    tasks.watch("pools", pools::run(shared.clone(), observer, zfs_said));
+    // The events are those of the kernel that runs here.
+    if host.sys.is_real() {
+        tasks.watch("ZFS events", pools::events(shared.clone(), zfs_says));
+    }
     tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
     tasks.watch("care", care::run(shared.clone(), by_hand));
     tasks.watch("machine", machine::watch(shared.clone(), config.health.clone(), interval));

@@ -28,6 +28,7 @@ use crate::config::{Config, Problems};
 use crate::host::sys::{Kind, SysRoot};
 use crate::host::{Host, Store};
 use crate::passthrough::Passthrough;
+use crate::state::radius;
 use crate::vm::plan::Plan;
 use crate::vm::usb;
 use crate::{doctor, health, pci, zfs};
@@ -127,7 +128,9 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         // Which VMs there are only the daemon knows.
         Ask::UsbList => Ok(Reply::Usb(usb::view(&host.sys, &[]))),
         Ask::PoolStatus { pool } => {
+            let uses = radius::uses(&config, &host.state.path(""));
             let mut view = zfs::Observer::new(host, config.pools).settled().await;
+            radius::join(&mut view, None, &uses, &[]);
             view.unread |= wrong.is_some();
             let what = |why| format!("which pools are expected is not known: {why}");
             view.notes.extend(wrong.map(what));

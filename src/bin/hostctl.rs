@@ -15,5 +15,8 @@ fn main() -> std::process::ExitCode {
     if let Some(code) = hostd::host::vfio::main(std::env::args_os()) {
         return code;
     }
+    if let Some(code) = hostd::zfs::events::zedlet::main(std::env::args_os()) {
+        return code;
+    }
     hostd::cli::main()
 }

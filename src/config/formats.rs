@@ -99,40 +99,7 @@ const fn known<F: Format>() -> Known {
 }
 
 /// Every format.
-pub const ALL: [Known; 30] = [
-    known::<Size>(),
-    known::<Span>(),
-    known::<SpanOrOff>(),
-    known::<Address>(),
-    known::<CardRef>(),
-    known::<PciId>(),
-    known::<Label>(),
-    known::<HostName>(),
-    known::<PoolName>(),
-    known::<Listen>(),
-    known::<Endpoint>(),
-    known::<AbsolutePath>(),
-    known::<Unit>(),
-    known::<Word>(),
-    known::<IdRange>(),
-    known::<ClassCode>(),
-    known::<Sentence>(),
-    known::<BarSize>(),
-    known::<UsbId>(),
-    known::<UsbPort>(),
-    known::<UsbName>(),
-    known::<Mac>(),
-    known::<Uuid>(),
-    known::<CpuList>(),
-    known::<GlassSize>(),
-    known::<ShortText>(),
-    known::<Argument>(),
-    known::<DiskSerial>(),
-    known::<TimeOfDay>(),
-    known::<Every>(),
-    known::<DatasetName>(),
-];
-pub const ALL: [Known; 28] = [
+pub const ALL: [Known; 31] = [
     known::<Size>(),
     known::<Span>(),
     known::<SpanOrOff>(),

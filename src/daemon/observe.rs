@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::debug;
 
 use super::Shared;
@@ -23,7 +23,7 @@ use crate::riemann::index::{EXPIRE_INTERVAL, Index};
 use crate::riemann::stats::Stats;
 use crate::state::{Fact, Snapshot};
 use crate::vm::stats::{self, Sample};
-use crate::{media, pci, zfs};
+use crate::{media, pci};
 
 /// How often the devices are enumerated when the kernel says nothing.
 const DEVICES_AT_LEAST: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ const DEVICES_DEAF: Duration = Duration::from_secs(5);
 /// A burst of uevents is one reason to look.
 const BURST: Duration = Duration::from_millis(100);
 
-/// How often pools and due services are looked at.
+/// How often due services are looked at.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// The name of this machine, as the kernel has it.
@@ -219,7 +219,10 @@ async fn heard(shared: &Shared, kernel: &mut Option<Uevents>) {
                     debug!("the kernel says: {event:?}");
                     return;
                 }
-                "block" => shared.pools.notify_one(),
+                // A zvol is on a pool and no pool is on it.
+                "block" if !event.devpath.contains("/virtual/block/zd") => {
+                    shared.pools.notify_one();
+                }
                 _ => {}
             },
             Ok(Heard::Lost) => return,
@@ -231,25 +234,6 @@ async fn heard(shared: &Shared, kernel: &mut Option<Uevents>) {
         }
     }
     std::future::pending::<()>().await;
-}
-
-/// Looks at the pools every second, and at once when asked.
-pub(super) async fn pools(shared: Shared, mut observer: zfs::Observer) {
-    loop {
-        let view = observer.round().await;
-        if shared.facts.send(Fact::Pools(view)).await.is_err() {
-            return;
-        }
-        if timeout(ROUND, shared.pools.notified()).await.is_ok() {
-            // At the first of a burst, then at most once a second.
-            observer.poke();
-            let view = observer.round().await;
-            if shared.facts.send(Fact::Pools(view)).await.is_err() {
-                return;
-            }
-            sleep(ROUND).await;
-        }
-    }
 }
 
 /// Probes the services that are due.

@@ -18,6 +18,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection attempt under way.
 pub type Dialling<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
 
+/// Sends one datagram to a unix socket, for a process that has nothing else to
+/// do; waits at most so long for room in its queue.
+pub fn datagram(to: &Path, bytes: &[u8], deadline: Duration) -> io::Result<()> {
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(deadline))?;
+    socket.send_to(bytes, to).map(|_| ())
+}
+
 /// Who makes the connections.
 pub trait Dial: Send + Sync {
     /// To a TCP port.

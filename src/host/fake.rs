@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::clock::FakeClock;
 use super::dial::RealDial;
+use super::follow::Following;
 use super::process::FakeProcesses;
 use super::run::{Command, Exit, Output, RunError, Runner, Running, Started};
 use super::units::{FakeUnits, Units};
@@ -160,6 +161,11 @@ impl Runner for FakeRunner {
         // The receiver is in our hands.
         let _ = tell.send(output.exit);
         Ok(Started { pid: 0, ended })
+    }
+
+    /// The answer's output, and then its end.
+    fn follow(&self, command: &Command) -> Result<Following, RunError> {
+        self.answer(command).map(|output| Following::of(output.stdout))
     }
 
     fn stuck(&self) -> usize {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixDatagram, UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::lock::{Lock, LockError};
@@ -49,6 +49,23 @@ pub async fn unix(path: &Path, mode: u32) -> Result<(UnixListener, Lock), Listen
     let lock = Lock::take(&path.with_extension("lock"))?;
     clear(path).await?;
     Ok((bind(path, mode).map_err(fail)?, lock))
+}
+
+/// Takes datagrams on `path` with these permissions, in a folder that is ours
+/// alone by another lock: whatever socket lies there is replaced.
+pub fn datagrams(path: &Path, mode: u32) -> Result<UnixDatagram, ListenError> {
+    let fail = |source| ListenError::Io { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(fail(error)),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(ListenError::NotSocket(path.to_owned()));
+        }
+        Ok(_) => fs::remove_file(path).map_err(fail)?,
+    }
+    let socket = UnixDatagram::bind(path).map_err(fail)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fail)?;
+    Ok(socket)
 }
 
 fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
@@ -103,6 +120,24 @@ mod tests {
             }
         }
         panic!("not replaced");
+    }
+
+    #[tokio::test]
+    async fn datagrams_arrive_also_after_a_crash() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("zed.sock");
+        let wait = Duration::from_secs(5);
+        assert!(crate::host::dial::datagram(&path, b"nobody", wait).is_err());
+        drop(datagrams(&path, 0o600).unwrap());
+        let socket = datagrams(&path, 0o600).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        crate::host::dial::datagram(&path, b"hello", wait).unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(socket.recv(&mut buffer).await.unwrap(), 5);
+        drop(socket);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        assert!(matches!(datagrams(&path, 0o600), Err(ListenError::NotSocket(_))));
     }
 
     #[tokio::test]

@@ -7,7 +7,8 @@
 //! state folder ([`store`]). There is no global and no `cfg(test)` swap: a fake
 //! machine is an ordinary value ([`fake`]), and `--sysroot DIR` comes free.
 //! Long-lived children that are to run as somebody else are held back first
-//! ([`launch`]); [`owner`] gives them files, [`tap`] network interfaces.
+//! ([`launch`]); [`owner`] gives them files, [`tap`] network interfaces. Children
+//! that are listened to for long are in [`follow`].
 //! Beside it: sockets that others connect to ([`listen`]), locks against a
 //! second process ([`lock`]), the user database ([`users`]), systemd
 //! ([`units`]), commands that carry a connection ([`carry`]), how processors
@@ -25,6 +26,7 @@ pub mod cpus;
 pub mod dial;
 pub mod fake;
 pub mod folder;
+pub mod follow;
 pub mod kvm;
 pub mod launch;
 pub mod listen;

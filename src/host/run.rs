@@ -23,6 +23,7 @@ use tokio::process::Child;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::follow::Following;
 use super::launch::{Launch, Waiting};
 
 /// A command as a value: what would be run, and within which bounds.
@@ -65,7 +66,7 @@ impl Command {
         self
     }
 
-    fn to_process(&self) -> tokio::process::Command {
+    pub(super) fn to_process(&self) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(&self.args);
         // Output that is parsed must not depend on the locale; plain `C`
@@ -230,6 +231,13 @@ pub trait Runner: Send + Sync {
         Ok(Waiting { pid, ended, gate: None })
     }
 
+    /// Starts a child whose lines are read as they come, for as long as they
+    /// are wanted. Deadline and limit do not apply.
+    fn follow(&self, command: &Command) -> Result<Following, RunError> {
+        let source = io::ErrorKind::Unsupported.into();
+        Err(RunError::Start { command: command.to_string(), source })
+    }
+
     /// How many killed children are still there, hanging in the kernel.
     fn stuck(&self) -> usize;
 }
@@ -319,6 +327,10 @@ impl Runner for RealRunner {
         let (Started { pid, ended }, gate) = spawn()
             .map_err(|source| RunError::Start { command: launch.command.to_string(), source })?;
         Ok(Waiting { pid, ended, gate: Some(gate) })
+    }
+
+    fn follow(&self, command: &Command) -> Result<Following, RunError> {
+        Following::start(command)
     }
 
     fn stuck(&self) -> usize {

@@ -1,7 +1,7 @@
 //! How facts become events. Every event made here is in the
 //! [catalogue](super::catalogue).
 
-use super::Snapshot;
+use super::{Snapshot, radius};
 use crate::ask::view::{
     CareView, DiskView, DisksView, FindingView, GpuView, GpusView, IommuView, MachineView,
     PoolView, PoolsView, ReadingView, ScanView, ServicesView, Verdict, VmState, VmStatsView,
@@ -199,9 +199,17 @@ pub fn pools(view: &PoolsView, now: Timestamp) -> Vec<Event> {
 }
 
 fn pool(pool: &PoolView, now: Timestamp) -> Vec<Event> {
-    let event = |what: &str, state, text: String| {
-        Event::new(format!("zpool {} {what}", pool.name), state, text)
-            .attribute("pool", pool.name.as_str())
+    let on_it = radius::summary(pool);
+    let event = |what: &str, state, mut text: String| {
+        if state != Severity::Ok && !on_it.is_empty() {
+            text = format!("{text}; on it: {on_it}");
+        }
+        let mut event = Event::new(format!("zpool {} {what}", pool.name), state, text)
+            .attribute("pool", pool.name.as_str());
+        if !on_it.is_empty() {
+            event.attributes.insert("dependants".to_owned(), on_it.clone());
+        }
+        event
     };
     let mut health = event("health", pool.health, pool_summary(pool));
     health.metric = pool.tolerates.map(|t| Metric::Int(i64::from(t)));

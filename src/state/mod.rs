@@ -7,10 +7,12 @@
 //! so that events stay alive in the index (their ttl is twice the interval).
 //!
 //! Which events there are is a table, [`catalogue`]; how facts become them is
-//! in [`events`]; what `hostctl status` says is made in [`status`].
+//! in [`events`]; what `hostctl status` says is made in [`status`]; what hangs
+//! on each pool is worked out in [`radius`].
 
 pub mod catalogue;
 pub mod events;
+pub mod radius;
 pub mod status;
 
 use std::collections::BTreeMap;
@@ -97,6 +99,10 @@ pub struct Snapshot {
     pub unavailable: BTreeMap<String, (Severity, String)>,
     /// Whether a card is configured, which needs an IOMMU.
     pub wants_iommu: bool,
+    /// The paths that the configuration names, and whose they are.
+    uses: Vec<radius::Use>,
+    /// The same of the services, as far as they tell.
+    served: Vec<radius::Use>,
     /// Seconds for which an event counts.
     ttl: f32,
 }
@@ -122,7 +128,31 @@ impl Snapshot {
             care: not_yet(started),
             unavailable: BTreeMap::new(),
             wants_iommu,
+            uses: Vec::new(),
+            served: Vec::new(),
             ttl,
+        }
+    }
+
+    /// The same with the paths that the configuration names.
+    #[must_use]
+    pub fn with_uses(mut self, uses: Vec<radius::Use>) -> Self {
+        self.uses = uses;
+        self
+    }
+
+    /// What the services serve has changed: other things may hang on the pools.
+    fn serve(&mut self, view: &ServicesView, now: Timestamp) -> Vec<Event> {
+        let served = radius::served(view);
+        if served == self.served {
+            return Vec::new();
+        }
+        self.served = served;
+        let Some(mut pools) = self.pools.value().cloned() else { return Vec::new() };
+        radius::join(&mut pools, self.pools.value(), &self.uses, &self.served);
+        match replace(&mut self.pools, pools, |view| events::pools(view, now)) {
+            (true, events) => events,
+            (false, _) => Vec::new(),
         }
     }
 
@@ -135,8 +165,16 @@ impl Snapshot {
                 replace(&mut self.iommu, view, |view| events::iommu(view, wanted))
             }
             Fact::Gpus(view) => replace(&mut self.gpus, view, events::gpus),
-            Fact::Pools(view) => replace(&mut self.pools, view, |view| events::pools(view, now)),
-            Fact::Services(view) => replace(&mut self.services, view, events::services),
+            Fact::Pools(mut view) => {
+                radius::join(&mut view, self.pools.value(), &self.uses, &self.served);
+                replace(&mut self.pools, view, |view| events::pools(view, now))
+            }
+            Fact::Services(view) => {
+                let pools = self.serve(&view, now);
+                let (changed, mut events) = replace(&mut self.services, view, events::services);
+                events.extend(pools);
+                (changed, events)
+            }
             Fact::Disks(view) => replace(&mut self.disks, view, events::disks),
             // Told each time, as it is read each interval: it is not told again
             // with the rest.
@@ -256,6 +294,49 @@ mod tests {
         let told = snapshot.heartbeat(now);
         let services: Vec<_> = told.iter().filter_map(|e| e.service.as_deref()).collect();
         assert_eq!(services, ["hostd", "vm gaming"]);
+    }
+
+    #[test]
+    fn every_event_of_a_pool_says_what_hangs_on_it() {
+        use crate::ask::view::{MountView, PoolView, ServiceView, ShareView};
+        let now = Timestamp::from_secs(100);
+        let one = |kind: &str, name: &str, path: &str| radius::Use {
+            kind: kind.into(),
+            name: name.into(),
+            path: path.into(),
+        };
+        let uses = vec![one("vm", "gaming", "/dev/zvol/tank/win")];
+        let mut snapshot = Snapshot::new("nas".into(), now, 10.0, true).with_uses(uses);
+        let pools = |health| {
+            let mount = MountView { dataset: "tank".into(), path: "/tank".into() };
+            let tank = PoolView {
+                name: "tank".into(),
+                state: "SUSPENDED".into(),
+                health,
+                mounts: vec![mount],
+                capacity: Some(0.5),
+                ..PoolView::default()
+            };
+            Fact::Pools(PoolsView { pools: vec![tank], ..PoolsView::default() })
+        };
+        let told = snapshot.apply(pools(Severity::Critical), now);
+        let text = told[1].description.as_deref().unwrap();
+        assert!(text.ends_with("; on it: VM gaming, 1 mount"), "{text}");
+        assert!(
+            told[1..].iter().all(|event| event.attributes["dependants"] == "VM gaming, 1 mount")
+        );
+        let capacity = told[2].description.as_deref().unwrap();
+        assert_eq!(capacity, "50 % used", "what is well needs no more words");
+        // A share that becomes known changes what hangs on it, and is told.
+        let share = ShareView { name: "media".into(), path: "/tank/media".into() };
+        let service = ServiceView { shares: vec![share], ..ServiceView::default() };
+        let services = || Fact::Services(ServicesView { services: vec![service.clone()] });
+        let told = snapshot.apply(services(), now);
+        let health = told.iter().find(|e| e.service.as_deref() == Some("zpool tank health"));
+        let on_it = &health.unwrap().attributes["dependants"];
+        assert_eq!(on_it, "VM gaming, share media, 1 mount");
+        assert!(snapshot.apply(services(), now).is_empty());
+        assert!(snapshot.apply(pools(Severity::Critical), now).is_empty(), "nothing is new");
     }
 
     #[test]

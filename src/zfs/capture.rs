@@ -39,7 +39,7 @@ pub fn judge_capture(text: &str) -> PoolsView {
     }
     let pools: Vec<_> = pools.iter().map(one).collect();
     // A note beside pools is about their times.
-    PoolsView { unread: pools.is_empty(), pools, notes }
+    PoolsView { unread: pools.is_empty(), pools, notes, ..PoolsView::default() }
 }
 
 fn one(pool: &Pool) -> crate::ask::view::PoolView {

@@ -8,6 +8,8 @@
 //! | `data-errors` | critical | what redundancy did not save |
 //! | `device-missing`, `label-bad`, `device-faulted`, `device-offline`, `device-removed` | warning; critical when its vdev tolerates nothing more | a lost device |
 //! | `device-degraded`, `device-errors`, `errors-on-several-devices`, `slow-io` | warning | a suspect device; counters by their rise |
+//! | `io-rate`, `checksum-rate`, `vdev-sits-out` | warning | events of ZFS, counted ([`rates`](super::events::rates)) |
+//! | `hung-io` | critical | I/O that does not come back, by ZFS's own word |
 //! | `spare-in-use`, `spare-lost`, `no-spares-left`, `log-lost` | warning | what stood by |
 //! | `single-device`, `special-single-device`, `dedup-single-device` | warning; ok once it is known | standing risk by layout |
 //! | `scrub-paused`, `scrub-overdue`, `scrub-errors`, `resilver-errors` | warning | scans |
@@ -92,8 +94,9 @@ pub fn judge(facts: &Facts) -> PoolView {
 
 /// Used fraction 0–1.
 pub fn capacity(pool: &Pool, usage: Option<&Usage>) -> Option<f64> {
-    let listed = usage.and_then(Usage::fraction);
-    listed.or_else(|| super::list::fraction(pool.size, pool.alloc))
+    // The status is read more often, and its sizes are the same.
+    let status = super::list::fraction(pool.size, pool.alloc);
+    status.or_else(|| usage.and_then(Usage::fraction))
 }
 
 /// The finding that a suspended pool has, with or without further facts.

@@ -20,6 +20,8 @@
 //! - [`judge`] (with the table of findings), [`devices`], [`standing`], [`upkeep`], [`view`]
 //! - [`disks`]: which disk a vdev is, from sysfs; [`parents`]: what failed disks share
 //! - [`read`]: one pool read with `zpool`, whichever form it speaks
+//! - [`events`]: what ZFS says when something happens, which is a reason to look
+//! - [`mounts`]: where datasets are mounted, for what depends on a pool
 //! - [`observer`]: kstats each round, `zpool` when there is a reason, never waiting
 //! - [`scrub`]: scrubs started, paused and stopped
 //! - [`snapshots`]: snapshots made, marked and destroyed
@@ -29,8 +31,9 @@
 pub mod archive;
 pub mod capture;
 pub mod devices;
-pub mod elsewhere;
 pub mod disks;
+pub mod elsewhere;
+pub mod events;
 pub mod fields;
 pub mod json;
 pub mod judge;
@@ -39,6 +42,7 @@ pub mod keys;
 pub mod list;
 pub mod memory;
 pub mod model;
+pub mod mounts;
 pub mod observer;
 pub mod pace;
 pub mod parents;

@@ -2,7 +2,10 @@
 //!
 //! A round reads each pool's kstat, which takes no lock and starts no child.
 //! `zpool` is started for a pool when its kstat has changed, when a pool has
-//! come or gone, after [`Observer::poke`], or when its facts are old. A round
+//! come or gone, after [`Observer::poke`] or an event ([`Observer::hear`]; at
+//! most once a second), or when its facts are old: then there is one child a
+//! pool in half a minute, now and then `zpool list` in place of `zpool status`.
+//! A round
 //! waits a moment for the answers, so that they usually are in its view, and
 //! never longer: what takes its time is asked on in later rounds, beside the
 //! others. `zpool status` of a suspended pool may hang where even SIGKILL does
@@ -21,12 +24,15 @@ use tokio::time::timeout_at;
 
 use super::archive::Archive;
 use super::disks;
+use super::events::rates::Rates;
+use super::events::{Event, Reaction, Seen};
 use super::judge::{self, Dates, Doubt, Facts};
 use super::keys::Keys;
 use super::list::{Usage, parse_kstat};
 use super::memory::Memory;
 use super::model::{Kind, MAX_POOLS, Pool, Vdev};
-use super::read::{self, Format, Reading};
+use super::mounts::{self, Mounts};
+use super::read::{self, Format, Reading, Want};
 use super::view;
 use crate::ask::view::{PoolView, PoolsView};
 use crate::base::Timestamp;
@@ -34,14 +40,25 @@ use crate::config;
 use crate::host::sys::SysError;
 use crate::host::{Host, SysRoot};
 
+const NOT_LOADED: &str = "ZFS is not loaded";
 /// Where the kernel module keeps a folder for each pool.
 const KSTATS: &str = "/proc/spl/kstat/zfs";
 /// Facts older than this are read again.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// Facts older than this are doubted.
 const OLD: Duration = Duration::from_secs(90);
-/// The interval while a scan runs.
-const SCANNING: Duration = Duration::from_secs(5);
+/// How old the numbers of `zpool list` may get. Where the status has the sizes
+/// (JSON) only the rest is missed.
+const USAGE_JSON: Duration = Duration::from_secs(300);
+const USAGE_TEXT: Duration = Duration::from_secs(45);
+/// However often there is a reason: a pool is read again not sooner than this.
+const GAP: Duration = Duration::from_secs(1);
+/// The same when its kstat has changed, which it does at most a few times.
+const FLAP: Duration = Duration::from_millis(250);
+/// How often the mounts are read when nothing happens.
+const MOUNTS: Duration = Duration::from_secs(30);
+/// A view is made at least this often: what counts for an hour runs out.
+const VIEW: Duration = Duration::from_secs(10);
 /// How long a round waits for what it has started.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// How long a round looks at what an earlier one has started.
@@ -57,9 +74,13 @@ const KEYS_TIMES: u32 = 600;
 /// With this many such children nothing more is started.
 const MAX_STUCK: usize = 8;
 
-type Done = (String, Option<Format>, Result<Reading, Doubt>);
+/// The pool, the form `zpool` speaks, what came, and whether that has a fresh
+/// status and a fresh usage.
+type Done = (String, Option<Format>, Result<Reading, Doubt>, (bool, bool));
 type KeysDone = (String, Instant, Result<Keys, String>);
 type Reads<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
+
+type MountsUnderWay = tokio::task::JoinHandle<Result<Mounts, String>>;
 
 /// Watches all pools of a machine.
 pub struct Observer {
@@ -78,6 +99,17 @@ pub struct Observer {
     poked: bool,
     /// Whether the last round may have missed a pool.
     unread: bool,
+    /// What the last round had to note.
+    notes: Vec<String>,
+    seen: Seen,
+    mounts: Mounts,
+    /// When they were last asked for, and the asking: a mount that hangs may
+    /// hold it up.
+    mounts_at: Option<Instant>,
+    mounts_read: Option<MountsUnderWay>,
+    /// Whether a view would differ from the last one, and when that was made.
+    news: bool,
+    viewed: Option<Instant>,
 }
 
 struct Watched {
@@ -91,6 +123,12 @@ struct Watched {
     /// The kstat when `zpool` was last started.
     asked_at: Option<Result<String, String>>,
     next: Instant,
+    /// There is a reason to read it.
+    poked: bool,
+    /// When `zpool` was last started, and when it has last said how full it is.
+    begun: Option<Instant>,
+    usage_at: Option<Instant>,
+    rates: Rates,
     /// How many children were stuck when ours was, and until when to wait.
     held: Option<(usize, Instant)>,
     /// The last answer about keys, and when to ask again.
@@ -108,6 +146,10 @@ impl Watched {
             silent: None,
             asked_at: None,
             next: now,
+            poked: true,
+            begun: None,
+            usage_at: None,
+            rates: Rates::default(),
             held: None,
             keys: None,
             keys_next: now,
@@ -116,10 +158,11 @@ impl Watched {
 }
 
 impl Watched {
-    /// Takes one reading into the memory.
+    /// Takes one reading into the memory, of its status only when that is fresh.
     fn take(
         &mut self,
         reading: &Reading,
+        fresh: bool,
         sys: &SysRoot,
         archive: &Archive,
         (now, wall): (Instant, Timestamp),
@@ -130,24 +173,44 @@ impl Watched {
             self.memory.adopt(guid, archive.pool(guid).cloned().unwrap_or_default());
             self.keys = None;
         }
-        let tops = pool.vdevs.iter().flat_map(Vdev::leaves);
-        let disks = tops.filter(|leaf| leaf.kind == Kind::Disk && self.memory.wants_disk(leaf));
-        let disks: Vec<&Vdev> = disks.collect();
-        self.memory.observe(pool, now);
-        for leaf in disks {
-            if let Some(found) = disks::read(sys, &leaf.name) {
-                self.memory.found(leaf, found);
+        if fresh {
+            let tops = pool.vdevs.iter().flat_map(Vdev::leaves);
+            let disks = tops.filter(|leaf| leaf.kind == Kind::Disk && self.memory.wants_disk(leaf));
+            let disks: Vec<&Vdev> = disks.collect();
+            self.memory.observe(pool, now);
+            for leaf in disks {
+                if let Some(found) = disks::read(sys, &leaf.name) {
+                    self.memory.found(leaf, found);
+                }
             }
+            self.memory.date(pool, wall);
         }
-        self.memory.date(pool, wall);
         let usage = reading.usage.as_ref().ok();
-        let of = |what: fn(&Usage) -> Option<u64>, or: Option<u64>| usage.and_then(what).or(or);
-        let (size, used) = (of(|u| u.size, pool.size), of(|u| u.alloc, pool.alloc));
+        // The status is read more often.
+        let of = |status: Option<u64>, what: fn(&Usage) -> Option<u64>| status.or(usage.and_then(what));
+        let (size, used) = (of(pool.size, |u| u.size), of(pool.alloc, |u| u.alloc));
         if let (Some(size), Some(used)) = (size, used) {
             self.memory.observe_space(size, used, wall);
         }
         if let Some(fraction) = judge::capacity(pool, usage) {
             self.memory.observe_usage(fraction);
+        }
+    }
+
+    /// What to ask: all of it at first and for a reason, else one part a time.
+    fn want(&self, reason: bool, format: Option<Format>, now: Instant) -> Want {
+        let Some((reading, at, _)) = self.latest.as_ref().filter(|_| self.doubt.is_none()) else {
+            return Want::Both;
+        };
+        let most = if format == Some(Format::Json) { USAGE_JSON } else { USAGE_TEXT };
+        let age = self.usage_at.map(|at| now.saturating_duration_since(at));
+        match (age.is_none_or(|age| age >= most), reason) {
+            (false, true) if format == Some(Format::Text) => Want::Both,
+            (false, _) => Want::Status(reading.usage.clone()),
+            (true, true) => Want::Both,
+            // Nobody has asked for long: its status must not get older still.
+            (true, false) if now.saturating_duration_since(*at) > OLD / 2 => Want::Both,
+            (true, false) => Want::Usage(Box::new(reading.pool.clone())),
         }
     }
 }
@@ -178,6 +241,13 @@ impl Observer {
             flying: BTreeMap::new(),
             poked: false,
             unread: false,
+            notes: Vec::new(),
+            seen: Seen::default(),
+            mounts: Mounts::default(),
+            mounts_at: None,
+            mounts_read: None,
+            news: true,
+            viewed: None,
         }
     }
 
@@ -186,13 +256,63 @@ impl Observer {
         self.poked = true;
     }
 
+    /// The same of one pool; of all when it is not known.
+    pub fn poke_pool(&mut self, name: &str) {
+        match self.pools.get_mut(name) {
+            Some(watched) => watched.poked = true,
+            None => self.poke(),
+        }
+    }
+
+    /// Takes in what ZFS says. True when there is something to look at now.
+    pub fn hear(&mut self, event: &Event) -> bool {
+        let reaction = event.reaction();
+        if reaction == Reaction::Ignore || self.seen.again(event) {
+            return false;
+        }
+        if let Reaction::Count(what) | Reaction::CountAndRead(what) = reaction {
+            let (now, wall) = (self.host.clock.instant(), self.host.clock.now());
+            let ago = event.time.map_or(Duration::ZERO, |time| wall.since(time));
+            let named = event.pool.as_ref().and_then(|name| self.pools.get_mut(name));
+            if let Some(watched) = named {
+                watched.rates.count(what, event, now, ago);
+                self.news = true;
+            }
+        }
+        match reaction {
+            Reaction::Ignore | Reaction::Count(_) => return false,
+            Reaction::Clear => {
+                let named = event.pool.as_ref().and_then(|name| self.pools.get_mut(name));
+                named.into_iter().for_each(|watched| watched.rates.clear());
+            }
+            Reaction::Read | Reaction::CountAndRead(_) => {}
+        }
+        match &event.pool {
+            Some(name) => self.poke_pool(name),
+            None => self.poke(),
+        }
+        true
+    }
+
+    /// How long a caller may rest after a round when nothing happens: less than
+    /// `most` while a pool waits for its turn to be read again.
+    pub fn rest(&self, most: Duration) -> Duration {
+        let now = self.host.clock.instant();
+        let waiting = self
+            .pools
+            .iter()
+            .filter(|(name, pool)| pool.poked && !self.flying.contains_key(*name))
+            .filter_map(|(_, pool)| pool.begun)
+            .map(|begun| (begun + GAP).saturating_duration_since(now));
+        waiting.min().map_or(most, |soonest| soonest.min(most))
+    }
+
     /// One look at all pools; meant for every second. Infallible: what cannot
     /// be read is a finding or a note. Takes at most about a second.
     pub async fn round(&mut self) -> PoolsView {
-        let mut view = self.look(PATIENCE).await;
+        self.look(PATIENCE).await;
         self.archive.save(self.host.clock.instant()).await;
-        view.notes.extend(self.archive.note().map(str::to_owned));
-        view
+        self.all()
     }
 
     /// Waits until what is being remembered is on disk.
@@ -200,18 +320,32 @@ impl Observer {
         self.archive.written_now().await;
     }
 
+    /// As [`Self::round`], for a loop that only has to know what is new: a view
+    /// when it may differ from the last one, and every ten seconds.
+    pub async fn news(&mut self) -> Option<PoolsView> {
+        self.look(PATIENCE).await;
+        let now = self.host.clock.instant();
+        self.archive.save(now).await;
+        let old = self.viewed.is_none_or(|at| now.saturating_duration_since(at) >= VIEW);
+        (self.news || old || !self.flying.is_empty()).then(|| self.all())
+    }
+
     /// The same, waiting for every answer up to the deadline of the commands:
     /// for a single look without a daemon.
     pub async fn settled(&mut self) -> PoolsView {
-        self.look(2 * read::DEADLINE + PATIENCE).await
+        self.look(2 * read::DEADLINE + PATIENCE).await;
+        self.all()
     }
 
-    async fn look(&mut self, patience: Duration) -> PoolsView {
+    async fn look(&mut self, patience: Duration) {
         let mut notes = Vec::new();
-        let absence = self.kstats(&mut notes);
+        self.kstats(&mut notes);
+        self.news |= notes != self.notes;
+        self.notes = notes;
         let started = self.start();
         let patience = if started { patience } else { GLANCE };
         let until = tokio::time::Instant::now() + patience;
+        self.mounts(started, until).await;
         while let Ok(Some(done)) = timeout_at(until, self.reads.next()).await {
             self.absorb(done);
         }
@@ -220,9 +354,41 @@ impl Observer {
             if let Some(watched) = self.pools.get_mut(&name) {
                 let took = now.saturating_duration_since(begun);
                 watched.keys_next = now + KEYS.max(took * KEYS_TIMES);
+                self.news |= watched.keys.as_ref() != Some(&keys);
                 watched.keys = Some(keys);
             }
         }
+    }
+
+    /// Reads the mounts when they are old, or when something has happened.
+    async fn mounts(&mut self, reason: bool, until: tokio::time::Instant) {
+        let now = self.host.clock.instant();
+        let age = self.mounts_at.map(|at| now.saturating_duration_since(at));
+        let due = age.is_none_or(|age| age >= MOUNTS || reason && age >= GAP);
+        if due && self.mounts_read.is_none() && !self.pools.is_empty() {
+            self.mounts_at = Some(now);
+            let sys = self.host.sys.clone();
+            self.mounts_read = Some(tokio::task::spawn_blocking(move || mounts::read(&sys)));
+        }
+        let Some(read) = &mut self.mounts_read else { return };
+        // Beside `zpool`, which takes longer.
+        if let Ok(done) = timeout_at(until, read).await {
+            self.mounts_read = None;
+            // Where there is no such table nothing is said of mounts.
+            let mounts = done.ok().and_then(Result::ok).unwrap_or_default();
+            self.news |= mounts != self.mounts;
+            self.mounts = mounts;
+        }
+    }
+
+    fn all(&mut self) -> PoolsView {
+        self.news = false;
+        self.viewed = Some(self.host.clock.instant());
+        let absence = match self.notes.first() {
+            Some(note) if note == NOT_LOADED => ": ZFS is not loaded",
+            _ if self.unread => ", as far as can be seen",
+            _ => "",
+        };
         let mut pools: Vec<PoolView> =
             self.pools.iter().map(|(name, watched)| self.view(name, watched)).collect();
         for name in &self.config.expected {
@@ -231,19 +397,22 @@ impl Observer {
             }
         }
         pools.sort_by(|a, b| a.name.cmp(&b.name));
-        PoolsView { pools, notes, unread: self.unread }
+        let places = self.mounts.places.clone();
+        let notes = self.notes.iter().cloned();
+        let notes = notes.chain(self.archive.note().map(str::to_owned)).collect();
+        PoolsView { pools, notes, unread: self.unread, places }
     }
 
-    /// Reads all kstats; returns why an expected pool may be absent.
-    fn kstats(&mut self, notes: &mut Vec<String>) -> &'static str {
+    /// Reads all kstats.
+    fn kstats(&mut self, notes: &mut Vec<String>) {
         self.unread = false;
         let now = self.host.clock.instant();
         let names = match self.host.sys.list(KSTATS) {
             Ok(names) => names,
             Err(SysError::Missing(_)) => {
                 self.pools.clear();
-                notes.push("ZFS is not loaded".to_owned());
-                return ": ZFS is not loaded";
+                notes.push(NOT_LOADED.to_owned());
+                return;
             }
             Err(error) => {
                 self.unread = true;
@@ -251,7 +420,7 @@ impl Observer {
                 for watched in self.pools.values_mut() {
                     watched.kstat = Err(error.in_full());
                 }
-                return ", as far as can be seen";
+                return;
             }
         };
         let state = |name: &String| format!("{KSTATS}/{name}/state");
@@ -269,6 +438,7 @@ impl Observer {
         }
         let same = names.len() == self.pools.len() && names.iter().eq(self.pools.keys());
         self.poked |= !same;
+        self.news |= !same;
         self.pools.retain(|name, _| names.contains(name));
         for name in names {
             let text = self.host.sys.bytes(state(&name), 4096);
@@ -276,9 +446,10 @@ impl Observer {
                 let text = String::from_utf8_lossy(&bytes);
                 parse_kstat(&text).ok_or_else(|| format!("the kstat of {name} says {text:?}"))
             });
-            self.pools.entry(name).or_insert_with(|| Watched::new(now)).kstat = kstat;
+            let watched = self.pools.entry(name).or_insert_with(|| Watched::new(now));
+            self.news |= watched.kstat != kstat;
+            watched.kstat = kstat;
         }
-        ""
     }
 
     /// Starts `zpool` where there is a reason; true if it has been for any.
@@ -288,25 +459,29 @@ impl Observer {
         let mut started = false;
         for (name, watched) in &mut self.pools {
             // A reason outlives the read that is under way.
-            if poked {
-                watched.next = now;
-            }
+            watched.poked |= poked;
+            let rested = watched.begun.map_or(GAP, |at| now.saturating_duration_since(at));
             let changed = watched.asked_at.as_ref() != Some(&watched.kstat);
+            let reason = changed && rested >= FLAP || watched.poked && rested >= GAP;
             let stuck = self.host.runner.stuck();
             let held = watched.held.is_some_and(|(count, until)| stuck >= count && now < until);
-            let due = changed || now >= watched.next;
+            let due = reason || now >= watched.next;
             if !due || held || stuck >= MAX_STUCK || self.flying.contains_key(name) {
                 continue;
             }
+            let want = watched.want(reason, self.format, now);
+            let fresh = (!matches!(want, Want::Usage(_)), !matches!(want, Want::Status(_)));
             watched.held = None;
+            watched.poked = false;
+            watched.begun = Some(now);
             watched.asked_at = Some(watched.kstat.clone());
             watched.next = now + INTERVAL;
             self.flying.insert(name.clone(), now);
             let (runner, zone) = (self.host.runner.clone(), self.zone.clone());
             let (name, format) = (name.clone(), self.format);
             self.reads.push(Box::pin(async move {
-                let (format, reading) = read::read(runner, zone, name.clone(), format).await;
-                (name, format, reading)
+                let (format, reading) = read::read(runner, zone, name.clone(), format, want).await;
+                (name, format, reading, fresh)
             }));
             started = true;
         }
@@ -314,19 +489,23 @@ impl Observer {
     }
 
     /// Takes in an answer.
-    fn absorb(&mut self, (name, format, reading): Done) {
+    fn absorb(&mut self, (name, format, reading, (status, usage)): Done) {
         let now = self.host.clock.instant();
         let begun = self.flying.remove(&name).unwrap_or(now);
         self.format = format.or(self.format);
+        self.news = true;
         // It may have gone meanwhile.
         let Some(watched) = self.pools.get_mut(&name) else { return };
         match reading {
             Ok(mut reading) => {
                 let wall = self.host.clock.now();
+                if usage {
+                    watched.usage_at = Some(begun);
+                }
                 let usage = reading.usage.as_ref().ok();
                 // The text form does not say the guid.
                 reading.pool.guid = reading.pool.guid.or(usage.and_then(|usage| usage.guid));
-                watched.take(&reading, &self.host.sys, &self.archive, (now, wall));
+                watched.take(&reading, status, &self.host.sys, &self.archive, (now, wall));
                 if let Some(guid) = watched.memory.guid() {
                     self.archive.put(guid, &watched.memory.kept);
                 }
@@ -340,9 +519,9 @@ impl Observer {
                         (name.clone(), now, read::keys(runner, name).await)
                     }));
                 }
-                let interval = if reading.pool.scanning() { SCANNING } else { INTERVAL };
-                watched.next = watched.next.min(begun + interval);
-                watched.latest = Some((reading, now, wall));
+                let before = watched.latest.take().filter(|_| !status);
+                let (at, wall) = before.map_or((now, wall), |(_, at, wall)| (at, wall));
+                watched.latest = Some((reading, at, wall));
                 watched.doubt = None;
                 watched.silent = None;
             }
@@ -413,6 +592,10 @@ impl Observer {
         };
         let since = watched.latest.as_ref().map(|(_, _, at)| *at);
         pool.findings.extend(doubts.iter().map(|doubt| judge::doubt(name, doubt, since)));
+        let tree = watched.latest.as_ref().map(|(reading, ..)| &reading.pool);
+        let counted = watched.rates.findings(name, tree, now, &pool.findings);
+        pool.findings.extend(counted);
+        pool.mounts = self.mounts.pools.get(name).cloned().unwrap_or_default();
         view::ranked(pool)
     }
 }

@@ -39,19 +39,44 @@ pub struct Reading {
     pub usage: Result<Usage, String>,
 }
 
+/// What is asked of a pool. One part at a time costs one child.
+#[derive(Debug, Clone)]
+pub enum Want {
+    /// Status, then how full it is.
+    Both,
+    /// Its status; how full it is as it was before.
+    Status(Result<Usage, String>),
+    /// How full it is; its status as it was before.
+    Usage(Box<Pool>),
+}
+
 /// Reads `name`. Also returns the form that `zpool` speaks, once that is known.
 pub async fn read(
     runner: Arc<dyn Runner>,
     zone: TimeZone,
     name: String,
     format: Option<Format>,
+    want: Want,
 ) -> (Option<Format>, Result<Reading, Doubt>) {
+    let before = match want {
+        Want::Usage(pool) => {
+            let usage = usage(&*runner, &name, format).await;
+            return (format, usage.map(|usage| Reading { pool: *pool, usage }));
+        }
+        Want::Status(usage) => Some(usage),
+        Want::Both => None,
+    };
     let (format, pool) = status(&*runner, &zone, &name, format).await;
     let pool = match pool {
         Ok(pool) => pool,
         Err(doubt) => return (format, Err(doubt)),
     };
-    let usage = usage(&*runner, &name, format).await;
+    let usage = match before {
+        Some(usage) => Ok(usage),
+        None => usage(&*runner, &name, format).await,
+    };
+    // That its status is known is more than how full it is.
+    let usage = usage.unwrap_or_else(|_| Err(format!("`zpool list {name}` has not answered")));
     (format, Ok(Reading { pool, usage }))
 }
 
@@ -93,7 +118,12 @@ async fn status(
     (format, pool)
 }
 
-async fn usage(runner: &dyn Runner, name: &str, format: Option<Format>) -> Result<Usage, String> {
+/// The outer error: it hangs.
+async fn usage(
+    runner: &dyn Runner,
+    name: &str,
+    format: Option<Format>,
+) -> Result<Result<Usage, String>, Doubt> {
     let list = |columns| run(runner, zpool(["list", "-Hp", "-o", columns, name]));
     let text = match format {
         Some(Format::Json) => match list(COLUMNS_NEW).await {
@@ -103,8 +133,13 @@ async fn usage(runner: &dyn Runner, name: &str, format: Option<Format>) -> Resul
         },
         Some(Format::Text) | None => list(COLUMNS).await,
     };
-    let text = text.map_err(|error| error.to_string())?;
-    parse_list(&text, name).ok_or_else(|| format!("`zpool list` has no line about {name}"))
+    Ok(match text {
+        Err(error @ RunError::Deadline { .. }) => return Err(doubt(&error)),
+        Err(error) => Err(error.to_string()),
+        Ok(text) => {
+            parse_list(&text, name).ok_or_else(|| format!("`zpool list` has no line about {name}"))
+        }
+    })
 }
 
 /// Reads which keys of `name` are not loaded, which takes as long as it has

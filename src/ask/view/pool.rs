@@ -16,6 +16,21 @@ pub struct PoolsView {
     /// Whether there may be more pools than could be read.
     #[serde(default)]
     pub unread: bool,
+    /// What decides on which pool a path lies; not part of the document.
+    #[serde(skip)]
+    pub places: Places,
+}
+
+/// What decides, beside the mounts of its datasets, on which pool a path lies.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Places {
+    /// Mount points of other file systems that lie below one of ZFS: what is
+    /// there is on no pool.
+    pub others: Vec<String>,
+    /// File systems on zvols: the zvol's dataset, and where it is mounted.
+    pub on_zvols: Vec<MountView>,
+    /// The kernel's name of each zvol (`zd16`), and its dataset.
+    pub zvols: Vec<(String, String)>,
 }
 
 /// One pool with its judgement.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::table::{cell, indent, table};
 use super::{Look, paint, printable};
-use crate::ask::view::{FindingView, PoolView, PoolsView, ScanView, VdevView};
+use crate::ask::view::{DependantView, FindingView, PoolView, PoolsView, ScanView, VdevView};
 use crate::base::span;
 
 const MIB: f64 = 1_048_576.0;
@@ -103,6 +103,10 @@ fn one(pool: &PoolView, look: Look) -> String {
         let (age, errors) = (look.age(scrubbed.ended), errors(scrubbed.errors));
         let _ = writeln!(text, "  scrubbed   {age} ago, {errors}");
     }
+    for (nth, line) in on_it(pool).iter().enumerate() {
+        let head = if nth == 0 { "on it" } else { "" };
+        let _ = writeln!(text, "  {head:<9}  {}", printable(line));
+    }
     for finding in &pool.findings {
         text.push('\n');
         text.push_str(&indent(&self::finding(finding), 2));
@@ -118,6 +122,28 @@ fn one(pool: &PoolView, look: Look) -> String {
         text.push_str(&indent(&table(heads, rows, inner), 2));
     }
     text
+}
+
+/// How many dependants are listed one by one.
+const LISTED: usize = 12;
+
+/// What stops with the pool, a line each.
+fn on_it(pool: &PoolView) -> Vec<String> {
+    let kind = |one: &DependantView| match one.kind.as_str() {
+        "vm" => "VM".to_owned(),
+        other => other.to_owned(),
+    };
+    let line = |one: &DependantView| format!("{} {} ({})", kind(one), one.name, one.path);
+    let mut lines: Vec<String> = pool.dependants.iter().take(LISTED).map(line).collect();
+    if let Some(more) = pool.dependants.len().checked_sub(LISTED).filter(|more| *more > 0) {
+        lines.push(format!("and {more} more"));
+    }
+    match pool.mounts.len() {
+        0 => {}
+        1 => lines.push("1 mounted dataset".to_owned()),
+        many => lines.push(format!("{many} mounted datasets")),
+    }
+    lines
 }
 
 fn finding(finding: &FindingView) -> String {

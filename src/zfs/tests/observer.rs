@@ -14,6 +14,7 @@ use crate::host::fake::FakeHost;
 use crate::host::run::{Command, Exit, Output, RunError, Running, Started};
 use crate::host::{Host, Runner};
 use crate::zfs::Observer;
+use crate::zfs::events::Event;
 
 /// A `zpool` that can be told to hang, pool by pool, and to be of an old version.
 #[derive(Default)]
@@ -172,17 +173,153 @@ impl Lab {
 async fn asks_at_once_then_only_when_facts_are_old() {
     let mut lab = Lab::new();
     let tank = lab.tank().await;
-    assert_eq!((tank.health, tank.tolerates, tank.capacity), (Severity::Ok, Some(2), Some(0.41)));
+    assert_eq!((tank.health, tank.tolerates), (Severity::Ok, Some(2)));
+    assert!(tank.capacity.unwrap() < 0.001, "the sizes of the status");
     assert_eq!(lab.zpool.asked().len(), 2);
     for _ in 0..29 {
         assert_eq!(lab.tank().await.health, Severity::Ok);
     }
     assert_eq!(lab.zpool.asked(), Vec::<String>::new());
     lab.round().await;
-    assert_eq!(lab.zpool.asked()[0], "zpool status -j --json-int tank");
+    assert_eq!(lab.zpool.asked(), ["zpool status -j --json-int tank"]);
     lab.observer.poke();
     lab.round().await;
+    assert_eq!(lab.zpool.asked(), ["zpool status -j --json-int tank"]);
+}
+
+/// Twelve pools for an hour in which nothing happens; one is scrubbed.
+#[tokio::test]
+async fn without_a_reason_there_is_one_child_a_pool_in_half_a_minute() {
+    for old in [false, true] {
+        let mut lab = Lab::new();
+        lab.zpool.set(|state| state.old = old);
+        let pools: Vec<String> = (0..11).map(|n| format!("p{n}")).collect();
+        for name in &pools {
+            lab.kstat(name, "ONLINE");
+            let json = HEALTHY.replace("\"tank\"", &format!("\"{name}\""));
+            lab.zpool.says(&format!("zpool status -j --json-int {name}"), &json);
+            let text = HEALTHY_TEXT.replace("tank", name);
+            lab.zpool.says(&format!("zpool status -pPs {name}"), &text);
+            let list = LIST.replace("tank", name);
+            let columns = "name,size,alloc,free,capacity,frag,health,guid";
+            lab.zpool.says(&format!("zpool list -Hp -o {columns} {name}"), &list);
+        }
+        lab.kstat("tank", "DEGRADED");
+        lab.zpool.says("zpool status -j --json-int tank", REPLACING);
+        lab.zpool.says("zpool status -pPs tank", REPLACING_TEXT);
+        lab.round().await;
+        lab.zpool.asked();
+        let (mut last, mut views) = (std::collections::BTreeMap::new(), 0);
+        for second in 0..3600_u32 {
+            lab.fake.clock.advance(Duration::from_secs(1));
+            if let Some(view) = lab.observer.news().await {
+                views += 1;
+                let doubts = view.pools.iter().flat_map(|pool| &pool.findings);
+                assert!(doubts.clone().all(|f| f.severity != Severity::Unknown), "{view:#?}");
+            }
+            for command in lab.zpool.asked() {
+                let pool = command.rsplit(' ').next().unwrap().to_owned();
+                let before = last.insert(pool, second);
+                assert!(before.is_none_or(|at| second - at >= 30), "{second}: {command}");
+            }
+        }
+        assert_eq!(last.len(), 12);
+        assert!(views < 900, "{views} views: only of what is new, and every ten seconds");
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_a_reason_to_read_its_pool_once_a_second() {
+    let mut lab = Lab::new();
+    lab.kstat("media", "DEGRADED");
+    lab.zpool.says("zpool status -j --json-int media", SPARE);
+    lab.round().await;
+    lab.zpool.asked();
+    let event = |class: &str, pool: Option<&str>| Event {
+        class: format!("resource.fs.zfs.{class}"),
+        pool: pool.map(Into::into),
+        ..Event::default()
+    };
+    let second = Duration::from_secs(1);
+    lab.fake.clock.advance(second);
+    assert!(lab.observer.hear(&event("statechange", Some("tank"))));
+    assert_eq!(lab.observer.rest(second), Duration::ZERO);
+    lab.observer.round().await;
+    assert_eq!(lab.zpool.asked(), ["zpool status -j --json-int tank"], "at the first, and only it");
+    // Then only after a second, though it goes on.
+    for _ in 0..9 {
+        lab.fake.clock.advance(second / 10);
+        assert!(lab.observer.hear(&event("statechange", Some("tank"))));
+        lab.observer.round().await;
+        assert_eq!(lab.zpool.asked(), Vec::<String>::new());
+    }
+    assert_eq!(lab.observer.rest(second), second / 10);
+    lab.fake.clock.advance(second / 10);
+    lab.observer.round().await;
+    assert_eq!(lab.zpool.asked().len(), 1);
+    assert_eq!(lab.observer.rest(second), second);
+    // But a kstat that has changed is followed at once.
+    lab.fake.clock.advance(second / 4);
+    lab.kstat("tank", "DEGRADED");
+    lab.observer.round().await;
+    assert_eq!(lab.zpool.asked().len(), 1);
+    // One of no pool, or of one that is not known, is about all.
+    lab.fake.clock.advance(second);
+    assert!(lab.observer.hear(&event("statechange", None)));
+    lab.observer.round().await;
     assert_eq!(lab.zpool.asked().len(), 2);
+    assert!(
+        !lab.observer
+            .hear(&Event { class: "sysevent.fs.zfs.history_event".into(), ..event("", None) })
+    );
+    let twice = Event { eid: Some(7), ..event("removed", Some("tank")) };
+    assert!(lab.observer.hear(&twice) && !lab.observer.hear(&twice));
+}
+
+#[tokio::test]
+async fn events_are_counted_and_told() {
+    let mut lab = Lab::new();
+    lab.round().await;
+    let now = lab.fake.host().clock.now();
+    let event = |class: &str, eid| Event {
+        class: format!("ereport.fs.zfs.{class}"),
+        pool: Some("tank".into()),
+        eid: Some(eid),
+        time: Some(now),
+        vdev_path: Some("/dev/sdx1".into()),
+        ..Event::default()
+    };
+    for eid in 0..10 {
+        assert!(!lab.observer.hear(&event("checksum", eid)), "no reason to look by itself");
+    }
+    let view = lab.observer.news().await.unwrap();
+    assert_eq!(codes(&view.pools[0]), [(Severity::Warning, "checksum-rate")]);
+    assert!(lab.observer.hear(&event("deadman", 20)));
+    let tank = lab.tank().await;
+    assert_eq!((tank.health, tank.findings[0].code.as_str()), (Severity::Critical, "hung-io"));
+    let clear = Event { class: "sysevent.fs.zfs.vdev_clear".into(), ..event("", 22) };
+    assert!(lab.observer.hear(&clear));
+    assert_eq!(lab.tank().await.health, Severity::Ok);
+    // What a source tells again from long ago is not counted.
+    lab.fake.clock.advance(Duration::from_secs(3600));
+    lab.observer.hear(&event("deadman", 23));
+    assert_eq!(lab.tank().await.health, Severity::Ok);
+}
+
+#[tokio::test]
+async fn mounts_are_of_their_pools() {
+    let mut lab = Lab::new();
+    let mount =
+        |id: u32, dataset: &str| format!("{id} 1 0:{id} / /{dataset} rw - zfs {dataset} rw\n");
+    lab.fake.file("/proc/self/mountinfo", mount(1, "tank")).unwrap();
+    assert_eq!(lab.tank().await.mounts.len(), 1);
+    lab.fake.file("/proc/self/mountinfo", mount(1, "tank") + &mount(2, "tank/media")).unwrap();
+    assert_eq!(lab.tank().await.mounts.len(), 1, "nothing has happened");
+    lab.observer.poke();
+    assert_eq!(lab.tank().await.mounts[1].path, "/tank/media");
+    lab.fake.remove("/proc/self/mountinfo").unwrap();
+    lab.fake.clock.advance(Duration::from_secs(30));
+    assert!(lab.tank().await.mounts.is_empty());
 }
 
 #[tokio::test]
@@ -195,14 +332,14 @@ async fn a_kstat_that_changes_is_followed_at_once() {
     let tank = lab.tank().await;
     assert_eq!((tank.health, tank.tolerates), (Severity::Critical, Some(0)));
     assert_eq!(tank.state, "DEGRADED");
-    assert_eq!(lab.zpool.asked().len(), 2);
-    // A scan runs: every five seconds.
-    for _ in 0..4 {
+    assert_eq!(lab.zpool.asked().len(), 1);
+    // A scan runs: that alone is no reason to ask more often.
+    for _ in 0..29 {
         lab.round().await;
     }
     assert_eq!(lab.zpool.asked().len(), 0);
     lab.round().await;
-    assert_eq!(lab.zpool.asked().len(), 2);
+    assert_eq!(lab.zpool.asked().len(), 1);
     lab.kstat("tank", "ONLINE");
     lab.zpool.says("zpool status -j --json-int tank", HEALTHY);
     assert_eq!(lab.tank().await.health, Severity::Ok);
@@ -318,7 +455,7 @@ async fn pools_come_and_go() {
     lab.zpool.asked();
     let pools = lab.round().await;
     assert_eq!(pools.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["media", "tank"]);
-    assert_eq!(lab.zpool.asked().len(), 4, "all pools are read when one comes");
+    assert_eq!(lab.zpool.asked().len(), 3, "all pools are read when one comes");
     lab.fake.remove("/proc/spl/kstat/zfs/media").unwrap();
     lab.fake.remove("/proc/spl/kstat/zfs/tank").unwrap();
     let pools = lab.round().await;
@@ -402,8 +539,10 @@ async fn how_full_it_is_may_be_unknown() {
 }
 
 #[tokio::test]
-async fn capacity_and_errors_remember() {
+async fn capacity_remembers() {
     let mut lab = Lab::new();
+    // Where only `zpool list` knows.
+    lab.zpool.set(|state| state.old = true);
     let list = |percent: u64| format!("tank\t100\t{percent}\t0\t{percent}\t70\tONLINE\t1\n");
     for (percent, severity) in [
         (86, Severity::Warning),
@@ -417,7 +556,12 @@ async fn capacity_and_errors_remember() {
         assert_eq!(tank.health, severity, "{percent}");
         found(&tank, "fragmentation");
     }
-    lab.zpool.says("zpool list", LIST);
+}
+
+#[tokio::test]
+async fn errors_remember() {
+    let mut lab = Lab::new();
+    lab.round().await;
     let slow = HEALTHY.replacen("\"slow_ios\":0", "\"slow_ios\":5", 1);
     lab.zpool.says("zpool status -j --json-int tank", &slow);
     lab.observer.poke();
