@@ -12,6 +12,7 @@
 //! told to ends the daemon with that name. The bus name is requested last.
 
 mod answer;
+mod disks;
 pub mod guests;
 mod observe;
 mod scan;
@@ -31,6 +32,7 @@ use tracing::{info, warn};
 use crate::api::{self, socket};
 use crate::base::{Name, Severity};
 use crate::config::{Config, QuirkFiles};
+use crate::health::smart;
 use crate::host::Host;
 use crate::host::lock::{Lock, LockError};
 use crate::passthrough::{Boot, Passthrough, safe};
@@ -75,6 +77,8 @@ struct Shared {
     devices: Arc<Notify>,
     /// The pools are read again at once.
     pools: Arc<Notify>,
+    /// The disks are enumerated again at once.
+    disks: Arc<Notify>,
 }
 
 impl Shared {
@@ -231,6 +235,7 @@ pub async fn run(
         ),
         devices: Arc::new(Notify::new()),
         pools: Arc::new(Notify::new()),
+        disks: Arc::new(Notify::new()),
     };
 
     let mut tasks = Tasks::default();
@@ -249,6 +254,8 @@ pub async fn run(
     tasks.watch("vm statistics", observe::vm_stats(shared.clone(), interval));
     let pools = zfs::Observer::new(host.clone(), config.pools.clone());
     tasks.watch("pools", observe::pools(shared.clone(), pools));
+    let disks = smart::Observer::new(host.clone(), config.disks.clone());
+    tasks.watch("disks", disks::disks(shared.clone(), disks));
     tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
     for (vm, problems) in &wrong {
         let why = problems.lines().last().unwrap_or_default().to_owned();

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
+pub mod health;
 pub mod host;
 pub mod local;
 pub mod media;

@@ -5,7 +5,7 @@
 //!
 //! - [`read_config`]: the configuration as far as it is sound, for the daemon
 //! - [`config_check`], [`config_show`], [`config_schema`]: for a person
-//! - [`answer`]: groups, cards, plans, pools and the doctor's checks, looked at once
+//! - [`answer`]: groups, cards, plans, pools, disks and the doctor's checks, looked at once
 //! - `boot`: the boot setup
 //! - what a start of a VM would do, and its command line
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
@@ -20,14 +20,16 @@ mod rom;
 
 use std::path::{Path, PathBuf};
 
-use crate::ask::view::ScreenshotView;
+use crate::ask::view::{DisksView, ScreenshotView};
 use crate::ask::{Answer, Ask, Code, Refusal, Reply};
 use crate::base::Name;
 use crate::base::with_sources;
 use crate::config::{Config, Problems};
+use crate::health::smart;
 use crate::host::sys::{Kind, SysRoot};
 use crate::host::{Host, Store};
 use crate::passthrough::Passthrough;
+use crate::state::join;
 use crate::vm::plan::Plan;
 use crate::vm::usb;
 use crate::{doctor, pci, zfs};
@@ -141,6 +143,15 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
             }
             Ok(Reply::Pools(view))
         }
+        Ask::DiskStatus { disk } => {
+            let mut view = smart::Observer::reading(host.clone(), config.disks).settled().await;
+            let mut pools = zfs::Observer::new(host, config.pools).settled().await;
+            join::vdevs(&mut pools, &view, None);
+            join::places(&mut view, &pools);
+            let what = |why| format!("which disks are to be left alone is not known: {why}");
+            view.notes.extend(wrong.map(what));
+            one_disk(view, disk.as_deref()).map(Reply::Disks)
+        }
         Ask::VmPlan { name } => Ok(Reply::VmPlan(preview(host, config, wrong, name).await?.into())),
         Ask::VmArgv { name } => Ok(Reply::VmArgv(preview(host, config, wrong, name).await?.into())),
         Ask::Status
@@ -174,7 +185,6 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::VmSendKey { .. }
         | Ask::PoolScrub { .. }
         | Ask::CareList { .. }
-        | Ask::DiskStatus { .. }
         | Ask::MachineStatus
         | Ask::ServiceList
         | Ask::ServiceRestart { .. }
@@ -242,6 +252,18 @@ async fn preview(
             Err(Refusal::new(Code::NotFound, format!("there is no VM {name}"), hint))
         }
     }
+}
+
+/// One disk of all, or all.
+pub fn one_disk(mut view: DisksView, name: Option<&str>) -> Result<DisksView, Refusal> {
+    let Some(name) = name else { return Ok(view) };
+    let known: Vec<_> = view.disks.iter().map(|disk| disk.name.clone()).collect();
+    view.disks.retain(|disk| disk.name == name || disk.serial == name);
+    if view.disks.is_empty() {
+        let hint = format!("there are: {}", known.join(", "));
+        return Err(Refusal::new(Code::NotFound, format!("there is no disk {name}"), hint));
+    }
+    Ok(view)
 }
 
 /// Judges a saved `zpool status`, JSON or text.

@@ -275,7 +275,8 @@ fn local(ask: &Ask) -> bool {
         | Ask::UsbList
         | Ask::VmPlan { .. }
         | Ask::VmArgv { .. }
-        | Ask::PoolStatus { .. } => true,
+        | Ask::PoolStatus { .. }
+        | Ask::DiskStatus { .. } => true,
         Ask::Status
         | Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }
@@ -307,7 +308,6 @@ fn local(ask: &Ask) -> bool {
         | Ask::VmSendKey { .. }
         | Ask::PoolScrub { .. }
         | Ask::CareList { .. }
-        | Ask::DiskStatus { .. }
         | Ask::MachineStatus
         | Ask::ServiceList
         | Ask::ServiceRestart { .. }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::desk::Desk;
+use super::disks::disks;
 use super::formats::{Listen, Text};
 use super::pools::pools;
 use super::quirks::QuirkFiles;
@@ -22,6 +23,7 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         host: raw.host.and_then(|r| host(r, desk)).unwrap_or_default(),
         gpus: gpus(raw.gpus.unwrap_or_default(), desk),
         pools: raw.pools.map(|r| pools(r, desk)).unwrap_or_default(),
+        disks: raw.disks.and_then(|r| disks(r, desk)).unwrap_or_default(),
         services: services(raw.services.unwrap_or_default(), desk),
         events: raw.events.and_then(|r| events(&r, desk)).unwrap_or_default(),
         vms: Vec::new(),

@@ -23,6 +23,7 @@ mod advice;
 mod check;
 pub mod compile;
 mod desk;
+mod disks;
 mod formats;
 mod host;
 mod ids;

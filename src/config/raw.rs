@@ -7,6 +7,7 @@
 //! Doc comments are what the owner reads.
 
 mod devices;
+mod disks;
 mod life;
 mod pools;
 mod services;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::devices::*;
+pub use self::disks::*;
 pub use self::life::*;
 pub use self::pools::*;
 pub use self::services::*;
@@ -40,6 +42,8 @@ pub struct RawHost {
     pub gpus: List<RawGpu>,
     /// ZFS pools. All imported pools are watched; this names those that matter.
     pub pools: Option<RawPools>,
+    /// The health of disks. All are watched.
+    pub disks: Option<RawDisks>,
     /// Services to watch: file shares, media servers, anything with a port or a unit.
     pub services: List<RawService>,
     /// Where Riemann clients reach the event engine.

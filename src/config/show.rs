@@ -38,6 +38,10 @@ pub fn host(config: &Config) -> Json {
         })),
         "gpus": config.gpus.iter().map(gpu).collect::<Vec<_>>(),
         "pools": { "expected": config.pools.expected },
+        "disks": {
+            "interval": exact(config.disks.interval),
+            "ignore": config.disks.ignore,
+        },
         "services": config.services.iter().map(service).collect::<Vec<_>>(),
         "events": events(&config.events),
     })

@@ -132,6 +132,7 @@ fn every_kind_of_mistake_in_host_yaml() {
         ("wrong ids", "gpus:\n  - {name: a, address: 01:00.0, identity: \"[0x1002:0x5046]\"}\n"),
         ("ids as a number", "gpus:\n  - {name: a, address: 01:00.0, identity: 1002}\n"),
         ("same pool twice", "pools: {expected: [tank, tank]}\n"),
+        ("disks too often", "disks: {interval: 5s, ignore: [S1, S1]}\n"),
         ("pool that cannot be", "pools: {expected: [1tank]}\n"),
         ("same service twice", "services:\n  - {name: s, probe: smb}\n  - {name: s, probe: afp}\n"),
         ("nothing to look at", "services:\n  - name: s\n"),
@@ -207,6 +208,7 @@ fn shipped_files_are_valid() {
 #[test]
 fn what_is_shown_means_the_same() {
     let host = "host: {name: nas, interval: 90s}\nevents: {tcp: off}\n\
+                disks: {interval: 1h, ignore: [S1, 'naa.5 x']}\n\
                 gpus: [{name: radeon, address: 01:00.0, identity: \"1002:5046\"}]\n\
                 services: [{name: a, probe: tcp, address: \"[::1]:80\", path: /tank/media}]\n";
     let vm = "memory: 1500M\ngpu: 02:00.0\ncpu: 'true'\ndisks: [/a.qcow2, /b.iso, '/c: # d']\n\

@@ -1,5 +1,6 @@
 //! The checked configuration; a VM is in [`vm`].
 
+mod disks;
 mod pools;
 mod services;
 mod vm;
@@ -7,6 +8,7 @@ mod vm;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use self::disks::*;
 pub use self::pools::*;
 pub use self::services::*;
 pub use self::vm::*;
@@ -22,6 +24,8 @@ pub struct Config {
     pub gpus: Vec<Gpu>,
     /// `pools:`.
     pub pools: Pools,
+    /// `disks:`.
+    pub disks: Disks,
     /// `services:`.
     pub services: Vec<Service>,
     /// `events:`.

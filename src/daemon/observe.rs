@@ -219,7 +219,10 @@ async fn heard(shared: &Shared, kernel: &mut Option<Uevents>) {
                     debug!("the kernel says: {event:?}");
                     return;
                 }
-                "block" => shared.pools.notify_one(),
+                "block" => {
+                    shared.pools.notify_one();
+                    shared.disks.notify_one();
+                }
                 _ => {}
             },
             Ok(Heard::Lost) => return,

@@ -115,8 +115,8 @@ pub const CATALOGUE: &[Entry] = &[
     },
     Entry {
         service: "smart <disk>",
-        metric: "degrees Celsius",
-        states: "ok, warning, critical, unknown: the worst finding",
+        metric: "degrees Celsius; none of a disk that sleeps",
+        states: "ok (asleep and ignored included), warning, critical, unknown: the worst finding, with slot, serial number, model, what its pool still tolerates, and the command that replaces it; none before it was read, or where no disk can be asked (`hostd` tells why)",
         attributes: &["device", "serial", "slot", "pool", "vdev"],
     },
     Entry {
@@ -160,8 +160,8 @@ mod tests {
     use super::*;
     use crate::ask::view::{
         CardView, CareView, DiskStatsView, DiskView, DisksView, GpuView, GpusView, IommuView,
-        JobView, PoolView, PoolsView, ScanView, ServiceView, ServicesView, VmState, VmStatsView,
-        VmView,
+        JobView, PoolView, PoolsView, ScanView, ServiceView, ServicesView, VdevView, VmState,
+        VmStatsView, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
     use crate::pci::{Change, What};
@@ -230,6 +230,7 @@ mod tests {
                     state: "ONLINE".into(),
                     health: Severity::Ok,
                     tolerates: Some(2),
+                    vdevs: vec![VdevView { name: "sda".into(), ..VdevView::default() }],
                     capacity: Some(0.4),
                     scan: Some(scan),
                     ..PoolView::default()
@@ -253,6 +254,8 @@ mod tests {
                     slot: "slot 1".into(),
                     pool: Some("tank".into()),
                     vdev: Some("sda".into()),
+                    health: Severity::Ok,
+                    links: vec!["/dev/sda".into()],
                     temperature: Some(40.0),
                     ..DiskView::default()
                 }],

@@ -7,10 +7,11 @@
 //! so that events stay alive in the index (their ttl is twice the interval).
 //!
 //! Which events there are is a table, [`catalogue`]; how facts become them is
-//! in [`events`]; what `hostctl status` says is made in [`status`].
+//! in [`events`]; disks and pools know of each other by [`join`]; what `hostctl status` says is made in [`status`].
 
 pub mod catalogue;
 pub mod events;
+pub mod join;
 pub mod status;
 
 use std::collections::BTreeMap;
@@ -97,6 +98,8 @@ pub struct Snapshot {
     pub unavailable: BTreeMap<String, (Severity, String)>,
     /// Whether a card is configured, which needs an IOMMU.
     pub wants_iommu: bool,
+    /// Disks as they were read, before their pools were joined.
+    disks_read: DisksView,
     /// Seconds for which an event counts.
     ttl: f32,
 }
@@ -122,6 +125,7 @@ impl Snapshot {
             care: not_yet(started),
             unavailable: BTreeMap::new(),
             wants_iommu,
+            disks_read: DisksView::default(),
             ttl,
         }
     }
@@ -135,9 +139,21 @@ impl Snapshot {
                 replace(&mut self.iommu, view, |view| events::iommu(view, wanted))
             }
             Fact::Gpus(view) => replace(&mut self.gpus, view, events::gpus),
-            Fact::Pools(view) => replace(&mut self.pools, view, events::pools),
+            Fact::Pools(mut view) => {
+                join::vdevs(&mut view, &self.disks_read, self.pools.value());
+                let (changed, mut events) = replace(&mut self.pools, view, events::pools);
+                // What a disk's fault means has changed with its pool.
+                if changed && self.disks.value().is_some() {
+                    let (changed, more) = self.join_disks();
+                    events.extend(more.into_iter().filter(|_| changed));
+                }
+                (changed, events)
+            }
             Fact::Services(view) => replace(&mut self.services, view, events::services),
-            Fact::Disks(view) => replace(&mut self.disks, view, events::disks),
+            Fact::Disks(view) => {
+                self.disks_read = view;
+                self.join_disks()
+            }
             Fact::Machine(view) => replace(&mut self.machine, view, events::machine),
             Fact::Care(view) => replace(&mut self.care, view, events::care),
             // Told once: how things are now is in the others.
@@ -170,6 +186,14 @@ impl Snapshot {
         }
         self.generation += 1;
         self.complete(events, now)
+    }
+
+    /// The disks as read, with what their pools make of them.
+    fn join_disks(&mut self) -> (bool, Vec<Event>) {
+        let mut view = self.disks_read.clone();
+        let none = PoolsView::default();
+        join::places(&mut view, self.pools.value().unwrap_or(&none));
+        replace(&mut self.disks, view, events::disks)
     }
 
     /// Whether everything has been read once.
