@@ -218,7 +218,11 @@ fn counters(record: &Record, now: Timestamp, found: &mut Findings) {
             (None, false) => Severity::Ok,
         };
         let what = if *value == 1 { one } else { many };
-        let since = rise.map_or_else(|| ", not rising".to_owned(), more);
+        let since = match rise {
+            Some(rise) => more(rise),
+            None if record.days(*counter, now) == 0 => ", seen for the first time".to_owned(),
+            None => ", not rising".to_owned(),
+        };
         let advice = if severity == Severity::Ok { "" } else { advice };
         found.add(severity, code, format!("{value} {what}{since}"), advice);
     }

@@ -66,6 +66,12 @@ impl Record {
         news
     }
 
+    /// For how many whole days a counter has been watched.
+    pub fn days(&self, counter: Counter, now: Timestamp) -> i64 {
+        let first = self.samples.get(&counter).and_then(|samples| samples.first());
+        first.map_or(0, |(at, _)| now.secs().saturating_sub(*at) / DAY)
+    }
+
     /// Against about a day ago, else against the oldest value known.
     pub fn rise(&self, counter: Counter, now: Timestamp) -> Option<Rise> {
         let value = *self.smart.counters.get(&counter)?;
