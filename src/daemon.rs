@@ -13,6 +13,7 @@
 
 mod answer;
 mod care;
+mod disks;
 pub mod guests;
 mod machine;
 mod observe;
@@ -34,6 +35,7 @@ use tracing::{info, warn};
 use crate::api::{self, socket};
 use crate::base::{Name, Severity};
 use crate::config::{Config, QuirkFiles};
+use crate::health::smart;
 use crate::host::Host;
 use crate::host::lock::{Lock, LockError};
 use crate::passthrough::{Boot, Passthrough, safe};
@@ -80,6 +82,8 @@ struct Shared {
     pools: Arc<Notify>,
     /// Scrubs that a person has started, paused or stopped.
     hands: mpsc::Sender<care::ByHand>,
+    /// The disks are enumerated again at once.
+    disks: Arc<Notify>,
 }
 
 impl Shared {
@@ -239,6 +243,7 @@ pub async fn run(
         devices: Arc::new(Notify::new()),
         pools: Arc::new(Notify::new()),
         hands,
+        disks: Arc::new(Notify::new()),
     };
 
     let mut tasks = Tasks::default();
@@ -262,6 +267,8 @@ pub async fn run(
     if host.sys.is_real() {
         tasks.watch("ZFS events", pools::events(shared.clone(), zfs_says));
     }
+    let disks = smart::Observer::new(host.clone(), config.disks.clone());
+    tasks.watch("disks", disks::disks(shared.clone(), disks));
     tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
     tasks.watch("care", care::run(shared.clone(), by_hand));
     tasks.watch("machine", machine::watch(shared.clone(), config.health.clone(), interval));

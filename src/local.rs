@@ -5,7 +5,8 @@
 //!
 //! - [`read_config`]: the configuration as far as it is sound, for the daemon
 //! - [`config_check`], [`config_show`], [`config_schema`]: for a person
-//! - [`answer`]: groups, cards, plans, pools, the machine and the doctor's checks, looked at once
+//! - [`answer`]: groups, cards, plans, pools, disks, the machine and the doctor's checks, looked
+//!   at once
 //! - `boot`: the boot setup
 //! - what a start of a VM would do, and its command line
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
@@ -20,15 +21,16 @@ mod rom;
 
 use std::path::{Path, PathBuf};
 
-use crate::ask::view::ScreenshotView;
+use crate::ask::view::{DisksView, ScreenshotView};
 use crate::ask::{Answer, Ask, Code, Refusal, Reply};
 use crate::base::Name;
 use crate::base::with_sources;
 use crate::config::{Config, Problems};
+use crate::health::smart;
 use crate::host::sys::{Kind, SysRoot};
 use crate::host::{Host, Store};
 use crate::passthrough::Passthrough;
-use crate::state::radius;
+use crate::state::{join, radius};
 use crate::vm::plan::Plan;
 use crate::vm::usb;
 use crate::{doctor, health, pci, zfs};
@@ -148,6 +150,15 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
             Ok(Reply::Pools(view))
         }
         Ask::MachineStatus => machine(host, config, wrong).await,
+        Ask::DiskStatus { disk } => {
+            let mut view = smart::Observer::reading(host.clone(), config.disks).settled().await;
+            let mut pools = zfs::Observer::new(host, config.pools).settled().await;
+            join::vdevs(&mut pools, &view, None);
+            join::places(&mut view, &pools);
+            let what = |why| format!("which disks are to be left alone is not known: {why}");
+            view.notes.extend(wrong.map(what));
+            one_disk(view, disk.as_deref()).map(Reply::Disks)
+        }
         Ask::VmPlan { name } => Ok(Reply::VmPlan(preview(host, config, wrong, name).await?.into())),
         Ask::VmArgv { name } => Ok(Reply::VmArgv(preview(host, config, wrong, name).await?.into())),
         Ask::Status
@@ -181,7 +192,6 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::VmSendKey { .. }
         | Ask::PoolScrub { .. }
         | Ask::CareList { .. }
-        | Ask::DiskStatus { .. }
         | Ask::ServiceList
         | Ask::ServiceRestart { .. }
         | Ask::EventQuery { .. } => Err(Refusal::new(
@@ -262,6 +272,18 @@ async fn preview(
             Err(Refusal::new(Code::NotFound, format!("there is no VM {name}"), hint))
         }
     }
+}
+
+/// One disk of all, or all.
+pub fn one_disk(mut view: DisksView, name: Option<&str>) -> Result<DisksView, Refusal> {
+    let Some(name) = name else { return Ok(view) };
+    let known: Vec<_> = view.disks.iter().map(|disk| disk.name.clone()).collect();
+    view.disks.retain(|disk| disk.name == name || disk.serial == name);
+    if view.disks.is_empty() {
+        let hint = format!("there are: {}", known.join(", "));
+        return Err(Refusal::new(Code::NotFound, format!("there is no disk {name}"), hint));
+    }
+    Ok(view)
 }
 
 /// Judges a saved `zpool status`, JSON or text.

@@ -276,7 +276,8 @@ fn local(ask: &Ask) -> bool {
         | Ask::VmPlan { .. }
         | Ask::VmArgv { .. }
         | Ask::MachineStatus
-        | Ask::PoolStatus { .. } => true,
+        | Ask::PoolStatus { .. }
+        | Ask::DiskStatus { .. } => true,
         Ask::Status
         | Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }
@@ -308,7 +309,6 @@ fn local(ask: &Ask) -> bool {
         | Ask::VmSendKey { .. }
         | Ask::PoolScrub { .. }
         | Ask::CareList { .. }
-        | Ask::DiskStatus { .. }
         | Ask::ServiceList
         | Ask::ServiceRestart { .. }
         | Ask::EventQuery { .. } => false,

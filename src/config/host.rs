@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::care::care;
 use super::desk::Desk;
+use super::disks::disks;
 use super::formats::{Listen, Text};
 use super::health::health;
 use super::pools::pools;
@@ -25,6 +26,7 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         gpus: gpus(raw.gpus.unwrap_or_default(), desk),
         pools: raw.pools.map(|r| pools(r, desk)).unwrap_or_default(),
         care: raw.care.map(|r| care(r, desk)).unwrap_or_default(),
+        disks: raw.disks.and_then(|r| disks(r, desk)).unwrap_or_default(),
         services: services(raw.services.unwrap_or_default(), desk),
         health: raw.health.map(|r| health(r, desk)).unwrap_or_default(),
         events: raw.events.and_then(|r| events(&r, desk)).unwrap_or_default(),

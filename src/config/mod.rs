@@ -24,6 +24,7 @@ mod care;
 mod check;
 pub mod compile;
 mod desk;
+mod disks;
 mod formats;
 mod health;
 mod host;

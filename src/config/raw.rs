@@ -8,6 +8,7 @@
 
 mod care;
 mod devices;
+mod disks;
 mod health;
 mod life;
 mod pools;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 pub use self::care::*;
 pub use self::devices::*;
+pub use self::disks::*;
 pub use self::health::*;
 pub use self::life::*;
 pub use self::pools::*;
@@ -46,6 +48,8 @@ pub struct RawHost {
     pub pools: Option<RawPools>,
     /// What hostd does for pools by itself; nothing that is not written here.
     pub care: Option<RawCare>,
+    /// The health of disks. All are watched.
+    pub disks: Option<RawDisks>,
     /// Services to watch: file shares, media servers, anything with a port or a unit.
     pub services: List<RawService>,
     /// What is measured of the machine itself.

@@ -39,6 +39,10 @@ pub fn host(config: &Config) -> Json {
         "gpus": config.gpus.iter().map(gpu).collect::<Vec<_>>(),
         "pools": { "expected": config.pools.expected },
         "care": super::care::show(&config.care),
+        "disks": {
+            "interval": exact(config.disks.interval),
+            "ignore": config.disks.ignore,
+        },
         "services": config.services.iter().map(service).collect::<Vec<_>>(),
         "health": health(&config.health),
         "events": events(&config.events),

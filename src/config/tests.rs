@@ -132,6 +132,7 @@ fn every_kind_of_mistake_in_host_yaml() {
         ("wrong ids", "gpus:\n  - {name: a, address: 01:00.0, identity: \"[0x1002:0x5046]\"}\n"),
         ("ids as a number", "gpus:\n  - {name: a, address: 01:00.0, identity: 1002}\n"),
         ("same pool twice", "pools: {expected: [tank, tank]}\n"),
+        ("disks too often", "disks: {interval: 5s, ignore: [S1, S1]}\n"),
         ("pool that cannot be", "pools: {expected: [1tank]}\n"),
         ("same pool's scrub twice", "care: {scrub: [{pool: tank}, {pool: tank, on: monday}]}\n"),
         (
@@ -228,6 +229,7 @@ fn shipped_files_are_valid() {
 #[test]
 fn what_is_shown_means_the_same() {
     let host = "host: {name: nas, interval: 90s}\nevents: {tcp: off}\n\
+                disks: {interval: 1h, ignore: [S1, 'naa.5 x']}\n\
                 gpus: [{name: radeon, address: 01:00.0, identity: \"1002:5046\"}]\n\
                 care:\n  scrub:\n    - {pool: all}\n    - {pool: a, every: 14d, on: friday, until: '06:00'}\n    \
                 - {pool: b, day: 9, not-while: []}\n    - {pool: c, every: 5d, not-while: [vm]}\n  \

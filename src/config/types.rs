@@ -1,6 +1,7 @@
 //! The checked configuration; a VM is in [`vm`].
 
 mod care;
+mod disks;
 mod health;
 mod pools;
 mod services;
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use self::care::*;
+pub use self::disks::*;
 pub use self::health::*;
 pub use self::pools::*;
 pub use self::services::*;
@@ -28,6 +30,8 @@ pub struct Config {
     pub pools: Pools,
     /// `care:`.
     pub care: Care,
+    /// `disks:`.
+    pub disks: Disks,
     /// `services:`.
     pub services: Vec<Service>,
     /// `health:`.

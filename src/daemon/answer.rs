@@ -9,10 +9,11 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::scan::Scans;
-use crate::ask::view::{DisksView, DoneView, PoolsView, VmsView};
+use crate::ask::view::{DoneView, PoolsView, VmsView};
 use crate::ask::{Answer, Ask, Asked, Caller, Code, Refusal, Reply};
 use crate::base::{Name, Reading};
 use crate::doctor;
+use crate::local::one_disk;
 use crate::passthrough::{Bound, Owner, Passthrough, Released};
 use crate::state::status;
 use crate::vm::plan::Plan;
@@ -301,17 +302,6 @@ async fn preview(shared: &Shared, name: &Name) -> Result<Plan, Refusal> {
     let gone = || Refusal::new(Code::NotFound, format!("there is no VM {name}"), "");
     let vm = shared.config.vms.iter().find(|vm| vm.name == *name).ok_or_else(gone)?;
     crate::vm::preview(&shared.host, &shared.passthrough, vm).await
-}
-
-fn one_disk(mut view: DisksView, name: Option<&str>) -> Result<DisksView, Refusal> {
-    let Some(name) = name else { return Ok(view) };
-    let known: Vec<_> = view.disks.iter().map(|disk| disk.name.clone()).collect();
-    view.disks.retain(|disk| disk.name == name);
-    if view.disks.is_empty() {
-        let hint = format!("there are: {}", known.join(", "));
-        return Err(Refusal::new(Code::NotFound, format!("there is no disk {name}"), hint));
-    }
-    Ok(view)
 }
 
 fn one_pool(mut view: PoolsView, name: Option<&str>) -> Result<PoolsView, Refusal> {

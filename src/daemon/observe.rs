@@ -222,6 +222,7 @@ async fn heard(shared: &Shared, kernel: &mut Option<Uevents>) {
                 // A zvol is on a pool and no pool is on it.
                 "block" if !event.devpath.contains("/virtual/block/zd") => {
                     shared.pools.notify_one();
+                    shared.disks.notify_one();
                 }
                 _ => {}
             },

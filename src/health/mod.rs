@@ -19,7 +19,8 @@
 //! and inodes), [`diskio`], [`net`], [`hwmon`] (temperatures, fans),
 //! [`pressure`], [`gpu`], [`clock`] (uptime, time sync), [`kernel`] (failed
 //! units, killed for want of memory, memory errors, file handles), [`reboot`].
-//! Read [`look`] first: what each of them is handed.
+//! Read [`look`] first: what each of them is handed. [`smart`] is apart: the
+//! health of disks, asked with `smartctl` without waking them.
 
 pub mod clock;
 pub mod diskio;
@@ -36,6 +37,7 @@ pub mod pressure;
 pub mod processor;
 pub mod rate;
 pub mod reboot;
+pub mod smart;
 #[cfg(test)]
 pub mod tests;
 

@@ -121,8 +121,8 @@ pub const CATALOGUE: &[Entry] = &[
     },
     Entry {
         service: "smart <disk>",
-        metric: "degrees Celsius",
-        states: "ok, warning, critical, unknown: the worst finding",
+        metric: "degrees Celsius; none of a disk that sleeps",
+        states: "ok (asleep and ignored included), warning, critical, unknown: the worst finding, with slot, serial number, model, what its pool still tolerates, and the command that replaces it; none before it was read, or where no disk can be asked (`hostd` tells why)",
         attributes: &["device", "serial", "slot", "pool", "vdev"],
     },
     Entry {
@@ -359,7 +359,8 @@ mod tests {
     use super::*;
     use crate::ask::view::{
         CardView, CareView, DiskStatsView, DiskView, DisksView, GpuView, GpusView, IommuView,
-        JobView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView, ServicesView, VmState,
+        JobView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView, ServicesView, VdevView,
+        VmState,
         VmStatsView, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
@@ -429,6 +430,7 @@ mod tests {
                     state: "ONLINE".into(),
                     health: Severity::Ok,
                     tolerates: Some(2),
+                    vdevs: vec![VdevView { name: "sda".into(), ..VdevView::default() }],
                     capacity: Some(0.4),
                     scan: Some(scan),
                     scrubbed: Some(ScrubbedView::default()),
@@ -454,6 +456,8 @@ mod tests {
                     slot: "slot 1".into(),
                     pool: Some("tank".into()),
                     vdev: Some("sda".into()),
+                    health: Severity::Ok,
+                    links: vec!["/dev/sda".into()],
                     temperature: Some(40.0),
                     ..DiskView::default()
                 }],

@@ -321,15 +321,21 @@ pub fn services(view: &ServicesView) -> Vec<Event> {
 }
 
 /// Each disk; metric = degrees Celsius.
+/// Each disk; one that was never read is not told, as anything.
 pub fn disks(view: &DisksView) -> Vec<Event> {
-    view.disks.iter().map(disk).collect()
+    view.disks.iter().filter(|disk| is_told(disk)).map(disk).collect()
+}
+
+/// Whether anything is known of its health, or why nothing is.
+pub fn is_told(disk: &DiskView) -> bool {
+    disk.health != Severity::Unknown || !disk.findings.is_empty()
 }
 
 fn disk(disk: &DiskView) -> Event {
     let text = disk
         .findings
         .first()
-        .map_or_else(|| format!("{}: no complaint", disk.power), |finding| finding.message.clone());
+        .map_or_else(|| "no complaint".to_owned(), |finding| finding.message.clone());
     let mut event = Event::new(format!("smart {}", disk.name), disk.health, text)
         .attribute("device", disk.name.as_str());
     event.metric = disk.temperature.map(Metric::Double);

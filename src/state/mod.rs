@@ -8,10 +8,11 @@
 //!
 //! Which events there are is a table, [`catalogue`]; how facts become them is
 //! in [`events`]; what `hostctl status` says is made in [`status`]; what hangs
-//! on each pool is worked out in [`radius`].
+//! on each pool is worked out in [`radius`], which disks it is on in [`join`].
 
 pub mod catalogue;
 pub mod events;
+pub mod join;
 pub mod radius;
 pub mod status;
 
@@ -103,6 +104,8 @@ pub struct Snapshot {
     uses: Vec<radius::Use>,
     /// The same of the services, as far as they tell.
     served: Vec<radius::Use>,
+    /// Disks as they were read, before their pools were joined.
+    disks_read: DisksView,
     /// Seconds for which an event counts.
     ttl: f32,
 }
@@ -130,6 +133,7 @@ impl Snapshot {
             wants_iommu,
             uses: Vec::new(),
             served: Vec::new(),
+            disks_read: DisksView::default(),
             ttl,
         }
     }
@@ -167,7 +171,15 @@ impl Snapshot {
             Fact::Gpus(view) => replace(&mut self.gpus, view, events::gpus),
             Fact::Pools(mut view) => {
                 radius::join(&mut view, self.pools.value(), &self.uses, &self.served);
-                replace(&mut self.pools, view, |view| events::pools(view, now))
+                join::vdevs(&mut view, &self.disks_read, self.pools.value());
+                let (changed, mut events) =
+                    replace(&mut self.pools, view, |view| events::pools(view, now));
+                // What a disk's fault means has changed with its pool.
+                if changed && self.disks.value().is_some() {
+                    let (changed, more) = self.join_disks();
+                    events.extend(more.into_iter().filter(|_| changed));
+                }
+                (changed, events)
             }
             Fact::Services(view) => {
                 let pools = self.serve(&view, now);
@@ -175,7 +187,10 @@ impl Snapshot {
                 events.extend(pools);
                 (changed, events)
             }
-            Fact::Disks(view) => replace(&mut self.disks, view, events::disks),
+            Fact::Disks(view) => {
+                self.disks_read = view;
+                self.join_disks()
+            }
             // Told each time, as it is read each interval: it is not told again
             // with the rest.
             Fact::Machine(view) => {
@@ -213,6 +228,14 @@ impl Snapshot {
         }
         self.generation += 1;
         self.complete(events, now)
+    }
+
+    /// The disks as read, with what their pools make of them.
+    fn join_disks(&mut self) -> (bool, Vec<Event>) {
+        let mut view = self.disks_read.clone();
+        let none = PoolsView::default();
+        join::places(&mut view, self.pools.value().unwrap_or(&none));
+        replace(&mut self.disks, view, events::disks)
     }
 
     /// Whether everything has been read once.

@@ -1,8 +1,8 @@
 //! `hostctl status`: everything that matters, one line each, worst first.
 
 use super::Snapshot;
-use super::events::{gpu_state, pool_summary, vm_severity};
-use crate::ask::view::{StatusLine, StatusView, VmState};
+use super::events::{gpu_state, is_told, pool_summary, vm_severity};
+use crate::ask::view::{DiskView, StatusLine, StatusView, VmState};
 use crate::base::{Reading, Severity};
 
 /// The order of what is equally bad.
@@ -24,11 +24,10 @@ pub fn status(snapshot: &Snapshot) -> StatusView {
         view.services.iter().map(service).collect()
     });
     // Of these only what is amiss is worth a line.
-    lines.extend(
-        snapshot.disks.value().into_iter().flat_map(|view| {
-            view.disks.iter().filter(|disk| disk.health != Severity::Ok).map(disk)
-        }),
-    );
+    lines.extend(snapshot.disks.value().into_iter().flat_map(|view| {
+        let amiss = |disk: &&DiskView| disk.health != Severity::Ok && is_told(disk);
+        view.disks.iter().filter(amiss).map(disk)
+    }));
     lines.extend(snapshot.care.value().into_iter().flat_map(|view| {
         let amiss = view.jobs.iter().filter(|job| job.health != Severity::Ok);
         amiss.map(|job| line("care", &job.name, job.health, &job.state, job.message.clone()))

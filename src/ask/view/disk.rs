@@ -49,4 +49,8 @@ pub struct DiskView {
     pub vdev: Option<String>,
     /// Worst first.
     pub findings: Vec<FindingView>,
+    /// Paths that lead to it or to a part of it: by these a pool's vdev is
+    /// found. Not sent.
+    #[serde(skip)]
+    pub links: Vec<String>,
 }
