@@ -46,8 +46,8 @@ fn names(disks: &DisksView) -> HashMap<&str, Option<usize>> {
     names
 }
 
-/// Sets [`VdevView::disk`] everywhere, and names the disk in what is found of a
-/// vdev. A disk that has gone is that which the vdev was on `before`.
+/// Sets [`VdevView::disk`] where it is not known yet, and names the disk in what
+/// is found of a vdev. A disk that has gone is that which the vdev was on `before`.
 pub fn vdevs(pools: &mut PoolsView, disks: &DisksView, before: Option<&PoolsView>) {
     let names = names(disks);
     for pool in &mut pools.pools {
@@ -84,7 +84,8 @@ fn fill(
     for child in &mut vdev.children {
         fill(child, disks, names, past, known);
     }
-    if !vdev.children.is_empty() {
+    // What ZFS's own reader has found is named in the findings already.
+    if !vdev.children.is_empty() || vdev.disk.is_some() {
         return;
     }
     let at = names.get(vdev.name.as_str()).copied().flatten();
