@@ -7,6 +7,7 @@ mod hostile;
 mod observer;
 mod parsing;
 mod redundancy;
+mod tolerances;
 
 use crate::ask::view::{FindingView, PoolView};
 use crate::base::Severity;
