@@ -159,7 +159,9 @@ fn replaced(lab: &Lab) -> Result<()> {
     ensure!(pool["health"] == "critical", "{pool}");
     told(lab, "tank", "critical", Some(0))?;
 
-    lab.run_ok_for(&format!("{THAW}; zpool wait -t resilver tank"), Duration::from_secs(120))?;
+    let fast = "echo 3000 >/sys/module/zfs/parameters/zfs_resilver_min_time_ms";
+    let done = format!("{fast}; {THAW}; zpool wait -t resilver tank");
+    lab.run_ok_for(&done, Duration::from_secs(120))?;
     let pool = judged(lab, "tank", 1, &["device-removed"])?;
     ensure!(!has(&pool, "resilver-running") && !has(&pool, "device-faulted"), "{pool}");
     ensure!(pool["scan"]["state"] == "finished", "{pool}");
@@ -217,6 +219,7 @@ fn spare_takes_over(lab: &Lab) -> Result<()> {
         ensure!(Instant::now() < end, "zed has not used the spare: {:?}", lab.run("zpool status"));
         written(lab)?;
     }
+    lab.run_ok_for("zpool wait -t resilver tank", Duration::from_secs(120))?;
     let expected = ["device-removed", "spare-in-use", "no-spares-left"];
     let pool = judged(lab, "tank", 2, &expected)?;
     ensure!(pool["health"] == "warning", "{pool}");
@@ -224,7 +227,8 @@ fn spare_takes_over(lab: &Lab) -> Result<()> {
     lab.run_ok("kill $(pidof zed)")?;
     plug(lab, 1)?;
     // It may have gone back by itself when the disk was complete.
-    lab.run("zpool wait -t resilver tank; zpool detach tank virtio-disk5")?;
+    let back = "zpool wait -t resilver tank; zpool detach tank virtio-disk5";
+    lab.run_for(back, Duration::from_secs(120))?;
     until(lab, "tank", "well", |pool| pool["health"] == "ok" && pool["tolerates"] == 2).map(drop)
 }
 

@@ -57,7 +57,7 @@ fn pulled(lab: &Lab) -> Result<()> {
 fn table() -> Vec<(&'static str, u64)> {
     let cells = |line: &'static str| {
         let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
-        let (name, told) = (cells.next()?, cells.next_back()?);
+        let (name, told) = (cells.next()?, cells.last()?);
         Some((name, told.split(' ').next()?.parse().ok()?))
     };
     README.lines().filter(|line| line.starts_with('|')).filter_map(cells).collect()

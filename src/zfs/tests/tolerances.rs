@@ -111,12 +111,13 @@ fn every_capture_tolerates_what_its_table_says() {
 #[test]
 fn the_table_is_that_of_the_readme() {
     let readme = include_str!("../../../tests/fixtures/zpool/README.md");
-    let lines = || readme.lines().filter(|line| line.starts_with(|c| c == '|'));
-    let told: Vec<(String, String)> = lines()
+    let told: Vec<(String, String)> = readme
+        .lines()
+        .filter(|line| line.starts_with('|'))
         .skip(2)
         .filter_map(|line| {
             let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
-            Some((cells.next()?.to_owned(), cells.next_back()?.to_owned()))
+            Some((cells.next()?.to_owned(), cells.last()?.to_owned()))
         })
         .collect();
     let ours: Vec<(String, String)> = ROWS
