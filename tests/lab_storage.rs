@@ -324,11 +324,12 @@ fn zpool_never_ends(lab: &Lab) -> Result<()> {
     ensure!(pool["health"] == "unknown" && pool["state"] == "ONLINE", "{pool}");
     told(lab, "tank", "unknown", None)?;
     answers(lab)?;
-    let children = lab.run("pgrep -fc 'sleep 98765'")?.stdout;
+    let children = lab.run("pgrep -fc '[s]leep 98765'")?.stdout;
     ensure!(children.trim().parse::<u32>().unwrap_or(99) <= 2, "{children} children for one pool");
     // What has happened to the pool is told at its next answer.
     lab.run_ok("kill $(pidof hostd); while pidof hostd; do sleep 0.1; done; rm -r /tmp/stand")?;
-    ensure!(lab.run("pgrep -f 'sleep 98765'")?.status != 0, "a child has outlived the daemon");
+    let left = lab.run("pgrep -af '[s]leep 98765'")?;
+    ensure!(left.status != 0, "a child has outlived the daemon: {left:?}");
     launch(lab)?;
     judged(lab, "tank", 2, &[]).map(drop)
 }
