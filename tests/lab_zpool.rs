@@ -4,6 +4,7 @@
 //! `HOSTD_BLESS=1` puts the new captures in the place of the old ones.
 #![cfg(feature = "lab-tests")]
 #![allow(clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "a test unpacks what it has fetched")]
 
 mod lab_common;
 
