@@ -26,6 +26,8 @@ fn the_package_on_a_full_host() {
             ("polkit: group hostd acts, others only look", polkit_decides),
             ("the private socket has its own rule", private_socket),
             ("samba and netatalk are told apart, layer by layer", services),
+            ("samba and netatalk killed and stopped", killed_and_stopped),
+            ("the share's dataset is unmounted", unmounted),
             ("a restart of the unit keeps the VM", restart_keeps_the_vm),
         ],
     );
@@ -123,6 +125,43 @@ fn services(lab: &Lab) -> Result<()> {
     lab.run_ok("mv /srv/away /srv/media")?;
     judged(lab, "smb", "ok")?;
     Ok(())
+}
+
+fn killed_and_stopped(lab: &Lab) -> Result<()> {
+    // Whatever the units say about restarts: what is down stays down here.
+    lab.run_ok(
+        "for unit in smbd netatalk; do mkdir -p /run/systemd/system/$unit.service.d; \
+         printf '[Service]\\nRestart=no\\n' >/run/systemd/system/$unit.service.d/90-lab.conf; done; \
+         systemctl daemon-reload",
+    )?;
+    for (unit, name, processes) in [("smbd", "smb", "smbd"), ("netatalk", "afp", "netatalk afpd")] {
+        lab.run_ok(&format!("systemctl kill --signal=KILL {unit}"))?;
+        let service = judged(lab, name, "critical")?;
+        ensure!(service["layer"] == "unit", "{unit} killed: {service}");
+        lab.run_ok(&format!("systemctl reset-failed {unit}; systemctl start {unit}"))?;
+        judged(lab, name, "ok")?;
+
+        lab.run_ok(&format!("kill -STOP $(pidof {processes})"))?;
+        let service = judged(lab, name, "critical")?;
+        ensure!(service["layer"] == "protocol", "{unit} stopped: {service}");
+        lab.run_ok(&format!("kill -CONT $(pidof {processes})"))?;
+        judged(lab, name, "ok")?;
+    }
+    lab.run_ok("rm /run/systemd/system/smbd.service.d/90-lab.conf /run/systemd/system/netatalk.service.d/90-lab.conf; systemctl daemon-reload")
+        .map(drop)
+}
+
+fn unmounted(lab: &Lab) -> Result<()> {
+    // The empty folder below is still there, and samba serves it.
+    lab.run_ok("zfs create -o mountpoint=/srv/media tank/media && mountpoint /srv/media")?;
+    lab.run_ok("sleep 12")?;
+    judged(lab, "smb", "ok")?;
+    lab.run_ok("zfs unmount -f tank/media && [ -d /srv/media ]")?;
+    let smb = judged(lab, "smb", "critical")?;
+    ensure!(smb["layer"] == "path", "{smb}");
+    lab.run_ok("zfs mount tank/media")?;
+    judged(lab, "smb", "ok")?;
+    lab.run_ok("zfs destroy -f tank/media").map(drop)
 }
 
 fn restart_keeps_the_vm(lab: &Lab) -> Result<()> {

@@ -8,6 +8,7 @@ mod observer;
 mod parsing;
 mod redundancy;
 mod remembering;
+mod tolerances;
 
 use crate::ask::view::{FindingView, PoolView};
 use crate::base::Severity;
