@@ -92,18 +92,39 @@ fn id((vendor, device): (u16, u16)) -> String {
 }
 
 fn service(service: &Service) -> Json {
-    let (probe, address) = match service.probe {
-        Probe::None => ("none", None),
-        Probe::Tcp(address) => ("tcp", Some(address)),
-        Probe::Smb(address) => ("smb", Some(address)),
-        Probe::Afp(address) => ("afp", Some(address)),
+    let port = match &service.probe {
+        Probe::Greeting(_, port) | Probe::Http { port, .. } | Probe::Plex { port, .. } => {
+            (port.tls.then_some(true), port.name.as_ref())
+        }
+        Probe::Tls(port) => (None, port.name.as_ref()),
+        _ => (None, None),
+    };
+    let (page, expect) = match &service.probe {
+        Probe::Http { page, expect, .. } => (Some(page), expect.as_ref()),
+        _ => (None, None),
+    };
+    let token = match &service.probe {
+        Probe::Plex { token_file, .. } => token_file.as_ref(),
+        _ => None,
+    };
+    let (command, user) = match &service.probe {
+        Probe::Command { argv, user } => (Some(argv), user.as_ref()),
+        _ => (None, None),
     };
     without_null(json!({
         "name": service.name,
-        "probe": probe,
-        "address": address,
+        "probe": service.probe.kind(),
+        "address": service.probe.address(),
+        "server-name": port.1,
+        "tls": port.0,
+        "page": page,
+        "expect": expect,
+        "token-file": token,
+        "command": command,
+        "user": user,
         "unit": service.unit,
         "path": service.path,
+        "mount": service.mount,
         "interval": exact(service.interval),
         "deadline": exact(service.deadline),
     }))

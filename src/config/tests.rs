@@ -155,6 +155,10 @@ fn every_kind_of_mistake_in_host_yaml() {
         ("tcp without port", "services:\n  - {name: s, probe: tcp}\n"),
         ("wrong port once", "services:\n  - {name: s, probe: tcp, address: plex}\n"),
         ("unused address", "services:\n  - {name: s, unit: a.service, address: \"127.0.0.1:1\"}\n"),
+        ("keys of other probes", "services:\n  - {name: s, probe: smb, page: /, token-file: /t}\n"),
+        ("no command", "services:\n  - {name: s, probe: command}\n"),
+        ("tls without port", "services:\n  - {name: s, probe: tls}\n"),
+        ("mount elsewhere", "services:\n  - {name: s, path: /tank/media, mount: /other}\n"),
         ("unit without kind", "services:\n  - {name: s, unit: smbd}\n"),
         ("fast probe", "services:\n  - {name: s, probe: smb, interval: 2s}\n"),
         ("slow deadline", "services:\n  - {name: s, probe: smb, interval: 2s, deadline: 5s}\n"),
@@ -234,7 +238,11 @@ fn what_is_shown_means_the_same() {
                 care:\n  scrub:\n    - {pool: all}\n    - {pool: a, every: 14d, on: friday, until: '06:00'}\n    \
                 - {pool: b, day: 9, not-while: []}\n    - {pool: c, every: 5d, not-while: [vm]}\n  \
                 snapshots: [{dataset: a/b, recursive: true, keep: {daily: 7}}]\n\
-                services: [{name: a, probe: tcp, address: \"[::1]:80\", path: /tank/media}]\n";
+                services: [{name: a, probe: tcp, address: \"[::1]:80\", path: /tank/media}, \
+                {name: b, probe: plex, token-file: /etc/plex.token, tls: true, server-name: n}, \
+                {name: c, probe: http, page: /a, expect: 'x y', path: /tank/media, mount: /tank}, \
+                {name: d, probe: command, command: [/bin/check, -H], user: nobody}, \
+                {name: e, probe: tls, address: \"[::1]:993\", server-name: n}]\n";
     let vm = "memory: 1500M\ngpu: 02:00.0\ncpu: 'true'\ndisks: [/a.qcow2, /b.iso, '/c: # d']\n\
               firmware: {kind: ovmf}\nnetwork: {bridge: '1'}\n";
     let (config, _) = load(&two(host, vm), &exists).unwrap();

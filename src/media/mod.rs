@@ -5,28 +5,39 @@
 //! its worst layer, because each layer can be well while the next is not:
 //!
 //! ```text
-//!   unit ──► connect ──► protocol ──► path
-//!   systemd  TCP         SMB2, AFP    the backing folder, looked at by a child
-//!   failed   refused     silent:      missing, or its mount does not answer:
-//!                        SIGSTOP      the daemon above notices neither
+//!   unit ──► connect ──► tls ──────► protocol ──► library ──► path, share
+//!   systemd  TCP         certificate SMB2, HTTP   Plex's      the folders behind
+//!   failed   refused     ends soon   silent:      still       it: missing, dead,
+//!                                    SIGSTOP      loads       unmounted, full
 //! ```
 //!
+//! What stands above a layer that has failed was not reached; the folders are
+//! looked at in any case, because a daemon notices nothing of them.
+//!
 //! - [`probe`]: connects, asks, and says which layer failed; read this first
-//! - [`smb`], [`afp`]: the bytes, pure
+//! - [`smb`], [`afp`], [`probes`]: the bytes, pure
+//! - [`web`]: pages over HTTP: Plex, minidlna, any
+//! - [`stopped`]: why a process that has its port says nothing
 //! - [`unit`](mod@unit): what systemd says of the unit; parse and judgement are pure
-//! - [`path`]: the backing folder, in a child that can be killed
+//! - [`path`]: the folders, in a child that can be killed; [`mounts`]: what
+//!   holds them; [`shares`]: all that a service on this machine serves
 //! - [`judge`]: layers to one view, pure
 //! - [`restart`]: a service restarted on request
 //! - [`observer`]: who is due, concurrently, never waiting for the slow
 
 pub mod afp;
 pub mod judge;
+pub mod mounts;
 pub mod observer;
 pub mod path;
 pub mod probe;
+pub mod probes;
 pub mod restart;
+pub mod shares;
 pub mod smb;
+pub mod stopped;
 pub mod unit;
+pub mod web;
 
 pub use observer::Observer;
 

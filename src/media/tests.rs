@@ -1,5 +1,7 @@
 //! Small servers that answer well, badly, late or not at all.
 
+mod network;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,6 +82,7 @@ fn service(name: &str, probe: Probe) -> Service {
         unit: None,
         probe,
         path: None,
+        mount: None,
         interval: Duration::from_secs(30),
         deadline: SOON,
     }

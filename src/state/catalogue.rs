@@ -133,9 +133,15 @@ pub const CATALOGUE: &[Entry] = &[
     },
     Entry {
         service: "service <name>",
-        metric: "seconds the probe took",
-        states: "ok, warning, critical, unknown: its worst layer",
-        attributes: &["layer"],
+        metric: "seconds that its protocol took; of a Nagios plugin its first value",
+        states: "ok, warning, critical, unknown: its worst layer, and since when",
+        attributes: &["layer", "perf-<label>"],
+    },
+    Entry {
+        service: "service <name> sessions",
+        metric: "live sessions, where the service tells",
+        states: "ok",
+        attributes: &[],
     },
     Entry {
         service: "cpu",
@@ -446,6 +452,8 @@ mod tests {
                     layer: "protocol".into(),
                     latency: Some(0.01),
                     since: now,
+                    sessions: Some(2),
+                    values: [("rta".to_owned(), "0.5ms".to_owned())].into(),
                     ..ServiceView::default()
                 }],
             }),
@@ -494,7 +502,8 @@ mod tests {
             let entry = CATALOGUE.iter().find(|entry| is_of(entry, service));
             let entry = entry.unwrap_or_else(|| panic!("`{service}` is not in the catalogue"));
             for key in event.attributes.keys() {
-                assert!(entry.attributes.contains(&key.as_str()), "{service}: {key}");
+                let key = if key.starts_with("perf-") { "perf-<label>" } else { key };
+                assert!(entry.attributes.contains(&key), "{service}: {key}");
             }
         }
         for entry in CATALOGUE {

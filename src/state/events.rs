@@ -4,8 +4,8 @@
 use super::{Snapshot, radius};
 use crate::ask::view::{
     CareView, DiskView, DisksView, FindingView, GpuView, GpusView, IommuView, MachineView,
-    PoolView, PoolsView, ReadingView, ScanView, ServicesView, Verdict, VmState, VmStatsView,
-    VmView,
+    PoolView, PoolsView, ReadingView, ScanView, ServiceView, ServicesView, Verdict, VmState,
+    VmStatsView, VmView,
 };
 use crate::base::{Event, Metric, Name, Severity, Timestamp, span};
 use crate::pci::{Change, What};
@@ -305,19 +305,33 @@ pub fn scan_summary(scan: &ScanView) -> String {
     }
 }
 
-/// Each service; metric = seconds the probe took.
+/// Each service; metric = seconds the probe took, or a plugin's first value.
+/// Then its sessions, where it tells.
 pub fn services(view: &ServicesView) -> Vec<Event> {
-    let one = |service: &crate::ask::view::ServiceView| {
-        let mut event = Event::new(
-            format!("service {}", service.name),
-            service.health,
-            service.message.as_str(),
-        )
-        .attribute("layer", service.layer.as_str());
-        event.metric = service.latency.map(Metric::Double);
-        event
+    let one = |service: &ServiceView| {
+        let name = format!("service {}", service.name);
+        let decides = service.layers.iter().find(|layer| layer.name == service.layer);
+        let text = match decides {
+            Some(layer) if service.health != Severity::Ok => {
+                format!("{} since {}: {}", layer.name, layer.since.iso(), service.message)
+            }
+            _ => service.message.clone(),
+        };
+        let mut event = Event::new(name.as_str(), service.health, text)
+            .attribute("layer", service.layer.as_str());
+        event.metric = service.value.or(service.latency).map(Metric::Double);
+        let values =
+            service.values.iter().map(|(key, value)| (format!("perf-{key}"), value.clone()));
+        event.attributes.extend(values);
+        let sessions = service.sessions.map(|count| {
+            let text =
+                if count == 1 { "1 session".to_owned() } else { format!("{count} sessions") };
+            let count = Metric::Int(i64::try_from(count).unwrap_or(i64::MAX));
+            Event::new(format!("{name} sessions"), Severity::Ok, text).metric(count)
+        });
+        std::iter::once(event).chain(sessions)
     };
-    view.services.iter().map(one).collect()
+    view.services.iter().flat_map(one).collect()
 }
 
 /// Each disk; metric = degrees Celsius.

@@ -49,6 +49,12 @@ pub struct ServiceView {
     /// How often it was restarted in the last ten minutes.
     #[serde(default)]
     pub restarts: u64,
+    /// The first value of a Nagios plugin.
+    #[serde(default)]
+    pub value: Option<f64>,
+    /// All its values with their units, by label.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
 }
 
 /// One layer of a service.
