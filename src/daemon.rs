@@ -16,6 +16,7 @@ pub mod guests;
 mod observe;
 mod scan;
 mod serve;
+mod services;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -33,6 +34,7 @@ use crate::base::{Name, Severity};
 use crate::config::{Config, QuirkFiles};
 use crate::host::Host;
 use crate::host::lock::{Lock, LockError};
+use crate::media::restart::Targets;
 use crate::passthrough::{Boot, Passthrough, safe};
 use crate::riemann::index::{self, Index};
 use crate::state::{Fact, Snapshot};
@@ -75,6 +77,8 @@ struct Shared {
     devices: Arc<Notify>,
     /// The pools are read again at once.
     pools: Arc<Notify>,
+    /// The services that are watched now.
+    targets: Targets,
 }
 
 impl Shared {
@@ -231,6 +235,7 @@ pub async fn run(
         ),
         devices: Arc::new(Notify::new()),
         pools: Arc::new(Notify::new()),
+        targets: Targets::default(),
     };
 
     let mut tasks = Tasks::default();
@@ -249,7 +254,7 @@ pub async fn run(
     tasks.watch("vm statistics", observe::vm_stats(shared.clone(), interval));
     let pools = zfs::Observer::new(host.clone(), config.pools.clone());
     tasks.watch("pools", observe::pools(shared.clone(), pools));
-    tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
+    tasks.watch("services", services::services(shared.clone()));
     for (vm, problems) in &wrong {
         let why = problems.lines().last().unwrap_or_default().to_owned();
         shared.unavailable(&format!("VM {vm}"), Some(why)).await;

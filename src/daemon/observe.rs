@@ -16,14 +16,13 @@ use super::Shared;
 use crate::api;
 use crate::ask::view::VmView;
 use crate::base::Name;
-use crate::config::Service;
 use crate::host::uevent::{Heard, Uevents};
 use crate::host::{Clock, Host};
 use crate::riemann::index::{EXPIRE_INTERVAL, Index};
 use crate::riemann::stats::Stats;
 use crate::state::{Fact, Snapshot};
 use crate::vm::stats::{self, Sample};
-use crate::{media, pci, zfs};
+use crate::{pci, zfs};
 
 /// How often the devices are enumerated when the kernel says nothing.
 const DEVICES_AT_LEAST: Duration = Duration::from_secs(60);
@@ -34,7 +33,7 @@ const DEVICES_DEAF: Duration = Duration::from_secs(5);
 /// A burst of uevents is one reason to look.
 const BURST: Duration = Duration::from_millis(100);
 
-/// How often pools and due services are looked at.
+/// How often the pools are looked at.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// The name of this machine, as the kernel has it.
@@ -249,18 +248,6 @@ pub(super) async fn pools(shared: Shared, mut observer: zfs::Observer) {
             }
             sleep(ROUND).await;
         }
-    }
-}
-
-/// Probes the services that are due.
-pub(super) async fn services(shared: Shared, services: Vec<Service>) {
-    let mut observer = media::Observer::new(shared.host.clone(), services);
-    loop {
-        let view = observer.round().await;
-        if shared.facts.send(Fact::Services(view)).await.is_err() {
-            return;
-        }
-        sleep(ROUND).await;
     }
 }
 

@@ -16,10 +16,15 @@
 //! - [`unit`](mod@unit): what systemd says of the unit; parse and judgement are pure
 //! - [`path`]: the backing folder, in a child that can be killed
 //! - [`judge`]: layers to one view, pure
-//! - [`restart`]: a service restarted on request
+//! - [`restart`]: a service restarted on request, or by its policy
+//! - [`discover`]: services that are found running
+//! - [`engine`], [`containers`]: those of Docker and Podman
 //! - [`observer`]: who is due, concurrently, never waiting for the slow
 
 pub mod afp;
+pub mod containers;
+pub mod discover;
+pub mod engine;
 pub mod judge;
 pub mod observer;
 pub mod path;
@@ -28,6 +33,8 @@ pub mod restart;
 pub mod smb;
 pub mod unit;
 
+pub use containers::Containers;
+pub use discover::{Discovery, Step};
 pub use observer::Observer;
 
 #[cfg(test)]

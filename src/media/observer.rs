@@ -18,7 +18,7 @@ use super::path::{self, Found};
 use super::probe::{self, Answer, ProbeError};
 use super::unit::{self, Restarts, Unit};
 use crate::ask::view::{ServiceView, ServicesView};
-use crate::base::{Severity, Timestamp};
+use crate::base::{Name, Severity, Timestamp};
 use crate::config::{Probe, Service};
 use crate::host::Host;
 
@@ -38,21 +38,25 @@ const HOLD: Duration = Duration::from_secs(600);
 pub struct Observer {
     host: Host,
     services: Vec<Watched>,
+    ids: u64,
     probes: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
 }
 
 struct Watched {
+    id: u64,
     service: Service,
     view: ServiceView,
     /// When it is due; `None` while a probe is under way.
     next: Option<Instant>,
+    /// Whether it is due again when that has ended.
+    again: bool,
     restarts: Restarts,
     /// How many children were stuck when that at its folder was, and until when to wait.
     held: Option<(usize, Instant, Found)>,
 }
 
 struct Done {
-    at: usize,
+    id: u64,
     begun: Instant,
     unit: Option<Result<Unit, String>>,
     answer: Option<Result<Answer, ProbeError>>,
@@ -63,27 +67,60 @@ struct Done {
 impl Observer {
     /// Of these services; nothing is probed yet.
     pub fn new(host: Host, services: Vec<Service>) -> Self {
-        let (now, since) = (host.clock.instant(), host.clock.now());
-        let mut services: Vec<Watched> = services
-            .into_iter()
-            .map(|service| Watched {
-                view: ServiceView {
-                    name: service.name.to_string(),
-                    health: Severity::Unknown,
-                    layer: "none".to_owned(),
-                    message: "not probed yet".to_owned(),
-                    advice: String::new(),
-                    since,
-                    ..ServiceView::default()
-                },
-                service,
-                next: Some(now),
-                restarts: Restarts::default(),
-                held: None,
-            })
-            .collect();
-        services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
-        Self { host, services, probes: FuturesUnordered::new() }
+        let mut new = Self { host, services: Vec::new(), ids: 0, probes: FuturesUnordered::new() };
+        for service in services {
+            new.add(service, false);
+        }
+        new
+    }
+
+    /// One more, which is due at once.
+    pub fn add(&mut self, service: Service, discovered: bool) {
+        self.ids += 1;
+        let view = ServiceView {
+            name: service.name.to_string(),
+            health: Severity::Unknown,
+            layer: "none".to_owned(),
+            message: "not probed yet".to_owned(),
+            since: self.host.clock.now(),
+            discovered,
+            ..ServiceView::default()
+        };
+        let at = self.services.partition_point(|other| other.service.name <= service.name);
+        let watched = Watched {
+            id: self.ids,
+            view,
+            service,
+            next: Some(self.host.clock.instant()),
+            again: false,
+            restarts: Restarts::default(),
+            held: None,
+        };
+        self.services.insert(at, watched);
+    }
+
+    /// One less; what its probe still says is not heard.
+    pub fn remove(&mut self, name: &Name) {
+        self.services.retain(|watched| watched.service.name != *name);
+    }
+
+    /// Those that are watched.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.iter().map(|watched| &watched.service)
+    }
+
+    /// Something has happened to this unit, or to any: it is due at once.
+    pub fn poke(&mut self, unit: Option<&str>) {
+        let now = self.host.clock.instant();
+        for watched in &mut self.services {
+            let its = watched.service.unit.as_deref();
+            if its.is_some() && (unit.is_none() || its == unit) {
+                match &mut watched.next {
+                    Some(next) => *next = now,
+                    None => watched.again = true,
+                }
+            }
+        }
     }
 
     /// Probes who is due and says how all are; meant for every second.
@@ -117,7 +154,7 @@ impl Observer {
         let now = self.host.clock.instant();
         let stuck = self.host.runner.stuck();
         let mut started = false;
-        for (at, watched) in self.services.iter_mut().enumerate() {
+        for watched in &mut self.services {
             let due = watched.next.is_some_and(|next| now >= next);
             if !due || self.probes.len() >= MAX_FLYING {
                 continue;
@@ -130,7 +167,7 @@ impl Observer {
             }
             let held = watched.held.as_ref().map(|(_, _, found)| found.clone());
             let (host, service) = (self.host.clone(), watched.service.clone());
-            self.probes.push(Box::pin(probe(host, service, at, now, held)));
+            self.probes.push(Box::pin(probe(host, service, watched.id, now, held)));
             started = true;
         }
         started
@@ -139,8 +176,9 @@ impl Observer {
     fn absorb(&mut self, done: &Done) {
         let (now, wall) = (self.host.clock.instant(), self.host.clock.now());
         let stuck = self.host.runner.stuck();
-        let Some(watched) = self.services.get_mut(done.at) else { return };
-        watched.next = Some(done.begun + watched.service.interval);
+        let Some(watched) = self.services.iter_mut().find(|it| it.id == done.id) else { return };
+        let again = std::mem::take(&mut watched.again);
+        watched.next = Some(if again { now } else { done.begun + watched.service.interval });
         if let Some(found @ Found::Hangs { stuck: true, .. }) = &done.found
             && watched.held.is_none()
         {
@@ -157,23 +195,20 @@ impl Observer {
             advice,
             latency: done.latency.map(|latency| latency.as_secs_f64()),
             since,
+            discovered: watched.view.discovered,
+            restarts: watched.restarts.lately(),
+            hung: matches!(done.answer, Some(Err(ProbeError::Silent { .. }))),
             ..ServiceView::default()
         };
     }
 }
 
 /// Looks at all layers of a service, side by side.
-async fn probe(
-    host: Host,
-    service: Service,
-    at: usize,
-    begun: Instant,
-    held: Option<Found>,
-) -> Done {
+async fn probe(host: Host, service: Service, id: u64, begun: Instant, held: Option<Found>) -> Done {
     let deadline = service.deadline;
     let unit = async {
         let read = unit::read(&host, service.unit.as_deref()?, deadline);
-        let late = || Some(Err(format!("systemctl did not answer within {deadline:?}")));
+        let late = || Some(Err(format!("systemd did not answer within {deadline:?}")));
         timeout(deadline + GRACE, read).await.unwrap_or_else(|_| late())
     };
     let network = async {
@@ -199,7 +234,7 @@ async fn probe(
     let (answer, latency) = network.unzip();
     // How long a failure took is no latency of the service.
     let latency = latency.filter(|_| answer.as_ref().is_some_and(Result::is_ok));
-    Done { at, begun, unit, answer, latency, found }
+    Done { id, begun, unit, answer, latency, found }
 }
 
 fn layers(

@@ -129,7 +129,7 @@ pub const CATALOGUE: &[Entry] = &[
         service: "service <name>",
         metric: "seconds the probe took",
         states: "ok, warning, critical, unknown: its worst layer",
-        attributes: &["layer"],
+        attributes: &["layer", "restarted"],
     },
 ];
 

@@ -274,6 +274,9 @@ pub fn services(view: &ServicesView) -> Vec<Event> {
             service.message.as_str(),
         )
         .attribute("layer", service.layer.as_str());
+        if service.restarted > 0 {
+            event = event.attribute("restarted", service.restarted.to_string());
+        }
         event.metric = service.latency.map(Metric::Double);
         event
     };

@@ -49,6 +49,12 @@ pub struct ServiceView {
     /// How often it was restarted in the last ten minutes.
     #[serde(default)]
     pub restarts: u64,
+    /// How often hostd itself has restarted it within the time of its policy.
+    #[serde(default)]
+    pub restarted: u64,
+    /// Whether it accepts connections and says nothing.
+    #[serde(default)]
+    pub hung: bool,
 }
 
 /// One layer of a service.
