@@ -143,6 +143,16 @@ fn every_kind_of_mistake_in_host_yaml() {
         ("slow deadline", "services:\n  - {name: s, probe: smb, interval: 2s, deadline: 5s}\n"),
         ("folder not there", "services:\n  - {name: s, path: /missing}\n"),
         ("folder is a file", "services:\n  - {name: s, path: /etc/passwd}\n"),
+        ("restart of nothing", "services:\n  - {name: s, probe: smb, restart: {}}\n"),
+        (
+            "restart without a look",
+            "services:\n  - {name: s, unit: a.service, restart: {on: [failed, hung]}}\n",
+        ),
+        (
+            "wrong restarts",
+            "services:\n  - name: s\n    unit: a.service\n    restart: {after: 0s, at-most: 0, \
+             within: 1s, on: [crashed]}\n",
+        ),
         ("too often", "host: {interval: 100ms}\n"),
         ("name with a space", "host: {name: my nas}\n"),
         ("null item", "services:\n  -\n"),
@@ -192,7 +202,7 @@ fn shipped_files_are_valid() {
     let uncommented: String =
         HOST.lines().skip(11).map(|l| l.replacen("  # ", "  ", 1) + "\n").collect();
     // What is written in comments is right too, with the card that the VM wants.
-    let prose = ["Name of", "How often", "Refuse"];
+    let prose = ["Name of", "How often", "Whether", "Refuse"];
     let uncommented: String = uncommented
         .lines()
         .filter(|l| !prose.iter().any(|p| l.trim_start_matches([' ', '#']).starts_with(p)))
@@ -206,9 +216,10 @@ fn shipped_files_are_valid() {
 
 #[test]
 fn what_is_shown_means_the_same() {
-    let host = "host: {name: nas, interval: 90s}\nevents: {tcp: off}\n\
+    let host = "host: {name: nas, interval: 90s, discover-services: false}\nevents: {tcp: off}\n\
                 gpus: [{name: radeon, address: 01:00.0, identity: \"1002:5046\"}]\n\
-                services: [{name: a, probe: tcp, address: \"[::1]:80\", path: /tank/media}]\n";
+                services: [{name: a, probe: tcp, address: \"[::1]:80\", path: /tank/media,\n\
+                unit: a.service, restart: {at-most: 2, on: [failed, hung]}}]\n";
     let vm = "memory: 1500M\ngpu: 02:00.0\ncpu: 'true'\ndisks: [/a.qcow2, /b.iso, '/c: # d']\n\
               firmware: {kind: ovmf}\nnetwork: {bridge: '1'}\n";
     let (config, _) = load(&two(host, vm), &exists).unwrap();

@@ -320,8 +320,8 @@ mod tests {
         let view = life.after(31).await;
         assert_eq!(
             view.message,
-            "smbd.service has failed (signal); it was restarted 3 times within 1h and is left \
-             alone now"
+            "smbd.service has failed (signal); it was restarted 3 times within 1h 0m and is \
+             left alone now"
         );
         assert_eq!((view.health, life.restarts()), (Severity::Critical, 3));
         // An hour after the first, it may be tried again.
