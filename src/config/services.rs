@@ -71,7 +71,10 @@ fn service(raw: RawService, trail: &Trail, desk: &mut Desk<'_, '_>) -> Option<Se
             }
         }
     }
-    let policy = raw.restart.map(|raw| restart(raw, &trail.key("restart"), desk));
+    // Its defaults alone are no wish.
+    let wanted = desk.root.has(&trail.key("restart"));
+    let policy = raw.restart.filter(|_| wanted);
+    let policy = policy.map(|raw| restart(raw, &trail.key("restart"), desk));
     if policy.is_some() && !desk.root.has(&trail.key("unit")) {
         let message = "there is no unit that could be restarted";
         desk.error(&trail.key("restart"), message, "add `unit: smbd.service` with the service's");
