@@ -20,6 +20,7 @@ mod observe;
 mod pools;
 mod scan;
 mod serve;
+mod services;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -38,6 +39,7 @@ use crate::config::{Config, QuirkFiles};
 use crate::health::smart;
 use crate::host::Host;
 use crate::host::lock::{Lock, LockError};
+use crate::media::restart::Targets;
 use crate::passthrough::{Boot, Passthrough, safe};
 use crate::riemann::index::{self, Index};
 use crate::state::{Fact, Snapshot, radius};
@@ -84,6 +86,8 @@ struct Shared {
     hands: mpsc::Sender<care::ByHand>,
     /// The disks are enumerated again at once.
     disks: Arc<Notify>,
+    /// The services that are watched now.
+    targets: Targets,
 }
 
 impl Shared {
@@ -244,6 +248,7 @@ pub async fn run(
         pools: Arc::new(Notify::new()),
         hands,
         disks: Arc::new(Notify::new()),
+        targets: Targets::default(),
     };
 
     let mut tasks = Tasks::default();
@@ -269,7 +274,7 @@ pub async fn run(
     }
     let disks = smart::Observer::new(host.clone(), config.disks.clone());
     tasks.watch("disks", disks::disks(shared.clone(), disks));
-    tasks.watch("services", observe::services(shared.clone(), config.services.clone()));
+    tasks.watch("services", services::services(shared.clone()));
     tasks.watch("care", care::run(shared.clone(), by_hand));
     tasks.watch("machine", machine::watch(shared.clone(), config.health.clone(), interval));
     for (vm, problems) in &wrong {

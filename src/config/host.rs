@@ -38,7 +38,11 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
 fn host(raw: RawHostSection, desk: &mut Desk<'_, '_>) -> Option<HostSection> {
     let trail = Trail::to("host");
     let interval = desk.span(&trail.key("interval"), raw.interval, SECOND, HOUR)?;
-    Some(HostSection { name: raw.name.map(|Text(name)| name), interval })
+    Some(HostSection {
+        name: raw.name.map(|Text(name)| name),
+        interval,
+        discover_services: raw.discover_services.unwrap_or(true),
+    })
 }
 
 fn gpus(raw: Vec<Option<RawGpu>>, desk: &mut Desk<'_, '_>) -> Vec<Gpu> {

@@ -60,13 +60,17 @@ pub struct RawHost {
 
 /// The machine as a whole.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawHostSection {
     /// Name of this machine in events. The machine's host name when absent.
     pub name: Option<Text<HostName>>,
     /// How often hostd looks; events live for twice as long. 1s to 1h.
     #[schemars(extend("default" = "5s"))]
     pub interval: Option<Text<Span>>,
+    /// Whether hostd watches the media services and containers that it finds
+    /// running, besides those under `services`.
+    #[schemars(extend("default" = true))]
+    pub discover_services: Option<bool>,
 }
 
 /// A graphics card that may be given to a VM, with all functions of its slot.

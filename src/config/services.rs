@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::desk::{Desk, exact};
 use super::formats::Text;
-use super::raw::{RawProbe, RawService};
+use super::raw::{RawProbe, RawService, RawServiceRestart, RawServiceTrouble};
 use super::tree::Trail;
-use super::types::{Greets, Port, Probe, Service};
+use super::types::{Greets, Port, Probe, RestartPolicy, Service, Trouble};
 use super::world::Existence;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -79,7 +79,25 @@ fn service(raw: RawService, trail: &Trail, desk: &mut Desk<'_, '_>) -> Option<Se
         let message = format!("{} does not hold the `path` of this service", mount.display());
         desk.error(&trail.key("mount"), message, "name `path` itself or a folder above it");
     }
+    // Its defaults alone are no wish.
+    let wanted = desk.root.has(&trail.key("restart"));
+    let policy = raw.restart.filter(|_| wanted);
+    let policy = policy.map(|raw| restart(raw, &trail.key("restart"), desk));
+    if policy.is_some() && !desk.root.has(&trail.key("unit")) {
+        let message = "there is no unit that could be restarted";
+        desk.error(&trail.key("restart"), message, "add `unit: smbd.service` with the service's");
+    }
+    if policy.as_ref().is_some_and(|(_, hung)| *hung) && probe == Some(Probe::None) {
+        let at = trail.key("restart").key("on");
+        let message = "a service that is not asked is never found hung";
+        desk.error(&at, message, "add a `probe`, or leave out `hung`");
+    }
+    let restart = match policy {
+        Some((policy, _)) => Some(policy?),
+        None => None,
+    };
     Some(Service {
+        restart,
         name: raw.name?.0,
         unit: raw.unit.map(|Text(unit)| unit),
         probe: probe?,
@@ -88,6 +106,32 @@ fn service(raw: RawService, trail: &Trail, desk: &mut Desk<'_, '_>) -> Option<Se
         interval: interval?,
         deadline: deadline?,
     })
+}
+
+/// The policy, and whether it is for one that hangs.
+fn restart(
+    raw: RawServiceRestart,
+    trail: &Trail,
+    desk: &mut Desk<'_, '_>,
+) -> (Option<RestartPolicy>, bool) {
+    let after = desk.span(&trail.key("after"), raw.after, SECOND, HOUR);
+    let within = desk.span(&trail.key("within"), raw.within, SECOND * 60, HOUR * 24 * 7);
+    let mut on = Vec::new();
+    let given = raw.on.unwrap_or_else(|| vec![Some(RawServiceTrouble::Failed)]);
+    for trouble in given.into_iter().flatten() {
+        let trouble = match trouble {
+            RawServiceTrouble::Failed => Trouble::Failed,
+            RawServiceTrouble::Hung => Trouble::Hung,
+        };
+        if !on.contains(&trouble) {
+            on.push(trouble);
+        }
+    }
+    let hung = on.contains(&Trouble::Hung);
+    let policy = after.zip(within).zip(raw.at_most);
+    let policy =
+        policy.map(|((after, within), at_most)| RestartPolicy { after, at_most, within, on });
+    (policy, hung)
 }
 
 fn probe(

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 pub use self::vm::vm;
 use super::desk::exact;
-use super::types::{Config, Events, Gpu, Health, Levels, Probe, Service};
+use super::types::{Config, Events, Gpu, Health, Levels, Probe, RestartPolicy, Service, Trouble};
 
 /// One YAML document for `host.yaml` and one for each VM, each after a comment
 /// that names its file.
@@ -35,6 +35,7 @@ pub fn host(config: &Config) -> Json {
         "host": without_null(json!({
             "name": config.host.name,
             "interval": exact(config.host.interval),
+            "discover-services": config.host.discover_services,
         })),
         "gpus": config.gpus.iter().map(gpu).collect::<Vec<_>>(),
         "pools": { "expected": config.pools.expected },
@@ -127,7 +128,21 @@ fn service(service: &Service) -> Json {
         "mount": service.mount,
         "interval": exact(service.interval),
         "deadline": exact(service.deadline),
+        "restart": service.restart.as_ref().map(restart),
     }))
+}
+
+fn restart(policy: &RestartPolicy) -> Json {
+    let word = |trouble: &Trouble| match trouble {
+        Trouble::Failed => "failed",
+        Trouble::Hung => "hung",
+    };
+    json!({
+        "after": exact(policy.after),
+        "at-most": policy.at_most,
+        "within": exact(policy.within),
+        "on": policy.on.iter().map(word).collect::<Vec<_>>(),
+    })
 }
 
 fn events(events: &Events) -> Json {

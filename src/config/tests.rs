@@ -168,6 +168,16 @@ fn every_kind_of_mistake_in_host_yaml() {
         ("more than all", "health: {disk: {critical: 101}}\n"),
         ("a fraction", "health: {memory: {warning: 0.8}}\n"),
         ("relative mount", "health: {mounts: {ignore: [mnt]}}\n"),
+        ("restart of nothing", "services:\n  - {name: s, probe: smb, restart: {}}\n"),
+        (
+            "restart without a look",
+            "services:\n  - {name: s, unit: a.service, restart: {on: [failed, hung]}}\n",
+        ),
+        (
+            "wrong restarts",
+            "services:\n  - name: s\n    unit: a.service\n    restart: {after: 0s, at-most: 0, \
+             within: 1s, on: [crashed]}\n",
+        ),
         ("too often", "host: {interval: 100ms}\n"),
         ("name with a space", "host: {name: my nas}\n"),
         ("null item", "services:\n  -\n"),
@@ -217,7 +227,7 @@ fn shipped_files_are_valid() {
     let uncommented: String =
         HOST.lines().skip(11).map(|l| l.replacen("  # ", "  ", 1) + "\n").collect();
     // What is written in comments is right too, with the card that the VM wants.
-    let prose = ["Name of", "How often", "Refuse"];
+    let prose = ["Name of", "How often", "Whether", "Refuse"];
     let uncommented: String = uncommented
         .lines()
         .filter(|l| !prose.iter().any(|p| l.trim_start_matches([' ', '#']).starts_with(p)))
@@ -232,13 +242,14 @@ fn shipped_files_are_valid() {
 
 #[test]
 fn what_is_shown_means_the_same() {
-    let host = "host: {name: nas, interval: 90s}\nevents: {tcp: off}\n\
+    let host = "host: {name: nas, interval: 90s, discover-services: false}\nevents: {tcp: off}\n\
                 disks: {interval: 1h, ignore: [S1, 'naa.5 x']}\n\
                 gpus: [{name: radeon, address: 01:00.0, identity: \"1002:5046\"}]\n\
                 care:\n  scrub:\n    - {pool: all}\n    - {pool: a, every: 14d, on: friday, until: '06:00'}\n    \
                 - {pool: b, day: 9, not-while: []}\n    - {pool: c, every: 5d, not-while: [vm]}\n  \
                 snapshots: [{dataset: a/b, recursive: true, keep: {daily: 7}}]\n\
-                services: [{name: a, probe: tcp, address: \"[::1]:80\", path: /tank/media}, \
+                services: [{name: a, probe: tcp, address: \"[::1]:80\", path: /tank/media, \
+                unit: a.service, restart: {at-most: 2, on: [failed, hung]}}, \
                 {name: b, probe: plex, token-file: /etc/plex.token, tls: true, server-name: n}, \
                 {name: c, probe: http, page: /a, expect: 'x y', path: /tank/media, mount: /tank}, \
                 {name: d, probe: command, command: [/bin/check, -H], user: nobody}, \

@@ -58,11 +58,13 @@ pub struct HostSection {
     pub name: Option<String>,
     /// How often the observers look; ttl of events is twice this.
     pub interval: Duration,
+    /// Whether services and containers are watched that are just found running.
+    pub discover_services: bool,
 }
 
 impl Default for HostSection {
     fn default() -> Self {
-        Self { name: None, interval: Duration::from_secs(5) }
+        Self { name: None, interval: Duration::from_secs(5), discover_services: true }
     }
 }
 

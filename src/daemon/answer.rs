@@ -226,8 +226,8 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask, caller: &Caller) -> An
         Ask::MachineStatus => read(&snapshot.machine, "the machine").map(Reply::Machine),
         Ask::ServiceList => read(&snapshot.services, "the services").map(Reply::Services),
         Ask::ServiceRestart { name } => {
-            let watched = shared.config.services.iter().find(|one| one.name.as_str() == name);
-            done(media::restart::service(&shared.host, &name, watched).await)
+            let target = shared.targets.find(&name);
+            done(media::restart::service(&shared.host, &name, target).await)
         }
         Ask::EventQuery { query } => scans.events(&query).await,
     }

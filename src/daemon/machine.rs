@@ -13,6 +13,9 @@ use crate::state::Fact;
 /// A round that takes longer hangs: a sensor, most likely.
 const HANGS: Duration = Duration::from_secs(20);
 
+/// How long systemd may take to name its failed units.
+const UNITS: Duration = Duration::from_secs(2);
+
 /// Looks each interval. What cannot be looked at any more is told as unknown.
 pub(super) async fn watch(shared: Shared, config: Health, every: Duration) {
     let mut observer = health::Observer::new(shared.host.clone(), config);
@@ -21,9 +24,11 @@ pub(super) async fn watch(shared: Shared, config: Health, every: Duration) {
     let mut last = MachineView::default();
     loop {
         ticks.tick().await;
+        // Where systemd does not run there are none to speak of.
+        let failed = timeout(UNITS, shared.host.units.failed()).await;
+        let failed = failed.ok().and_then(Result::ok);
         let mut round = tokio::task::spawn_blocking(move || {
-            // Which units have failed nobody says yet.
-            let view = observer.round(None);
+            let view = observer.round(failed.as_deref());
             (observer, view)
         });
         let done = loop {

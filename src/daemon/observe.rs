@@ -16,14 +16,13 @@ use super::Shared;
 use crate::api;
 use crate::ask::view::VmView;
 use crate::base::Name;
-use crate::config::Service;
 use crate::host::uevent::{Heard, Uevents};
 use crate::host::{Clock, Host};
+use crate::pci;
 use crate::riemann::index::{EXPIRE_INTERVAL, Index};
 use crate::riemann::stats::Stats;
 use crate::state::{Fact, Snapshot};
 use crate::vm::stats::{self, Sample};
-use crate::{media, pci};
 
 /// How often the devices are enumerated when the kernel says nothing.
 const DEVICES_AT_LEAST: Duration = Duration::from_secs(60);
@@ -33,9 +32,6 @@ const DEVICES_DEAF: Duration = Duration::from_secs(5);
 
 /// A burst of uevents is one reason to look.
 const BURST: Duration = Duration::from_millis(100);
-
-/// How often due services are looked at.
-const ROUND: Duration = Duration::from_secs(1);
 
 /// The name of this machine, as the kernel has it.
 pub(super) fn host_name(host: &Host) -> String {
@@ -235,18 +231,6 @@ async fn heard(shared: &Shared, kernel: &mut Option<Uevents>) {
         }
     }
     std::future::pending::<()>().await;
-}
-
-/// Probes the services that are due.
-pub(super) async fn services(shared: Shared, services: Vec<Service>) {
-    let mut observer = media::Observer::new(shared.host.clone(), services);
-    loop {
-        let view = observer.round().await;
-        if shared.facts.send(Fact::Services(view)).await.is_err() {
-            return;
-        }
-        sleep(ROUND).await;
-    }
 }
 
 #[cfg(test)]

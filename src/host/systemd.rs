@@ -11,7 +11,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, connection};
 
-use super::units::{Doing, Property, Scope, UnitError, Units};
+use super::units::{Changes, Doing, Property, Scope, UnitError, UnitState, Units};
+
+mod look;
 
 /// There while systemd runs the machine: `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
@@ -41,6 +43,7 @@ trait Manager {
     ) -> zbus::Result<OwnedObjectPath>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn set_unit_properties(
         &self,
@@ -49,6 +52,13 @@ trait Manager {
         properties: Vec<(&str, Variant<'_>)>,
     ) -> zbus::Result<()>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn get_unit_file_state(&self, file: &str) -> zbus::Result<String>;
+    fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<look::Row>>;
+    fn list_units_by_patterns(
+        &self,
+        states: &[&str],
+        patterns: &[&str],
+    ) -> zbus::Result<Vec<look::Row>>;
     fn subscribe(&self) -> zbus::Result<()>;
     #[zbus(signal)]
     fn job_removed(
@@ -80,16 +90,20 @@ impl Systemd {
     }
 
     async fn manager(&self) -> Result<ManagerProxy<'static>, UnitError> {
-        let absent = |error: &zbus::Error| UnitError::Absent(format!("no system bus: {error}"));
-        if !super::SysRoot::new("/").exists(&self.booted) {
-            return Err(UnitError::Absent("this machine does not run it".to_owned()));
-        }
+        self.is_booted()?;
         let mut kept = self.connection.lock().await;
         if let Some(connection) = &*kept
             && !connection.is_closed()
         {
             return ManagerProxy::new(connection).await.map_err(|error| absent(&error));
         }
+        let (connection, manager) = self.connect().await?;
+        *kept = Some(connection);
+        Ok(manager)
+    }
+
+    /// A connection of its own.
+    async fn connect(&self) -> Result<(Connection, ManagerProxy<'static>), UnitError> {
         let builder = match &self.bus {
             None => connection::Builder::system(),
             Some(address) => connection::Builder::address(address.as_str()),
@@ -102,13 +116,17 @@ impl Systemd {
             Ok((connection, manager))
         };
         match timeout(ANSWER, made).await {
-            Ok(Ok((connection, manager))) => {
-                *kept = Some(connection);
-                Ok(manager)
-            }
+            Ok(Ok(made)) => Ok(made),
             Ok(Err(error)) => Err(absent(&error)),
             Err(_) => Err(UnitError::Absent("the system bus does not answer".to_owned())),
         }
+    }
+
+    fn is_booted(&self) -> Result<(), UnitError> {
+        if super::SysRoot::new("/").exists(&self.booted) {
+            return Ok(());
+        }
+        Err(UnitError::Absent("this machine does not run it".to_owned()))
     }
 
     /// Has a job done, and waits for its end.
@@ -260,6 +278,44 @@ impl Units for Systemd {
             manager.stop_unit(unit, "replace").await
         }))
     }
+
+    fn restart_unit<'a>(&'a self, unit: &'a str) -> Doing<'a, ()> {
+        Box::pin(self.job(unit, format!("restart {unit}"), JOB, move |manager| async move {
+            // It has not failed, or is not there: the restart will tell.
+            let _ = manager.reset_failed_unit(unit).await;
+            manager.restart_unit(unit, "replace").await
+        }))
+    }
+
+    fn state<'a>(&'a self, unit: &'a str) -> Doing<'a, UnitState> {
+        Box::pin(self.look(unit))
+    }
+
+    fn loaded<'a>(&'a self, units: &'a [&'a str]) -> Doing<'a, Vec<(String, UnitState)>> {
+        Box::pin(async move {
+            let rows = self.rows("list units", &[], units).await?;
+            Ok(rows.into_iter().filter(|(_, state)| state.load == "loaded").collect())
+        })
+    }
+
+    fn is_enabled<'a>(&'a self, unit: &'a str) -> Doing<'a, bool> {
+        Box::pin(self.enabled(unit))
+    }
+
+    fn failed(&self) -> Doing<'_, Vec<String>> {
+        Box::pin(async move {
+            let rows = self.rows("list what has failed", &["failed"], &[]).await?;
+            Ok(rows.into_iter().map(|(name, _)| name).collect())
+        })
+    }
+
+    fn changes<'a>(&'a self, units: &'a [String]) -> Doing<'a, Changes> {
+        Box::pin(self.listen(units))
+    }
+}
+
+fn absent(error: &zbus::Error) -> UnitError {
+    UnitError::Absent(format!("no system bus: {error}"))
 }
 
 fn is_called(error: &zbus::Error, name: &str) -> bool {

@@ -9,6 +9,11 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt, stream};
+use tokio::sync::mpsc;
+
+use crate::base::Timestamp;
+
 /// Why systemd did not do it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum UnitError {
@@ -81,6 +86,40 @@ pub struct Scope {
     pub devices: Option<Vec<PathBuf>>,
 }
 
+/// What systemd says of a unit, in its own words; empty where not said. The
+/// names are those of `org.freedesktop.systemd1(5)`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnitState {
+    /// `LoadState`: `loaded`, `not-found`, `masked`, …
+    pub load: String,
+    /// `ActiveState`: `active`, `failed`, …
+    pub active: String,
+    /// `SubState`: `running`, `auto-restart`, …
+    pub sub: String,
+    /// `Result` of the last run: `success`, `exit-code`, `signal`, …
+    pub result: String,
+    /// `NRestarts` since it was started by hand.
+    pub restarts: Option<u64>,
+    /// `MainPID`, while there is one.
+    pub pid: Option<u32>,
+    /// `ExecMainStatus`: the exit code or signal of the last main process.
+    pub status: Option<i32>,
+    /// `StateChangeTimestamp`.
+    pub since: Option<Timestamp>,
+}
+
+impl UnitState {
+    /// One in these three states, and nothing else known of it.
+    pub fn new(load: &str, active: &str, sub: &str) -> Self {
+        let own = str::to_owned;
+        Self { load: own(load), active: own(active), sub: own(sub), ..Self::default() }
+    }
+}
+
+/// The names of units whose state has changed, as it happens. It ends when
+/// systemd or the bus begins anew: then anything may have changed.
+pub type Changes = Pin<Box<dyn Stream<Item = String> + Send>>;
+
 /// Something that systemd is doing.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, UnitError>> + Send + 'a>>;
 
@@ -104,6 +143,46 @@ pub trait Units: Send + Sync {
 
     /// Stops a unit; returns when it has.
     fn stop_unit<'a>(&'a self, unit: &'a str) -> Doing<'a, ()>;
+
+    /// Restarts a unit, or starts it; returns when it runs or has failed to. A
+    /// failure from before is forgotten first, and with it the limit of starts
+    /// (`StartLimitBurst=`) that would be in the way.
+    fn restart_unit<'a>(&'a self, unit: &'a str) -> Doing<'a, ()> {
+        nobody(unit)
+    }
+
+    /// What is the case with a unit; one that does not exist is `not-found`.
+    fn state<'a>(&'a self, unit: &'a str) -> Doing<'a, UnitState> {
+        nobody(unit)
+    }
+
+    /// Those of these units that are loaded, without loading any; only the
+    /// first three fields are filled.
+    fn loaded<'a>(&'a self, units: &'a [&'a str]) -> Doing<'a, Vec<(String, UnitState)>> {
+        nobody(units.first().unwrap_or(&"units"))
+    }
+
+    /// Whether a unit is there to be started by the next boot: `enabled` and
+    /// its like. `static` ones, which others start, are not.
+    fn is_enabled<'a>(&'a self, unit: &'a str) -> Doing<'a, bool> {
+        nobody(unit)
+    }
+
+    /// The units of the whole machine that have failed, by name.
+    fn failed(&self) -> Doing<'_, Vec<String>> {
+        nobody("failed units")
+    }
+
+    /// Tells the changes of these units from now on.
+    fn changes<'a>(&'a self, units: &'a [String]) -> Doing<'a, Changes> {
+        nobody(units.first().map_or("units", String::as_str))
+    }
+}
+
+/// The answer of who cannot be asked that.
+fn nobody<'a, T: Send + 'a>(about: &str) -> Doing<'a, T> {
+    let why = format!("nobody here knows about {about}");
+    Box::pin(std::future::ready(Err(UnitError::Absent(why))))
 }
 
 /// A systemd made of values. By default there is none.
@@ -127,6 +206,28 @@ pub struct FakeSystemd {
     pub jobs: Vec<String>,
     /// Jobs that fail, in the same words.
     pub fails: Vec<String>,
+    /// What is said of units; of others it goes by `active`.
+    pub states: BTreeMap<String, UnitState>,
+    /// Units that are started by the next boot.
+    pub enabled: Vec<String>,
+    listeners: Vec<(Vec<String>, mpsc::UnboundedSender<String>)>,
+}
+
+impl FakeSystemd {
+    fn state(&self, unit: &str) -> UnitState {
+        let is = |name: &String| name == unit;
+        match self.states.get(unit) {
+            Some(state) => state.clone(),
+            None if self.active.iter().any(is) => UnitState::new("loaded", "active", "running"),
+            None => UnitState::new("not-found", "inactive", "dead"),
+        }
+    }
+
+    fn tell(&mut self, unit: &str) {
+        self.listeners.retain(|(units, tell)| {
+            !units.iter().any(|one| one == unit) || tell.send(unit.to_owned()).is_ok()
+        });
+    }
 }
 
 impl FakeUnits {
@@ -143,6 +244,26 @@ impl FakeUnits {
     /// Looks at it, or changes what it will do.
     pub fn with<T>(&self, look: impl FnOnce(&mut FakeSystemd) -> T) -> T {
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A unit changes, and who listens is told.
+    pub fn becomes(&self, unit: &str, state: UnitState) {
+        self.with(|systemd| {
+            systemd.states.insert(unit.to_owned(), state);
+            systemd.tell(unit);
+        });
+    }
+
+    /// systemd begins anew: who listens hears the end.
+    pub fn begins_anew(&self) {
+        self.with(|systemd| systemd.listeners.clear());
+    }
+
+    fn known<T>(&self, look: impl FnOnce(&mut FakeSystemd) -> T) -> Result<T, UnitError> {
+        self.with(|state| {
+            let absent = || UnitError::Absent("this machine is made of values".to_owned());
+            if state.there { Ok(look(state)) } else { Err(absent()) }
+        })
     }
 
     fn job<T>(
@@ -216,6 +337,55 @@ impl Units for FakeUnits {
             self.job(format!("stop {unit}"), |state| state.active.retain(|active| active != unit))
         })
     }
+
+    fn restart_unit<'a>(&'a self, unit: &'a str) -> Doing<'a, ()> {
+        Box::pin(async move {
+            self.job(format!("restart {unit}"), |systemd| {
+                let state = UnitState::new("loaded", "active", "running");
+                systemd.states.insert(unit.to_owned(), state);
+                systemd.tell(unit);
+            })
+        })
+    }
+
+    fn state<'a>(&'a self, unit: &'a str) -> Doing<'a, UnitState> {
+        Box::pin(async move { self.known(|systemd| systemd.state(unit)) })
+    }
+
+    fn loaded<'a>(&'a self, units: &'a [&'a str]) -> Doing<'a, Vec<(String, UnitState)>> {
+        Box::pin(async move {
+            self.known(|systemd| {
+                let all = units.iter().map(|unit| ((*unit).to_owned(), systemd.state(unit)));
+                all.filter(|(_, state)| state.load == "loaded").collect()
+            })
+        })
+    }
+
+    fn is_enabled<'a>(&'a self, unit: &'a str) -> Doing<'a, bool> {
+        Box::pin(async move { self.known(|systemd| systemd.enabled.iter().any(|it| it == unit)) })
+    }
+
+    fn failed(&self) -> Doing<'_, Vec<String>> {
+        Box::pin(async move {
+            self.known(|systemd| {
+                let failed = systemd.states.iter().filter(|(_, state)| state.active == "failed");
+                failed.map(|(name, _)| name.clone()).collect()
+            })
+        })
+    }
+
+    fn changes<'a>(&'a self, units: &'a [String]) -> Doing<'a, Changes> {
+        Box::pin(async move {
+            self.known(|systemd| {
+                let (tell, hear) = mpsc::unbounded_channel();
+                systemd.listeners.push((units.to_vec(), tell));
+                let next = |mut hear: mpsc::UnboundedReceiver<String>| async move {
+                    Some((hear.recv().await?, hear))
+                };
+                stream::unfold(hear, next).boxed() as Changes
+            })
+        })
+    }
 }
 
 #[cfg(test)]
@@ -243,8 +413,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_fake_tells_changes_until_it_begins_anew() {
+        let units = FakeUnits::with_active(["smbd.service"]);
+        let mut changes = units.changes(&["smbd.service".to_owned()]).await.unwrap();
+        let dead = UnitState::new("loaded", "failed", "failed");
+        units.becomes("other.service", dead.clone());
+        units.becomes("smbd.service", dead);
+        assert_eq!(changes.next().await.as_deref(), Some("smbd.service"));
+        assert_eq!(units.failed().await.unwrap(), ["other.service", "smbd.service"]);
+        units.restart_unit("smbd.service").await.unwrap();
+        assert_eq!(changes.next().await.as_deref(), Some("smbd.service"));
+        let loaded = units.loaded(&["smbd.service", "none.service"]).await.unwrap();
+        let running = UnitState::new("loaded", "active", "running");
+        assert_eq!(loaded, [("smbd.service".to_owned(), running)]);
+        units.begins_anew();
+        assert_eq!(changes.next().await, None);
+    }
+
+    #[tokio::test]
     async fn a_machine_may_be_without_systemd() {
-        let error = FakeUnits::default().start_unit("x.service").await.unwrap_err();
+        let units = FakeUnits::default();
+        let error = units.start_unit("x.service").await.unwrap_err();
         assert!(error.is_absent(), "{error}");
+        assert!(units.state("x.service").await.unwrap_err().is_absent());
     }
 }

@@ -22,10 +22,15 @@
 //! - [`path`]: the folders, in a child that can be killed; [`mounts`]: what
 //!   holds them; [`shares`]: all that a service on this machine serves
 //! - [`judge`]: layers to one view, pure
-//! - [`restart`]: a service restarted on request
+//! - [`restart`]: a service restarted on request, or by its policy
+//! - [`discover`]: services that are found running
+//! - [`engine`], [`containers`]: those of Docker and Podman
 //! - [`observer`]: who is due, concurrently, never waiting for the slow
 
 pub mod afp;
+pub mod containers;
+pub mod discover;
+pub mod engine;
 pub mod judge;
 pub mod mounts;
 pub mod observer;
@@ -39,6 +44,8 @@ pub mod stopped;
 pub mod unit;
 pub mod web;
 
+pub use containers::Containers;
+pub use discover::{Discovery, Step};
 pub use observer::Observer;
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::shares::{self, Served};
 use super::stopped::{self, Why};
 use super::unit::{self, Restarts, Unit};
 use crate::ask::view::{LayerView, ServiceView, ServicesView};
-use crate::base::{Severity, Timestamp};
+use crate::base::{Name, Severity, Timestamp};
 use crate::config::{Probe, Service};
 use crate::host::Host;
 use crate::host::run::RunError;
@@ -61,9 +61,9 @@ struct Watched {
     view: ServiceView,
     /// When it is due; `None` while a probe is under way.
     next: Option<Instant>,
+    /// Whether it is due again when that has ended.
+    again: bool,
     restarts: Restarts,
-    /// What somebody else has said of the unit: then it is not asked.
-    told: Option<Result<Unit, String>>,
     memory: Memory,
 }
 
@@ -104,7 +104,6 @@ struct Order {
     service: Service,
     number: u64,
     begun: Instant,
-    told: Option<Result<Unit, String>>,
     /// What the folder is as long as nobody may look.
     found: Option<Found>,
     skip: Vec<Step>,
@@ -131,61 +130,58 @@ impl Observer {
         let mut observer =
             Self { host, services: Vec::new(), probes: FuturesUnordered::new(), number: 0 };
         for service in services {
-            observer.watch(service, false);
+            observer.add(service, false);
         }
         observer
     }
 
-    fn watch(&mut self, service: Service, discovered: bool) {
-        let (now, since) = (self.host.clock.instant(), self.host.clock.now());
+    /// One more, which is due at once.
+    pub fn add(&mut self, service: Service, discovered: bool) {
         self.number += 1;
-        self.services.push(Watched {
+        let view = ServiceView {
+            name: service.name.to_string(),
+            health: Severity::Unknown,
+            layer: "none".to_owned(),
+            message: "not probed yet".to_owned(),
+            since: self.host.clock.now(),
+            kind: kind(&service),
+            discovered,
+            ..ServiceView::default()
+        };
+        let at = self.services.partition_point(|other| other.service.name <= service.name);
+        let watched = Watched {
             number: self.number,
-            view: ServiceView {
-                name: service.name.to_string(),
-                health: Severity::Unknown,
-                layer: "none".to_owned(),
-                message: "not probed yet".to_owned(),
-                advice: String::new(),
-                since,
-                kind: kind(&service),
-                discovered,
-                ..ServiceView::default()
-            },
+            view,
             service,
             discovered,
-            next: Some(now),
+            next: Some(self.host.clock.instant()),
+            again: false,
             restarts: Restarts::default(),
-            told: None,
             memory: Memory::default(),
-        });
-        self.services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
+        };
+        self.services.insert(at, watched);
     }
 
-    /// Watches a service that hostd has found by itself; false when one of its
-    /// name is watched already.
-    pub fn add(&mut self, service: Service) -> bool {
-        let new = !self.services.iter().any(|watched| watched.service.name == service.name);
-        if new {
-            self.watch(service, true);
-        }
-        new
+    /// One less; what its probe still says is not heard.
+    pub fn remove(&mut self, name: &Name) {
+        self.services.retain(|watched| watched.service.name != *name);
     }
 
-    /// Forgets a service that hostd had found by itself.
-    pub fn remove(&mut self, name: &str) {
-        self.services
-            .retain(|watched| !watched.discovered || watched.service.name.as_str() != name);
+    /// Those that are watched.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.iter().map(|watched| &watched.service)
     }
 
-    /// Takes in what systemd has said of a unit, for all services that have it:
-    /// they are due at once, and do not ask themselves. `None`: they do again.
-    pub fn unit_says(&mut self, unit: &str, said: Option<&Result<Unit, String>>) {
+    /// Something has happened to this unit, or to any: it is due at once.
+    pub fn poke(&mut self, unit: Option<&str>) {
         let now = self.host.clock.instant();
         for watched in &mut self.services {
-            if watched.service.unit.as_deref() == Some(unit) && watched.told.as_ref() != said {
-                watched.told = said.cloned();
-                watched.next = watched.next.map(|next| next.min(now));
+            let its = watched.service.unit.as_deref();
+            if its.is_some() && (unit.is_none() || its == unit) {
+                match &mut watched.next {
+                    Some(next) => *next = now,
+                    None => watched.again = true,
+                }
             }
         }
     }
@@ -239,7 +235,6 @@ impl Observer {
                 service: watched.service.clone(),
                 number: watched.number,
                 begun: now,
-                told: watched.told.clone(),
                 found: memory.found.clone(),
                 shares: memory.served.as_ref().is_none_or(|served| old(served.at)),
                 measure: memory.measured.is_none_or(old),
@@ -256,7 +251,8 @@ impl Observer {
         let stuck = self.host.runner.stuck();
         let mut all = self.services.iter_mut();
         let Some(watched) = all.find(|watched| watched.number == done.number) else { return };
-        watched.next = Some(done.begun + watched.service.interval);
+        let again = std::mem::take(&mut watched.again);
+        watched.next = Some(if again { now } else { done.begun + watched.service.interval });
         let Done { unit, talked, stopped, look, served, spaces, .. } = done;
         let memory = &mut watched.memory;
         memory.hold(now, stuck, talked.as_ref(), look.as_ref(), served.as_ref());
@@ -300,6 +296,11 @@ impl Observer {
             restarts,
             value: told.and_then(|told| told.metric),
             values: told.map(|told| told.values.clone()).unwrap_or_default(),
+            hung: matches!(
+                talked.as_ref().map(|t| &t.answer),
+                Some(Err(ProbeError::Silent { .. }))
+            ),
+            ..ServiceView::default()
         };
     }
 }
@@ -405,14 +406,11 @@ fn kind(service: &Service) -> String {
 
 /// Looks at all layers of a service, side by side.
 async fn probe(order: Order) -> Done {
-    let Order { host, service, number, begun, told, found, skip, shares, measure } = order;
+    let Order { host, service, number, begun, found, skip, shares, measure } = order;
     let deadline = service.deadline;
     let unit = async {
-        if told.is_some() {
-            return told;
-        }
         let read = unit::read(&host, service.unit.as_deref()?, deadline);
-        let late = || Some(Err(format!("systemctl did not answer within {deadline:?}")));
+        let late = || Some(Err(format!("systemd did not answer within {deadline:?}")));
         timeout(deadline + GRACE, read).await.unwrap_or_else(|_| late())
     };
     let network = async {

@@ -13,13 +13,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::probe::{self, Answer, ProbeError};
-use super::unit::{self, Restarts};
 use super::{Observer, afp, smb};
 use crate::ask::view::ServiceView;
 use crate::base::Severity;
 use crate::config::{Probe, Service};
 use crate::host::fake::FakeHost;
 use crate::host::run::{Command, RealRunner, RunError, Running, Started};
+use crate::host::units::UnitState;
 use crate::host::{Host, Runner};
 
 const SOON: Duration = Duration::from_millis(300);
@@ -85,6 +85,7 @@ fn service(name: &str, probe: Probe) -> Service {
         mount: None,
         interval: Duration::from_secs(30),
         deadline: SOON,
+        restart: None,
     }
 }
 
@@ -164,9 +165,8 @@ async fn stopped_killed_and_missing_are_told_apart() {
     let lab = Lab::new();
     lab.fake.dir("/run/systemd/system").unwrap();
     lab.fake.dir("/tank/media").unwrap();
-    let active =
-        "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\nNRestarts=0\n";
-    lab.fake.runner.says("systemctl show", active);
+    lab.fake.units.with(|systemd| systemd.there = true);
+    lab.fake.units.becomes("smbd.service", UnitState::new("loaded", "active", "running"));
     lab.fake.runner.says("find", "x");
     let smbd = |to| Service {
         unit: Some("smbd.service".into()),
@@ -182,7 +182,9 @@ async fn stopped_killed_and_missing_are_told_apart() {
     let view = once(lab.fake.host(), smbd(nobody().await)).await;
     assert_eq!((view.health, view.layer.as_str()), (Severity::Critical, "connect"));
     // The cause comes before its consequence.
-    lab.fake.runner.says("systemctl show", "ActiveState=failed\nSubState=failed\nResult=signal\n");
+    let killed =
+        UnitState { result: "signal".to_owned(), ..UnitState::new("loaded", "failed", "failed") };
+    lab.fake.units.becomes("smbd.service", killed);
     let view = once(lab.fake.host(), smbd(nobody().await)).await;
     assert_eq!(
         (view.layer.as_str(), view.message.as_str()),
@@ -299,53 +301,6 @@ async fn with_nothing_to_look_at_nothing_is_known() {
     let both = Service { unit, ..service("both", Probe::Tcp(to)) };
     let view = once(lab.fake.host(), both).await;
     assert_eq!((view.health, view.layer.as_str()), (Severity::Ok, "connect"));
-}
-
-#[test]
-fn states_of_a_unit() {
-    for (text, severity, says) in [
-        ("LoadState=loaded\nActiveState=active\nSubState=running", Severity::Ok, "is active"),
-        ("LoadState=loaded\nActiveState=active\nSubState=exited", Severity::Ok, "is active"),
-        ("LoadState=not-found\nActiveState=inactive", Severity::Critical, "there is no unit"),
-        ("LoadState=masked\nActiveState=inactive", Severity::Critical, "masked"),
-        ("ActiveState=inactive\nSubState=dead", Severity::Critical, "is inactive"),
-        ("ActiveState=failed\nResult=oom-kill", Severity::Critical, "(oom-kill)"),
-        ("ActiveState=activating\nSubState=start", Severity::Warning, "being started"),
-        (
-            "ActiveState=activating\nSubState=auto-restart",
-            Severity::Critical,
-            "waits to be restarted",
-        ),
-        ("ActiveState=levitating", Severity::Unknown, "does not know"),
-        ("", Severity::Unknown, "does not know"),
-    ] {
-        let layer = unit::judge("smbd.service", &Ok(unit::parse(text)), 0);
-        assert_eq!(layer.severity, severity, "{text}");
-        assert!(layer.message.contains(says), "{layer:?}");
-    }
-    let failed = unit::judge("smbd.service", &Err("no bus".into()), 0);
-    assert_eq!(failed.severity, Severity::Unknown);
-}
-
-#[test]
-fn a_crash_loop_is_seen_in_the_restarts() {
-    let start = Instant::now();
-    let mut restarts = Restarts::default();
-    let mut at = |minutes: u64, count| {
-        restarts.observe(Some(count), start + Duration::from_secs(60 * minutes))
-    };
-    assert_eq!([at(0, 40), at(1, 41), at(2, 43), at(3, 43)], [0, 1, 3, 3]);
-    assert_eq!([at(11, 43), at(12, 43), at(13, 0), at(14, 1)], [2, 0, 0, 1]);
-    let active = Ok(unit::parse("ActiveState=active\nSubState=running"));
-    assert_eq!(unit::judge("smbd.service", &active, 3).severity, Severity::Critical);
-}
-
-proptest! {
-    #[test]
-    fn systemctl_may_say_anything(text in "[\\PC\n=]{0,200}", restarts: u64) {
-        let unit = unit::parse(&text);
-        unit::judge("x.service", &Ok(unit), restarts);
-    }
 }
 
 /// The daemon runs it as a task of its own.

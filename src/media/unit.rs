@@ -1,70 +1,40 @@
 //! What systemd says of a unit, and what that means.
-//!
-//! Read with `systemctl show` for now; the same words come over D-Bus.
 
 use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
 
 use super::judge::Layer;
 use crate::base::Severity;
 use crate::host::Host;
-use crate::host::run::{Command, quoted};
+use crate::host::run::quoted;
+/// The properties of a unit that matter here; empty where not said.
+pub use crate::host::units::UnitState as Unit;
 
 /// There while systemd runs the machine: `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
 const SHORT: Duration = Duration::from_secs(3);
 
-/// The properties of a unit that matter here; empty where not said.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Unit {
-    /// `LoadState`: `loaded`, `not-found`, `masked`, …
-    pub load: String,
-    /// `ActiveState`: `active`, `failed`, …
-    pub active: String,
-    /// `SubState`: `running`, `auto-restart`, …
-    pub sub: String,
-    /// `Result` of the last run: `success`, `exit-code`, `signal`, …
-    pub result: String,
-    /// `NRestarts` since it was started by hand.
-    pub restarts: Option<u64>,
-}
-
 /// Reads a unit. `None` where systemd does not run the machine: then nothing
 /// can be said, and nothing is judged.
 pub async fn read(host: &Host, unit: &str, deadline: Duration) -> Option<Result<Unit, String>> {
-    if !host.sys.exists(BOOTED) {
-        return None;
+    let within = deadline.min(SHORT);
+    match timeout(within, host.units.state(unit)).await {
+        Ok(Ok(state)) => Some(Ok(state)),
+        Ok(Err(error)) if error.is_absent() && !host.sys.exists(BOOTED) => None,
+        Ok(Err(error)) => Some(Err(whole(&error))),
+        Err(_) => Some(Err(format!("systemd does not say how {unit} is within {within:?}"))),
     }
-    let properties = "--property=LoadState,ActiveState,SubState,Result,NRestarts";
-    let command =
-        Command::new("systemctl", ["show", properties, "--", unit]).deadline(deadline.min(SHORT));
-    let output = host.runner.run(command.clone()).await.and_then(|out| out.success(&command));
-    Some(match output {
-        Ok(stdout) => Ok(parse(&String::from_utf8_lossy(&stdout))),
-        Err(error) => Err(error.to_string()),
-    })
 }
 
-/// `Key=value` lines; other keys are none of our business.
-pub fn parse(text: &str) -> Unit {
-    let mut unit = Unit::default();
-    for (key, value) in text.lines().take(64).filter_map(|line| line.split_once('=')) {
-        let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-        let value: String = value.trim().chars().take(64).map(plain).collect();
-        match key {
-            "LoadState" => unit.load = value,
-            "ActiveState" => unit.active = value,
-            "SubState" => unit.sub = value,
-            "Result" => unit.result = value,
-            "NRestarts" => unit.restarts = value.parse().ok(),
-            _ => {}
-        }
-    }
-    unit
+/// An error with its source.
+pub(super) fn whole(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// Restarts within this time, from this number on, are a crash loop.
 const WINDOW: Duration = Duration::from_secs(600);
-const LOOP: u64 = 3;
+pub(super) const LOOP: u64 = 3;
 
 /// What is remembered of a unit's restarts.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +56,11 @@ impl Restarts {
         if rise > 0 && self.rises.len() < 1024 {
             self.rises.push((now, rise));
         }
+        self.lately()
+    }
+
+    /// The same, as of the last reading.
+    pub fn lately(&self) -> u64 {
         self.rises.iter().fold(0, |sum, (_, rise)| sum.saturating_add(*rise))
     }
 }
@@ -145,5 +120,47 @@ pub fn judge(name: &str, unit: &Result<Unit, String>, restarts: u64) -> Layer {
             format!("{name} is in a state that hostd does not know: {active:?} ({sub:?})"),
             advice,
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_of_a_unit() {
+        use Severity::{Critical, Ok as Fine, Unknown, Warning};
+        for (load, active, sub, result, severity, says) in [
+            ("loaded", "active", "running", "success", Fine, "is active"),
+            ("loaded", "active", "exited", "success", Fine, "is active"),
+            ("not-found", "inactive", "dead", "", Critical, "there is no unit"),
+            ("masked", "inactive", "dead", "", Critical, "masked"),
+            ("loaded", "inactive", "dead", "success", Critical, "is inactive"),
+            ("loaded", "failed", "failed", "oom-kill", Critical, "(oom-kill)"),
+            ("loaded", "activating", "start", "success", Warning, "being started"),
+            ("loaded", "activating", "auto-restart", "signal", Critical, "waits to be restarted"),
+            ("loaded", "levitating", "", "", Unknown, "does not know"),
+            ("", "", "", "", Unknown, "does not know"),
+        ] {
+            let unit = Unit { result: result.to_owned(), ..Unit::new(load, active, sub) };
+            let layer = judge("smbd.service", &Ok(unit), 0);
+            assert_eq!(layer.severity, severity, "{active}");
+            assert!(layer.message.contains(says), "{layer:?}");
+        }
+        let failed = judge("smbd.service", &Err("no bus".into()), 0);
+        assert_eq!(failed.severity, Severity::Unknown);
+    }
+
+    #[test]
+    fn a_crash_loop_is_seen_in_the_restarts() {
+        let start = Instant::now();
+        let mut restarts = Restarts::default();
+        let mut at = |minutes: u64, count| {
+            restarts.observe(Some(count), start + Duration::from_secs(60 * minutes))
+        };
+        assert_eq!([at(0, 40), at(1, 41), at(2, 43), at(3, 43)], [0, 1, 3, 3]);
+        assert_eq!([at(11, 43), at(12, 43), at(13, 0), at(14, 1)], [2, 0, 0, 1]);
+        let active = Ok(Unit::new("loaded", "active", "running"));
+        assert_eq!(judge("smbd.service", &active, 3).severity, Severity::Critical);
     }
 }

@@ -135,7 +135,7 @@ pub const CATALOGUE: &[Entry] = &[
         service: "service <name>",
         metric: "seconds that its protocol took; of a Nagios plugin its first value",
         states: "ok, warning, critical, unknown: its worst layer, and since when",
-        attributes: &["layer", "perf-<label>"],
+        attributes: &["layer", "restarted", "perf-<label>"],
     },
     Entry {
         service: "service <name> sessions",
@@ -366,8 +366,7 @@ mod tests {
     use crate::ask::view::{
         CardView, CareView, DiskStatsView, DiskView, DisksView, GpuView, GpusView, IommuView,
         JobView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView, ServicesView, VdevView,
-        VmState,
-        VmStatsView, VmView,
+        VmState, VmStatsView, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
     use crate::pci::{Change, What};

@@ -319,6 +319,9 @@ pub fn services(view: &ServicesView) -> Vec<Event> {
         };
         let mut event = Event::new(name.as_str(), service.health, text)
             .attribute("layer", service.layer.as_str());
+        if service.restarted > 0 {
+            event = event.attribute("restarted", service.restarted.to_string());
+        }
         event.metric = service.value.or(service.latency).map(Metric::Double);
         let values =
             service.values.iter().map(|(key, value)| (format!("perf-{key}"), value.clone()));

@@ -187,7 +187,8 @@ impl Watched {
         }
         let usage = reading.usage.as_ref().ok();
         // The status is read more often.
-        let of = |status: Option<u64>, what: fn(&Usage) -> Option<u64>| status.or(usage.and_then(what));
+        let of =
+            |status: Option<u64>, what: fn(&Usage) -> Option<u64>| status.or(usage.and_then(what));
         let (size, used) = (of(pool.size, |u| u.size), of(pool.alloc, |u| u.alloc));
         if let (Some(size), Some(used)) = (size, used) {
             self.memory.observe_space(size, used, wall);

@@ -55,6 +55,12 @@ pub struct ServiceView {
     /// All its values with their units, by label.
     #[serde(default)]
     pub values: BTreeMap<String, String>,
+    /// How often hostd itself has restarted it within the time of its policy.
+    #[serde(default)]
+    pub restarted: u64,
+    /// Whether it accepts connections and says nothing.
+    #[serde(default)]
+    pub hung: bool,
 }
 
 /// One layer of a service.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::List;
 use crate::config::formats::{AbsolutePath, Endpoint, HostName, Label, Span, Text, Unit, Word};
 use crate::config::words::Argument;
 
@@ -62,6 +63,37 @@ pub struct RawService {
     /// How long each step may take, 100ms to 5m. 5s when absent, or the
     /// interval if that is shorter.
     pub deadline: Option<Text<Span>>,
+    /// That hostd restarts its `unit` when it does not work. It leaves it alone
+    /// when absent. Never restarted is what somebody has stopped.
+    pub restart: Option<RawServiceRestart>,
+}
+
+/// When hostd restarts a unit, and how often at most.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawServiceRestart {
+    /// How long it must not have worked. 1s to 1h.
+    #[schemars(extend("default" = "30s"))]
+    pub after: Option<Text<Span>>,
+    /// How many restarts there are at most `within` a time; then it is left
+    /// alone, which its message says.
+    #[schemars(range(min = 1, max = 100), extend("default" = 3))]
+    pub at_most: Option<u32>,
+    /// In which time. 1m to 7d.
+    #[schemars(extend("default" = "1h"))]
+    pub within: Option<Text<Span>>,
+    /// What it is restarted for; only `failed` when absent.
+    pub on: List<RawServiceTrouble>,
+}
+
+/// What a service is restarted for.
+#[derive(Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawServiceTrouble {
+    /// Its unit has failed.
+    Failed,
+    /// It accepts connections and does not answer its `probe`.
+    Hung,
 }
 
 /// How a service is asked.

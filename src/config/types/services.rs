@@ -23,6 +23,41 @@ pub struct Service {
     pub interval: Duration,
     /// How long each layer may take.
     pub deadline: Duration,
+    /// When its unit is restarted by itself; never when absent.
+    pub restart: Option<RestartPolicy>,
+}
+
+/// When a unit is restarted by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// How long it must not have worked.
+    pub after: Duration,
+    /// How many restarts there are at most…
+    pub at_most: u32,
+    /// …in this time.
+    pub within: Duration,
+    /// What for.
+    pub on: Vec<Trouble>,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            after: Duration::from_secs(30),
+            at_most: 3,
+            within: Duration::from_secs(3600),
+            on: vec![Trouble::Failed],
+        }
+    }
+}
+
+/// What a service is restarted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Its unit has failed.
+    Failed,
+    /// It accepts connections and does not answer.
+    Hung,
 }
 
 /// How a service is asked.

@@ -58,6 +58,8 @@ struct Seen {
     taken: Vec<String>,
     /// How jobs end; `done` when empty, never when "never".
     result: String,
+    /// How `user.slice` is.
+    active: String,
     properties: HashMap<String, String>,
 }
 
@@ -67,6 +69,15 @@ struct Fake(Arc<Plain<Seen>>);
 impl Fake {
     fn with<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
         look(&mut self.0.lock().unwrap())
+    }
+
+    fn row(&self, name: String) -> look::Row {
+        let own = str::to_owned;
+        let path = |path| OwnedObjectPath::from(ObjectPath::try_from(path).unwrap());
+        let unit = path("/org/freedesktop/systemd1/unit/user");
+        let load = if name == "user.slice" { "loaded" } else { "not-found" };
+        let active = self.with(|seen| seen.active.clone());
+        (name, own(""), own(load), active, own("x"), own(""), unit, 0, own(""), path("/"))
     }
 
     async fn ended(&self, emitter: &SignalEmitter<'_>, unit: &str) -> OwnedObjectPath {
@@ -162,6 +173,37 @@ impl Fake {
     #[allow(clippy::unused_self, reason = "the interface wants it so")]
     fn subscribe(&self) {}
 
+    async fn restart_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> Result<OwnedObjectPath, Problem> {
+        self.with(|seen| seen.asked.push(format!("restart {name} {mode}")));
+        Ok(self.ended(&emitter, name).await)
+    }
+
+    #[allow(clippy::unused_self, reason = "the interface wants it so")]
+    fn get_unit_file_state(&self, file: &str) -> Result<String, Problem> {
+        match file {
+            "none.service" => Err(Problem::NoSuchUnit("it is not there".to_owned())),
+            _ => Ok("enabled".to_owned()),
+        }
+    }
+
+    fn list_units_by_names(&self, names: Vec<String>) -> Vec<look::Row> {
+        names.into_iter().map(|name| self.row(name)).collect()
+    }
+
+    fn list_units_by_patterns(
+        &self,
+        states: Vec<String>,
+        _patterns: Vec<String>,
+    ) -> Vec<look::Row> {
+        let name = if states == ["failed"] { "nut.service" } else { "user.slice" };
+        vec![self.row(name.to_owned())]
+    }
+
     #[zbus(signal)]
     async fn job_removed(
         emitter: &SignalEmitter<'_>,
@@ -192,6 +234,12 @@ impl Unit {
     #[zbus(property)]
     fn active_state(&self) -> String {
         "active".to_owned()
+    }
+
+    #[allow(clippy::unused_self, reason = "the interface wants it so")]
+    #[zbus(property)]
+    fn state_change_timestamp(&self) -> u64 {
+        1_795_000_000_000_000
     }
 }
 
@@ -268,6 +316,49 @@ async fn properties_are_set_and_read() {
     systemd.set_properties("user.slice", &cpus).await.unwrap();
     let asked = fake.with(|seen| seen.asked.clone());
     insta::assert_snapshot!(asked.join("\n"));
+}
+
+#[tokio::test]
+async fn units_are_looked_at_and_their_changes_heard() {
+    let Some(bus) = Bus::start().await else { return };
+    let (fake, connection) = fake(&bus).await;
+    let systemd = Systemd::at(&bus.address());
+    fake.with(|seen| "active".clone_into(&mut seen.active));
+    let state = systemd.state("user.slice").await.unwrap();
+    // A slice has neither result nor processes of its own.
+    let since = Some(crate::base::Timestamp::from_secs(1_795_000_000));
+    assert_eq!(state, UnitState { since, ..UnitState::new("loaded", "active", "x") });
+    assert_eq!(systemd.state("none.service").await.unwrap().load, "not-found");
+    let loaded = systemd.loaded(&["user.slice"]).await.unwrap();
+    assert_eq!(loaded, [("user.slice".to_owned(), UnitState::new("loaded", "active", "x"))]);
+    assert_eq!(systemd.failed().await.unwrap(), ["nut.service"]);
+    assert!(systemd.is_enabled("user.slice").await.unwrap());
+    assert!(!systemd.is_enabled("none.service").await.unwrap());
+    systemd.restart_unit("user.slice").await.unwrap();
+    assert_eq!(fake.with(|seen| seen.asked.clone()), ["restart user.slice replace"]);
+    let mut changes = systemd.changes(&["user.slice".to_owned()]).await.unwrap();
+    let unit = connection
+        .object_server()
+        .interface::<_, Unit>("/org/freedesktop/systemd1/unit/user")
+        .await
+        .unwrap();
+    unit.get().await.active_state_changed(unit.signal_emitter()).await.unwrap();
+    assert_eq!(changes.next().await.as_deref(), Some("user.slice"));
+    // systemd executes itself anew.
+    connection.release_name("org.freedesktop.systemd1").await.unwrap();
+    assert_eq!(changes.next().await, None);
+}
+
+#[tokio::test]
+async fn the_end_of_the_bus_ends_the_changes() {
+    let Some(mut bus) = Bus::start().await else { return };
+    let (_fake, _connection) = fake(&bus).await;
+    let systemd = Systemd::at(&bus.address());
+    let mut changes = systemd.changes(&["user.slice".to_owned()]).await.unwrap();
+    if let Some(mut child) = bus.child.take() {
+        child.kill().await.unwrap();
+    }
+    assert_eq!(changes.next().await, None);
 }
 
 #[tokio::test]
