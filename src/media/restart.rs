@@ -254,6 +254,7 @@ mod tests {
             unit: Some(UNIT.to_owned()),
             probe: Probe::None,
             path: None,
+            mount: None,
             interval: Duration::from_secs(1),
             deadline: Duration::from_secs(1),
             restart: Some(policy),

@@ -358,29 +358,6 @@ async fn the_shares_of_this_machine_are_looked_at() {
 }
 
 #[tokio::test]
-async fn services_come_and_go_and_units_are_told_from_outside() {
-    let lab = Lab::new();
-    let configured = service("afp", Probe::Afp(nobody().await));
-    let mut observer = Observer::new(lab.fake.host(), vec![configured.clone()]);
-    assert!(!observer.add(configured));
-    let unit = Some("smbd.service".to_owned());
-    assert!(observer.add(Service { unit, ..service("smb", Probe::None) }));
-    let active = Ok(unit::parse("LoadState=loaded\nActiveState=active\nSubState=running"));
-    observer.unit_says("smbd.service", Some(&active));
-    let view = observer.settled().await.services.remove(1);
-    assert_eq!((view.health, view.message.as_str()), (Severity::Ok, "smbd.service is active"));
-    assert!(view.discovered && view.kind == "unit", "{view:?}");
-    // What is told is looked at at once.
-    let failed = Ok(unit::parse("ActiveState=failed\nResult=signal"));
-    observer.unit_says("smbd.service", Some(&failed));
-    assert_eq!(observer.settled().await.services[1].health, Severity::Critical);
-    observer.remove("smb");
-    observer.remove("afp");
-    let left: Vec<_> = observer.round().await.services.into_iter().map(|s| s.name).collect();
-    assert_eq!(left, ["afp"]);
-}
-
-#[tokio::test]
 async fn each_layer_knows_since_when() {
     let lab = Lab::new();
     let once_missing = |command: &Command| {
