@@ -15,11 +15,14 @@ fn only(mut pools: Vec<Pool>) -> Pool {
 
 /// What only the JSON form has.
 fn bare(mut pool: Pool) -> Pool {
-    fn strip(vdev: &mut Vdev) {
+    fn strip(vdev: &mut Vdev, resilvers: bool) {
         (vdev.guid, vdev.slow_ios) = (None, None);
-        vdev.children.iter_mut().for_each(strip);
+        // JSON goes on saying so when it is done, and of inner vdevs as well.
+        vdev.resilvered &= resilvers && vdev.children.is_empty();
+        vdev.children.iter_mut().for_each(|child| strip(child, resilvers));
     }
-    pool.vdevs.iter_mut().for_each(strip);
+    let resilvers = pool.resilvering();
+    pool.vdevs.iter_mut().for_each(|vdev| strip(vdev, resilvers));
     (pool.guid, pool.size, pool.alloc) = (None, None, None);
     // Rounded to three digits in the text form.
     if let Some(scan) = &mut pool.scan {
