@@ -45,12 +45,18 @@ fn json_and_text_give_the_same_pool() {
     }
 }
 
+/// Captures whose forms say different things, though what is found and tolerated
+/// is the same: the replaced disk went between the two commands, and the text
+/// does not say when a rebuild that has ended, or a scrub that was given up, began.
+const DIFFER: [&str; 4] =
+    ["52-replace-whole-done", "66-rebuild-done", "70-scrub-cancelled", "88-draid1-rebuild-done"];
+
 /// Every pair of captures in the folder, whoever has put it there.
 #[test]
 fn all_captures_agree_in_both_forms() {
     let folder = SysRoot::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/zpool"));
     let names = folder.list("/").unwrap();
-    let mut pairs = 0;
+    let (mut pairs, mut differ) = (0, Vec::new());
     for name in names.iter().filter_map(|name| name.strip_suffix(".txt")) {
         let json = format!("{name}.json");
         if !names.contains(&json) {
@@ -59,13 +65,24 @@ fn all_captures_agree_in_both_forms() {
         pairs += 1;
         let json = folder.text(json).unwrap();
         let text = folder.text(format!("{name}.txt")).unwrap();
+        let listed = json.contains("\"errlist\"");
         let from_json = parse_json(&json, &TimeZone::UTC).unwrap();
         let from_text = parse_text(&text, &TimeZone::UTC);
         assert_eq!(from_json.len(), from_text.len(), "{name}");
-        for (json, text) in from_json.into_iter().zip(from_text) {
+        for (mut json, mut text) in from_json.into_iter().zip(from_text) {
+            if listed {
+                // With `-v` the text lists the files in place of their count.
+                for pool in [&mut json, &mut text] {
+                    pool.error_count = pool.error_count.map(|count| count.min(1));
+                }
+            }
             assert_eq!(json.unparsed, Vec::<String>::new(), "{name}");
-            same_progress(&json, &text, name);
-            assert_eq!(bare(json), bare(text), "{name}");
+            if !DIFFER.contains(&name) {
+                same_progress(&json, &text, name);
+            }
+            if bare(json) != bare(text) {
+                differ.push(name.to_owned());
+            }
         }
         let tolerances = |text: &str| {
             let pools = judge_capture(text).pools;
@@ -80,6 +97,7 @@ fn all_captures_agree_in_both_forms() {
         };
         assert_eq!(tolerances(&json), tolerances(&text), "{name}");
     }
+    assert_eq!(differ, DIFFER);
     assert!(pairs >= 3, "{names:?}");
 }
 
