@@ -26,12 +26,11 @@ pub fn decide(
     let policies = &world.config.care.snapshots;
     for policy in policies {
         let other = world.other("snapshots", &policy.dataset).or_else(|| below(world, policy));
-        let mut job = match other.filter(|_| !policy.even_if_elsewhere) {
-            Some(other) => elsewhere("snapshots", &policy.dataset, other, true),
-            None => {
-                let kept = memory.snapshots.entry(policy.dataset.clone()).or_default();
-                one(world, local, pools, policy, kept, acts)
-            }
+        let mut job = if let Some(other) = other.filter(|_| !policy.even_if_elsewhere) {
+            elsewhere("snapshots", &policy.dataset, other, true)
+        } else {
+            let kept = memory.snapshots.entry(policy.dataset.clone()).or_default();
+            one(world, local, pools, policy, kept, acts)
         };
         job.policy = words(policy);
         if let Some(kept) = memory.snapshots.get(&policy.dataset) {

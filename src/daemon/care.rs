@@ -391,7 +391,8 @@ mod tests {
         let day = |day: i64| Timestamp::from_secs(1_794_000_000 + day * 86_400);
         let tags: Vec<Tag> =
             (0..6).map(|number| Tag::new(Kind::Daily, day(number)).unwrap()).collect();
-        let marked: String = tags.iter().map(|tag| format!("tank/home@{tag}\tdaily\n")).collect();
+        let marked = tags.iter().map(|tag| format!("tank/home@{tag}\tdaily\n"));
+        let marked = marked.collect::<Vec<_>>().concat();
         fake.runner.says(
             "zfs get -Hp -s local",
             format!("{marked}tank/home@by-hand\tdaily\ntank/home/ann@{}\tdaily\n", tags[0]),
@@ -407,9 +408,12 @@ mod tests {
                 // The second is held; the third came by `zfs receive`.
                 let (holds, source) =
                     (u8::from(number == 1), if number == 2 { "received" } else { "local" });
-                text += &format!(
-                    "{name}\tcreation\t{at}\t-\n{name}\tuserrefs\t{holds}\t-\n\
+                text = format!(
+                    "{text}{}",
+                    format_args!(
+                        "{name}\tcreation\t{at}\t-\n{name}\tuserrefs\t{holds}\t-\n\
                      {name}\torg.hostd:care\tdaily\t{source}\n"
+                    )
                 );
             }
             Some(Ok(Output { exit: Exit::Code(0), stdout: text.into(), stderr: Vec::new() }))

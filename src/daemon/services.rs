@@ -68,7 +68,7 @@ async fn look(
         if let Some(discovery) = &mut discovery {
             for step in discovery.look(host, configured).await {
                 match step {
-                    Step::Add(service) => observer.add(service, true),
+                    Step::Add(service) => observer.add(*service, true),
                     Step::Remove(name) => observer.remove(&name),
                 }
             }
@@ -124,13 +124,13 @@ async fn changes(host: &Host, mut names: watch::Receiver<Vec<String>>, poke: mps
         let _ = poke.send(None).await;
         loop {
             tokio::select! {
-                change = changes.next() => match change {
-                    Some(unit) => { let _ = poke.send(Some(unit)).await; }
-                    None => {
+                change = changes.next() => {
+                    let Some(unit) = change else {
                         sleep(ANEW).await;
                         break;
-                    }
-                },
+                    };
+                    let _ = poke.send(Some(unit)).await;
+                }
                 _ = names.changed() => break,
             }
         }
@@ -140,9 +140,11 @@ async fn changes(host: &Host, mut names: watch::Receiver<Vec<String>>, poke: mps
 /// Looks at the containers.
 async fn engines(host: &Host, discover: bool, found: watch::Sender<Found>) {
     let mut containers = Containers::default();
-    while discover {
+    if !discover {
+        std::future::pending::<()>().await;
+    }
+    loop {
         found.send_replace(Arc::new(containers.round(host).await));
         sleep(ROUND).await;
     }
-    std::future::pending::<()>().await;
 }

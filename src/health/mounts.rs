@@ -66,15 +66,14 @@ fn plain(text: &str) -> String {
     }
     let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let [first, tail @ ..] = rest {
-        rest = match (first, tail) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
-                out.push(((a & 3) << 6) | ((b & 7) << 3) | (c & 7));
-                after
-            }
-            _ => {
-                out.push(*first);
-                tail
-            }
+        rest = if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) =
+            (first, tail)
+        {
+            out.push(((a & 3) << 6) | ((b & 7) << 3) | (c & 7));
+            after
+        } else {
+            out.push(*first);
+            tail
         };
     }
     String::from_utf8_lossy(&out).into_owned()

@@ -4,6 +4,7 @@
 use super::look::Look;
 use super::rate::percent;
 use crate::base::Severity;
+use crate::host::sys::SysError;
 
 /// Which of them; all the machine's programs never wait for a processor.
 const TOLD: [(&str, &str, &str); 5] = [
@@ -34,7 +35,7 @@ impl State {
     pub fn round(&mut self, look: &mut Look<'_>) {
         if look.anew {
             let error = look.sys.kind("/proc/pressure").err();
-            self.absent = error.filter(|error| error.is_missing()).map(|error| error.to_string());
+            self.absent = error.filter(SysError::is_missing).map(|error| error.to_string());
         }
         if self.absent.is_some() {
             look.found.notes.push("no pressure: this kernel keeps no account of it".to_owned());

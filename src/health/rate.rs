@@ -11,7 +11,7 @@ pub fn rise(before: u64, now: u64) -> Option<u64> {
 pub fn rise32(before: u64, now: u64) -> Option<u64> {
     const END: u64 = 1 << 32;
     // From the upper half to the lower one in a round: nothing else does that.
-    let wrapped = before < END && before >= END / 2 && now < END / 2;
+    let wrapped = (END / 2..END).contains(&before) && now < END / 2;
     if wrapped { Some(now + END - before) } else { now.checked_sub(before) }
 }
 

@@ -94,7 +94,8 @@ fn reasons(sys: &SysRoot) -> (Vec<String>, Vec<String>) {
     let boot = sys.list("/boot").unwrap_or_default();
     let installed = boot.iter().filter_map(|name| name.strip_prefix("vmlinuz-"));
     // What a failed upgrade or a rescue leaves is no kernel to start.
-    let installed = installed.filter(|version| !version.ends_with(".old"));
+    let left = |version: &str| version.strip_suffix(".old").is_some();
+    let installed = installed.filter(|version| !left(version));
     if let Some(newer) = newer(&running, installed) {
         why.push(format!("kernel {newer} is installed, {running} runs"));
     }

@@ -43,14 +43,14 @@ impl WriteHook for Kernel {
     }
 }
 
-struct Fake {
+struct Machine {
     dir: tempfile::TempDir,
     fake: FakeHost,
     kernel: Arc<Kernel>,
     observer: Observer,
 }
 
-impl Fake {
+impl Machine {
     fn new(files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let fake = FakeHost::new(dir.path());
@@ -119,8 +119,8 @@ const NET: &str = "Inter-| Receive\n face |bytes\n\
     veth7: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n";
 
 /// A desktop with a Ryzen, a Radeon, an NVMe and a pool.
-fn desktop() -> Fake {
-    let mut fake = Fake::new(PROC);
+fn desktop() -> Machine {
+    let mut fake = Machine::new(PROC);
     let files = [
         ("/proc/pressure/cpu", "some avg10=2.00 avg60=0 avg300=0 total=1\n"),
         ("/proc/pressure/memory", "some avg10=1.00 total=1\nfull avg10=50.00 total=1\n"),
@@ -289,7 +289,7 @@ fn a_card_that_is_given_away_is_not_missed() {
 
 #[test]
 fn a_server_with_chips_of_one_name() {
-    let mut fake = Fake::new(PROC);
+    let mut fake = Machine::new(PROC);
     for (chip, device) in [(0, "coretemp.0"), (1, "coretemp.1")] {
         let path = format!("/sys/class/hwmon/hwmon{chip}");
         fake.set(&format!("{path}/name"), "coretemp\n");
@@ -311,7 +311,7 @@ fn a_server_with_chips_of_one_name() {
 
 #[test]
 fn a_container_has_less_and_says_so() {
-    let mut fake = Fake::new(PROC);
+    let mut fake = Machine::new(PROC);
     fake.round();
     fake.set("/proc/stat", "cpu  150 0 100 850 0 0 0 0 0 0\ncpu0 1\n");
     let view = fake.round();
@@ -327,7 +327,7 @@ fn a_container_has_less_and_says_so() {
 
 #[test]
 fn nothing_at_all_is_a_note() {
-    let mut fake = Fake::new(&[]);
+    let mut fake = Machine::new(&[]);
     let view = fake.round();
     assert!(
         view.readings.is_empty() && view.notes[0].contains("nothing can be measured"),

@@ -225,7 +225,10 @@ mod tests {
         // It wakes up, and the thread that asked is let go.
         hook.0.wait();
         while !asker.stuck.is_empty() {
-            assert_eq!(asker.ask(&sys, &paths[..1], Duration::from_secs(60)), [well.clone()]);
+            assert_eq!(
+                asker.ask(&sys, &paths[..1], Duration::from_secs(60)),
+                std::slice::from_ref(&well)
+            );
         }
     }
 

@@ -284,7 +284,7 @@ fn judge(
             0 | 143 if always => says(Severity::Warning, "was stopped".into(), &start),
             0 | 143 => says(Severity::Ok, format!("{ended} and is off"), ""),
             _ if kept => says(Severity::Critical, format!("{ended} and stays down"), &logs),
-            _ => says(Severity::Warning, format!("{ended}"), &logs),
+            _ => says(Severity::Warning, ended.clone(), &logs),
         },
         "dead" => {
             let advice = format!("`{tool} rm -f {typed}`, then create it again");

@@ -26,19 +26,18 @@ const NEAR: Duration = Duration::from_millis(300);
 const INTERVAL: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// A port, and how it is asked there.
+type Usual = (u16, fn(SocketAddr) -> Probe);
+
 /// A unit that is worth watching wherever it runs.
 struct Known {
     unit: &'static str,
     name: &'static str,
     /// Its usual port, and how it is asked there.
-    probe: Option<(u16, fn(SocketAddr) -> Probe)>,
+    probe: Option<Usual>,
 }
 
-const fn known(
-    unit: &'static str,
-    name: &'static str,
-    probe: Option<(u16, fn(SocketAddr) -> Probe)>,
-) -> Known {
+const fn known(unit: &'static str, name: &'static str, probe: Option<Usual>) -> Known {
     Known { unit, name, probe }
 }
 
@@ -64,7 +63,7 @@ const TABLE: &[Known] = &[
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     /// It is watched from now on.
-    Add(Service),
+    Add(Box<Service>),
     /// It is no longer.
     Remove(Name),
 }
@@ -107,7 +106,7 @@ impl Discovery {
                     if !asked && let Some(probe) = probe(host, known).await {
                         let service = Service { probe, ..service };
                         steps.push(Step::Remove(service.name.clone()));
-                        steps.push(Step::Add(service.clone()));
+                        steps.push(Step::Add(Box::new(service.clone())));
                         self.found.insert(known.unit, service);
                     }
                 }
@@ -136,7 +135,7 @@ impl Discovery {
             restart: None,
         };
         self.found.insert(known.unit, service.clone());
-        Some(Step::Add(service))
+        Some(Step::Add(Box::new(service)))
     }
 }
 
@@ -217,7 +216,7 @@ mod tests {
             let host = Host { dial: Arc::clone(&self.ports) as Arc<dyn Dial>, ..self.fake.host() };
             let steps = self.discovery.look(&host, configured).await;
             let word = |step| match step {
-                Step::Add(Service { name, probe: Probe::None, .. }) => format!("+{name} none"),
+                Step::Add(it) if it.probe == Probe::None => format!("+{} none", it.name),
                 Step::Add(service) => format!("+{}", service.name),
                 Step::Remove(name) => format!("-{name}"),
             };

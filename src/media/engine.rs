@@ -390,7 +390,7 @@ mod tests {
         fn chunks_put_together_are_the_body(parts in prop::collection::vec("[a-z]{1,40}", 0..9)) {
             let mut text = String::from("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n");
             for part in &parts {
-                text += &format!("{:x}\r\n{part}\r\n", part.len());
+                text = format!("{text}{:x}\r\n{part}\r\n", part.len());
             }
             text += "0\r\n\r\n";
             prop_assert!(is_whole(text.as_bytes()));

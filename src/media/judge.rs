@@ -45,8 +45,9 @@ pub fn ways(probe: &Probe) -> Vec<&'static str> {
         Probe::Command { .. } => return vec!["command"],
         Probe::Tcp(_) => (false, &[]),
         Probe::Tls(_) => (true, &[]),
-        Probe::Greeting(_, port) | Probe::Http { port, .. } => (port.tls, &["protocol"]),
-        Probe::Plex { port, token_file: None } => (port.tls, &["protocol"]),
+        Probe::Greeting(_, port)
+        | Probe::Http { port, .. }
+        | Probe::Plex { port, token_file: None } => (port.tls, &["protocol"]),
         Probe::Plex { port, token_file: Some(_) } => (port.tls, &["protocol", "library"]),
         Probe::Smb(_) | Probe::Afp(_) | Probe::Nfs(_) | Probe::Minidlna(_) => {
             (false, &["protocol"])

@@ -1,6 +1,6 @@
 //! Which mount holds a folder. Pure.
 //!
-//! Facts: proc_pid_mountinfo(5): number, parent, device, root, mount point,
+//! Facts: `proc_pid_mountinfo(5)`: number, parent, device, root, mount point,
 //! options, optional fields, `-`, type, source, options of the file system;
 //! blanks are written as `\040`. Init's own table is read: a service of systemd
 //! may have another, with mounts made read-only for it alone.

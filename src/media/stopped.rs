@@ -3,7 +3,7 @@
 //! Facts: the control group of a unit has its processes in `cgroup.procs`; the
 //! state in `/proc/PID/stat` after the name's last `)` is `T` when stopped by
 //! a signal, `t` by a debugger, `D` when it sleeps in the kernel
-//! (proc_pid_stat(5)); `frozen 1` in `cgroup.events` after `systemctl freeze`.
+//! (`proc_pid_stat(5)`); `frozen 1` in `cgroup.events` after `systemctl freeze`.
 
 use crate::host::Host;
 use crate::host::run::quoted;

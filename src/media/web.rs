@@ -54,7 +54,7 @@ fn unwilling(to: SocketAddr, protocol: &'static str, reply: &http::Reply) -> Pro
 
 fn wanted(to: SocketAddr, reply: &http::Reply, expect: Option<&str>) -> Result<Answer, ProbeError> {
     if !(200..300).contains(&reply.status) {
-        return Err(unwilling(to, "HTTP", &reply));
+        return Err(unwilling(to, "HTTP", reply));
     }
     let missing = expect
         .filter(|text| !reply.body.windows(text.len().max(1)).any(|part| part == text.as_bytes()));

@@ -198,6 +198,10 @@ pub fn pools(view: &PoolsView, now: Timestamp) -> Vec<Event> {
     std::iter::once(all).chain(view.pools.iter().flat_map(|one| pool(one, now))).collect()
 }
 
+/// Old errors stay until somebody clears them: only new ones are amiss.
+const NEW: [&str; 4] =
+    ["device-errors", "device-degraded", "device-faulted", "errors-on-several-devices"];
+
 fn pool(pool: &PoolView, now: Timestamp) -> Vec<Event> {
     let on_it = radius::summary(pool);
     let event = |what: &str, state, mut text: String| {
@@ -234,9 +238,6 @@ fn pool(pool: &PoolView, now: Timestamp) -> Vec<Event> {
         0 => "no errors counted".to_owned(),
         n => format!("{n} read, write and checksum errors counted"),
     };
-    // Old errors stay until somebody clears them: only new ones are amiss.
-    const NEW: [&str; 4] =
-        ["device-errors", "device-degraded", "device-faulted", "errors-on-several-devices"];
     let new = pool.findings.iter().filter(|f| NEW.contains(&f.code.as_str()));
     let amiss = new.filter(|_| errors > 0).any(|f| f.severity != Severity::Ok);
     let state = if amiss { Severity::Warning } else { Severity::Ok };

@@ -62,7 +62,7 @@ pub fn vdevs(pools: &mut PoolsView, disks: &DisksView, before: Option<&PoolsView
             if let Some(disk) = known.get(&finding.object) {
                 let who = who(&disk.slot, &disk.serial, &disk.model);
                 if !who.is_empty() {
-                    finding.message += &format!(" ({who})");
+                    finding.message = format!("{} ({who})", finding.message);
                 }
             }
         }
@@ -219,7 +219,7 @@ fn tell(finding: &mut FindingView, who: &str, place: Option<&Place>) {
         finding.message = format!("{who}: {}", finding.message);
     }
     let Some(place) = place else { return };
-    finding.message += &format!("; {}", place.words());
+    finding.message = format!("{}; {}", finding.message, place.words());
     if !REPLACED.contains(&finding.code.as_str()) {
         return;
     }
@@ -228,7 +228,7 @@ fn tell(finding: &mut FindingView, who: &str, place: Option<&Place>) {
     } else if finding.advice.is_empty() {
         finding.advice = place.command();
     } else {
-        finding.advice += &format!(": {}", place.command());
+        finding.advice = format!("{}: {}", finding.advice, place.command());
     }
     if place.serves() && place.tolerates() == Some(0) && finding.severity == Severity::Warning {
         finding.severity = Severity::Critical;

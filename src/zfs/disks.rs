@@ -55,8 +55,8 @@ pub fn read(sys: &SysRoot, path: &str) -> Option<Found> {
         .or_else(|| text(device.join("wwid")))
         .or_else(|| text(place.join("wwid")));
     let parts: Vec<&str> = place.iter().filter_map(|part| part.to_str()).collect();
-    let enclosure = sys.list(&device).unwrap_or_default().into_iter();
-    let enclosure = enclosure.filter_map(|n| n.strip_prefix("enclosure_device:").map(short)).next();
+    let mut enclosure = sys.list(&device).unwrap_or_default().into_iter();
+    let enclosure = enclosure.find_map(|n| n.strip_prefix("enclosure_device:").map(short));
     let disk = VdevDiskView {
         name: short(name),
         model: text(device.join("model")).unwrap_or_default(),
@@ -103,7 +103,7 @@ fn port(parts: &[&str]) -> Option<String> {
 fn parents(sys: &SysRoot, place: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut at = PathBuf::new();
-    for part in place.iter() {
+    for part in place {
         at.push(part);
         let Some(part) = part.to_str() else { continue };
         if is_pci(part) {

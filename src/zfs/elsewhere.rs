@@ -314,15 +314,13 @@ fn unescaped(text: &str) -> String {
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let byte = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (byte.filter(u8::is_ascii_graphic).or(byte.filter(|b| *b == b' ')), part.get(2..)) {
-            (Some(byte), Some(rest)) => {
-                out.push(char::from(byte));
-                out.push_str(rest);
-            }
-            _ => {
-                out.push_str("\\x");
-                out.push_str(part);
-            }
+        let plain = byte.filter(|byte| byte.is_ascii_graphic() || *byte == b' ');
+        if let (Some(byte), Some(rest)) = (plain, part.get(2..)) {
+            out.push(char::from(byte));
+            out.push_str(rest);
+        } else {
+            out.push_str("\\x");
+            out.push_str(part);
         }
     }
     out

@@ -53,7 +53,8 @@ mod tests {
         assert_eq!((locked, keys.more), (vec![("tank/a", 2), ("tank/c", 1)], 0));
         assert_eq!(parse(""), Ok(Keys::default()));
         assert!(parse("tank\t-\n").is_err() && parse("tank\t-\tlost\n").is_err());
-        let many: String = (0..20).map(|n| format!("t/{n}\tt/{n}\tunavailable\n")).collect();
+        let many = (0..20).map(|n| format!("t/{n}\tt/{n}\tunavailable\n"));
+        let many = many.collect::<Vec<_>>().concat();
         let keys = parse(&many).unwrap();
         assert_eq!((keys.locked.len(), keys.more), (16, 4));
     }

@@ -1,6 +1,6 @@
 //! What is mounted where, and which zvol is which device.
 //!
-//! Sources: `/proc/self/mountinfo` (proc_pid_mountinfo(5); blanks, tabs, newlines
+//! Sources: `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`; blanks, tabs, newlines
 //! and backslashes are octal), and the links below `/dev/zvol`, which udev makes.
 //! Neither asks the pool, and no child is started.
 
@@ -80,7 +80,10 @@ pub fn parse(text: &str, zvols: Vec<(String, String)>) -> Mounts {
 }
 
 /// The dataset of a zvol's device or of a partition of it: `zd16`, `zd16p1`.
-pub fn of_zvol<'a>(datasets: &HashMap<&str, &'a str>, device: &str) -> Option<&'a str> {
+pub fn of_zvol<'a, S: std::hash::BuildHasher>(
+    datasets: &HashMap<&str, &'a str, S>,
+    device: &str,
+) -> Option<&'a str> {
     let digits = device.strip_prefix("zd")?;
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     datasets.get(device.get(..2 + end)?).copied()
@@ -90,9 +93,8 @@ pub fn of_zvol<'a>(datasets: &HashMap<&str, &'a str>, device: &str) -> Option<&'
 pub fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     std::iter::successors(Some(path), |path| match path.rfind('/') {
-        None => None,
         Some(0) if path.len() > 1 => Some("/"),
-        Some(0) => None,
+        None | Some(0) => None,
         Some(slash) => path.get(..slash),
     })
 }
@@ -147,9 +149,8 @@ fn zvols(sys: &SysRoot) -> Vec<(String, String)> {
                 Ok(device) if is_whole(&device) && !dataset.contains('@') => {
                     found.push((device, dataset));
                 }
-                Ok(_) => {}
                 Err(_) if depth < MAX_DEPTH => folders.push((dataset, depth + 1)),
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
         }
     }

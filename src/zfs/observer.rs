@@ -284,7 +284,9 @@ impl Observer {
             Reaction::Ignore | Reaction::Count(_) => return false,
             Reaction::Clear => {
                 let named = event.pool.as_ref().and_then(|name| self.pools.get_mut(name));
-                named.into_iter().for_each(|watched| watched.rates.clear());
+                if let Some(watched) = named {
+                    watched.rates.clear();
+                }
             }
             Reaction::Read | Reaction::CountAndRead(_) => {}
         }

@@ -25,18 +25,15 @@ pub fn suspicion(pool: &Pool, memory: &Memory, now: Instant, found: &mut Vec<Fin
     let healthy: Vec<_> = good.iter().map(chain).filter(|chain| !chain.is_empty()).collect();
     let failed: Vec<_> = bad.iter().map(chain).collect();
     let what = if lost { "have errors or were lost" } else { "have errors" };
-    let (on, advice) = match common(&failed, &healthy) {
-        Some(parent) => {
-            let all = if bad.len() == 2 { "both" } else { "all" };
-            (
-                format!(", and {all} hang on {parent}"),
-                format!("check {parent}, its cables and power before replacing any disk"),
-            )
-        }
-        None => {
-            let advice = "check what these devices have in common before replacing any";
-            (String::new(), advice.to_owned())
-        }
+    let (on, advice) = if let Some(parent) = common(&failed, &healthy) {
+        let all = if bad.len() == 2 { "both" } else { "all" };
+        (
+            format!(", and {all} hang on {parent}"),
+            format!("check {parent}, its cables and power before replacing any disk"),
+        )
+    } else {
+        let advice = "check what these devices have in common before replacing any";
+        (String::new(), advice.to_owned())
     };
     let message = format!(
         "{} devices of {} {what} at once{on}: rather a cable, controller, power supply or memory \

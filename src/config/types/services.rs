@@ -162,8 +162,10 @@ impl Probe {
             Self::Tcp(to) | Self::Smb(to) | Self::Afp(to) | Self::Nfs(to) | Self::Minidlna(to) => {
                 Some(*to)
             }
-            Self::Greeting(_, port) | Self::Tls(port) => Some(port.to),
-            Self::Http { port, .. } | Self::Plex { port, .. } => Some(port.to),
+            Self::Greeting(_, port)
+            | Self::Tls(port)
+            | Self::Http { port, .. }
+            | Self::Plex { port, .. } => Some(port.to),
         }
     }
 }

@@ -68,7 +68,7 @@ fn every_fixture_is_judged() {
     ];
     let mut all = String::new();
     for (name, disk, code, text) in cases {
-        all += &format!("## {name}\n{}\n", found(disk, code, text).join("\n"));
+        all = format!("{all}## {name}\n{}\n", found(disk, code, text).join("\n"));
     }
     insta::assert_snapshot!(all);
 }

@@ -74,8 +74,9 @@ impl Systemd {
             ))
         };
         let (result, restarts, pid, status, since) = within(&what, all).await?;
-        state.result =
-            result.and_then(|it| String::try_from(it).ok()).map_or_else(String::new, word);
+        state.result = result
+            .and_then(|it| String::try_from(it).ok())
+            .map_or_else(String::new, |text| word(&text));
         state.restarts = number::<u32>(restarts).map(u64::from);
         state.pid = number(pid).filter(|pid| *pid > 0);
         state.status = number(status);
@@ -153,16 +154,16 @@ fn interface(unit: &str) -> &'static str {
 fn read(row: Row) -> ((String, UnitState), OwnedObjectPath) {
     let (name, _, load, active, sub, _, path, ..) = row;
     let state = UnitState {
-        load: word(load),
-        active: word(active),
-        sub: word(sub),
+        load: word(&load),
+        active: word(&active),
+        sub: word(&sub),
         ..UnitState::default()
     };
-    ((word(name), state), path)
+    ((word(&name), state), path)
 }
 
 /// A word from outside, bounded and without control characters.
-fn word(text: String) -> String {
+fn word(text: &str) -> String {
     let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().take(WORD).map(plain).collect()
 }

@@ -195,11 +195,8 @@ impl Fake {
         names.into_iter().map(|name| self.row(name)).collect()
     }
 
-    fn list_units_by_patterns(
-        &self,
-        states: Vec<String>,
-        _patterns: Vec<String>,
-    ) -> Vec<look::Row> {
+    fn list_units_by_patterns(&self, states: Vec<String>, patterns: Vec<String>) -> Vec<look::Row> {
+        assert!(patterns.is_empty());
         let name = if states == ["failed"] { "nut.service" } else { "user.slice" };
         vec![self.row(name.to_owned())]
     }

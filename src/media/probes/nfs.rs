@@ -35,7 +35,7 @@ pub enum NfsError {
 
 /// The question.
 pub fn request(version: u32, xid: u32) -> [u8; REQUEST] {
-    let words = [LAST | 40, xid, 0, 2, PROGRAM, version, 0, 0, 0, 0, 0];
+    let words = [LAST + 40, xid, 0, 2, PROGRAM, version, 0, 0, 0, 0, 0];
     let mut bytes = [0; REQUEST];
     for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
         place.copy_from_slice(&word.to_be_bytes());

@@ -158,15 +158,12 @@ fn octal(word: &str) -> String {
         let code =
             more.get(..3).filter(|code| *first == b'\\' && code.iter().all(u8::is_ascii_digit));
         let code = code.and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = more.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(*first);
-                rest = more;
-            }
+        if let Some(byte) = code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            out.push(byte);
+            rest = more.get(3..).unwrap_or_default();
+        } else {
+            out.push(*first);
+            rest = more;
         }
     }
     String::from_utf8_lossy(&out).into_owned()
@@ -224,7 +221,7 @@ mod tests {
 
         #[test]
         fn many_are_cut(count in 250usize..300) {
-            let text: String = (0..count).map(|n| format!("[s{n}]\npath=/s{n}\n")).collect();
+            let text = (0..count).map(|n| format!("[s{n}]\npath=/s{n}\n")).collect::<Vec<_>>().concat();
             let read = ini(Ini::Smb, &text);
             prop_assert_eq!(read.shares.len(), count.min(MAX));
             prop_assert_eq!(read.notes.is_empty(), count <= MAX);

@@ -207,7 +207,12 @@ mod tests {
         let (now, mut rates) = (Instant::now() + 2 * WINDOW, Rates::default());
         rates.count(Counted::Deadman, &event(1), now, WINDOW);
         assert_eq!(codes(&rates, None, now), []);
-        rates.count(Counted::Deadman, &event(1), now, WINDOW - Duration::from_secs(5));
+        rates.count(
+            Counted::Deadman,
+            &event(1),
+            now,
+            WINDOW.saturating_sub(Duration::from_secs(5)),
+        );
         assert_eq!(codes(&rates, None, now)[0].0, Severity::Critical);
         assert_eq!(codes(&rates, None, now + Duration::from_secs(6)), []);
     }
