@@ -37,7 +37,7 @@ fn install(lab: &Lab) -> Result<()> {
     lab.run_ok("/lab/make-pool 6 || { sleep 5; zpool list tank || /lab/make-pool 6; }")?;
     configure(lab, DEMO, GAMING)?;
     let install = "DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i /payload/hostd.deb";
-    lab.run_ok_for(install, Duration::from_secs(120))?;
+    lab.run_ok_for(install, Duration::from_secs(240))?;
     lab.wait_for("systemctl is-active hostd.service", Duration::from_secs(30))?;
     Ok(())
 }

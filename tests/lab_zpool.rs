@@ -1,7 +1,8 @@
 //! The captures of `tests/fixtures/zpool`: pools in every state that the lab
 //! can make, and what hostd says of each is what their README says.
 //!
-//! `HOSTD_BLESS=1` puts the new captures in the place of the old ones.
+//! `./test captures` makes them again; with `HOSTD_BLESS=1` the new captures are
+//! put in the place of the old ones.
 #![cfg(feature = "lab-tests")]
 #![allow(clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "a test unpacks what it has fetched")]
@@ -20,7 +21,7 @@ const SCRIPT: &str = include_str!("lab_zpool/capture.sh");
 const README: &str = include_str!("fixtures/zpool/README.md");
 
 #[test]
-#[ignore = "makes about seventy pools: ten minutes"]
+#[ignore = "ten minutes; the unit tests check what it made: ./test captures"]
 fn every_capture_made_again() {
     let spec = LabSpec::fast().disks(6).memory_mib(3072).module("zfs").module("loop");
     let lab = Lab::boot(with_hostd(spec)).expect("the lab boots");
