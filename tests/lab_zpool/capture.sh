@@ -4,6 +4,7 @@
 # PART: files (pools on files in memory), dm (device-mapper on virtio-disk4 and
 # 5), pulled0 and pulled1 (before and after virtio-disk1 is pulled).
 # The fixtures are written to /captures.
+# shellcheck disable=SC2046 # what `paths` prints are words without blanks
 set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 TZ=UTC
 V=/vdevs OUT=/captures P=/sys/module/zfs/parameters
@@ -20,7 +21,7 @@ data() { dd if=/dev/urandom of="/$1/data" bs=1M count="$2" status=none; zpool sy
 freeze() { echo 1 >$P/zfs_scan_suspend_progress; }
 thaw() { echo 0 >$P/zfs_scan_suspend_progress; }
 # end POOL: away with it and its files.
-end() { thaw; zpool destroy -f "$1"; rm -rf $V/*; }
+end() { thaw; zpool destroy -f "$1"; rm -rf "${V:?}"/*; }
 until_true() { # SECONDS COMMAND
     n=$(($1 * 5)); shift
     while ! eval "$*" >/dev/null 2>&1; do
@@ -186,7 +187,7 @@ dm() {
         load d4 "$(table error $D4)"; load d5 "$(table error $D5)"
         (dd if=/dev/zero of=/tank/more bs=64k count=16 conv=fsync status=none &) 2>/dev/null
         until_true 40 grep -q SUSPENDED /proc/spl/kstat/zfs/tank/state
-        [ $how = wait ] && take 79-suspended-wait tank || take 80-suspended-continue tank
+        case $how in wait) take 79-suspended-wait tank ;; *) take 80-suspended-continue tank ;; esac
         load d4 "$(table linear $D4 "$D4 0")"; load d5 "$(table linear $D5 "$D5 0")"
         zpool clear tank; until_true 40 '! grep -q SUSPENDED /proc/spl/kstat/zfs/tank/state'
         [ $how = wait ] && take 81-suspended-cleared tank
