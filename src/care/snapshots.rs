@@ -1,5 +1,5 @@
 //! Snapshots by policy: one of each kind when its hour, day, week or month has
-//! none yet. Which old ones go is in [`prune`](super::prune).
+//! none yet. Which old ones go is in [`prune`].
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What has to be remembered of a pool from one reading to the next: counters,
 //! because only their rise is news; how full it was, for hysteresis; which
 //! devices held complete copies; how fast a scan goes. Pure: times are handed
-//! in. What outlives a restart is in [`kept`](super::kept).
+//! in. What outlives a restart is in [`kept`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
