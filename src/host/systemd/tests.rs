@@ -196,9 +196,9 @@ impl Fake {
     }
 
     fn list_units_by_patterns(&self, states: Vec<String>, patterns: Vec<String>) -> Vec<look::Row> {
-        assert!(patterns.is_empty());
-        let name = if states == ["failed"] { "nut.service" } else { "user.slice" };
-        vec![self.row(name.to_owned())]
+        let failed = vec!["nut.service".to_owned()];
+        let names = if states == ["failed"] { failed } else { patterns };
+        names.into_iter().map(|name| self.row(name)).collect()
     }
 
     #[zbus(signal)]
