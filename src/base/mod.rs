@@ -6,6 +6,7 @@
 //! - [`event`]: the Riemann event, the shape of everything the daemon knows
 //! - [`mod@hex`]: bytes as text, where a document has to carry them
 //! - [`names`]: names that become file names and bus paths, checked once
+//! - [`mod@octal`]: octal escapes of the kernel's tables
 //! - [`reading`]: a value that may be stale or unknown; unknown is never green
 //! - [`severity`]: ok, warning, critical, unknown
 //! - [`span`]: durations as people write them, `30s`
@@ -17,6 +18,7 @@ pub mod error;
 pub mod event;
 pub mod hex;
 pub mod names;
+pub mod octal;
 pub mod reading;
 pub mod severity;
 pub mod span;
@@ -27,6 +29,7 @@ pub use bytes::Bytes;
 pub use error::with_sources;
 pub use event::{Event, Metric};
 pub use names::Name;
+pub use octal::octal;
 pub use reading::Reading;
 pub use severity::Severity;
 pub use time::Timestamp;

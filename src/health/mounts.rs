@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::look::Look;
 use super::rate::percent;
-use crate::base::{Bytes, Severity};
+use crate::base::{Bytes, Severity, octal};
 use crate::config::Health;
 use crate::host::space::{Asker, Space, Told};
 
@@ -50,33 +50,13 @@ pub fn parse(text: &str) -> Vec<Mount> {
         let readonly = right.next().is_some_and(|options| options.split(',').any(|o| o == "ro"));
         Some(Mount {
             device: device.to_owned(),
-            point: plain(point),
+            point: octal(point),
             kind: kind.to_owned(),
-            source: plain(source),
+            source: octal(source),
             readonly,
         })
     };
     text.lines().filter_map(one).collect()
-}
-
-/// Without the kernel's `\040` for a space.
-fn plain(text: &str) -> String {
-    if !text.contains('\\') {
-        return text.to_owned();
-    }
-    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let [first, tail @ ..] = rest {
-        rest = if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) =
-            (first, tail)
-        {
-            out.push(((a & 3) << 6) | ((b & 7) << 3) | (c & 7));
-            after
-        } else {
-            out.push(*first);
-            tail
-        };
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Which are looked at, and how many datasets are not.
@@ -290,7 +270,7 @@ mod tests {
         #[test]
         fn never_panics(text: String, path in "[\\\\0-9a]{0,12}") {
             let _ = choose(parse(&text), &Health::default());
-            let _ = plain(&path);
+            let _ = octal(&path);
             let _ = parse(&format!("1 1 0:1 / /{path} rw - ext4 {text} rw"));
         }
     }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Details, Engine, Listed, word};
 use super::restart::Target;
-use super::unit::{self, LOOP, Restarts};
+use super::unit::{LOOP, Restarts};
 use crate::ask::view::{ServiceView, ShareView};
-use crate::base::{Severity, Timestamp};
+use crate::base::{Severity, Timestamp, with_sources};
 use crate::host::Host;
 use crate::host::run::quoted;
 
@@ -113,7 +113,7 @@ impl Watched {
             }
             Err(error) => {
                 let wall = host.clock.now();
-                let why = unit::whole(&error);
+                let why = with_sources(&error);
                 self.unknown(&format!("not known: {why}"), wall);
                 let since = self.trouble.as_ref().map_or(wall, |view| view.since);
                 self.trouble = Some(ServiceView {

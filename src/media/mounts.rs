@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::octal;
 use crate::host::Host;
 
 /// The longest table that is read: ten thousand datasets fit.
@@ -41,9 +42,9 @@ pub fn parse(text: &str) -> Vec<Mount> {
         let (kind, source) = (right.next()?, right.next()?);
         let options = right.next().unwrap_or_default();
         Some(Mount {
-            point: plain(point).into(),
+            point: octal(point).into(),
             kind: kind.to_owned(),
-            source: plain(source),
+            source: octal(source),
             read_only: options.split(',').any(|option| option == "ro"),
         })
     };
@@ -55,13 +56,6 @@ pub fn parse(text: &str) -> Vec<Mount> {
 pub fn holder<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     let holds = mounts.iter().filter(|mount| path.starts_with(&mount.point));
     holds.max_by_key(|mount| mount.point.components().count())
-}
-
-fn plain(word: &str) -> String {
-    ["\\040", "\\011", "\\012", "\\134"]
-        .iter()
-        .zip([" ", "\t", "\n", "\\"])
-        .fold(word.to_owned(), |text, (code, plain)| text.replace(code, plain))
 }
 
 #[cfg(test)]

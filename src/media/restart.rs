@@ -13,10 +13,10 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::engine::Engine;
-use super::unit::{self, Unit};
+use super::unit::Unit;
 use crate::ask::view::{DoneView, ServiceView};
 use crate::ask::{Code, Refusal};
-use crate::base::{Severity, span};
+use crate::base::{Severity, span, with_sources};
 use crate::config::{RestartPolicy, Service, Trouble};
 use crate::host::Host;
 use crate::host::run::quoted;
@@ -75,14 +75,14 @@ pub async fn service(host: &Host, name: &str, target: Option<Target>) -> Result<
             Ok(()) => Ok(DoneView::changed(format!("{unit} was restarted"))),
             Err(error) => {
                 let hint = format!("`journalctl -u {} -e`", quoted(unit.as_ref()));
-                let message = format!("{name} was not restarted: {}", unit::whole(&error));
+                let message = format!("{name} was not restarted: {}", with_sources(&error));
                 Err(Refusal::new(Code::Failed, message, hint))
             }
         },
         Some(Target::Container(engine, id)) => match engine.restart(host, &id).await {
             Ok(()) => Ok(DoneView::changed(format!("{name} was restarted"))),
             Err(error) => {
-                let message = format!("{name} was not restarted: {}", unit::whole(&error));
+                let message = format!("{name} was not restarted: {}", with_sources(&error));
                 let hint = format!("`{} logs {}`", engine.tool(), quoted(id.as_ref()));
                 Err(Refusal::new(Code::Failed, message, hint))
             }
@@ -177,7 +177,7 @@ impl Keeper {
                     let (host, name, unit) = (host.clone(), name.to_owned(), unit.clone());
                     self.jobs.spawn(async move {
                         let done = host.units.restart_unit(&unit).await;
-                        (name, done.map_err(|error| unit::whole(&error)))
+                        (name, done.map_err(|error| with_sources(&error)))
                     });
                 }
                 Verdict::LeftAlone if kept.told => {}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::judge::Layer;
-use crate::base::Severity;
+use crate::base::{Severity, with_sources};
 use crate::host::Host;
 use crate::host::run::quoted;
 /// The properties of a unit that matter here; empty where not said.
@@ -22,14 +22,9 @@ pub async fn read(host: &Host, unit: &str, deadline: Duration) -> Option<Result<
     match timeout(within, host.units.state(unit)).await {
         Ok(Ok(state)) => Some(Ok(state)),
         Ok(Err(error)) if error.is_absent() && !host.sys.exists(BOOTED) => None,
-        Ok(Err(error)) => Some(Err(whole(&error))),
+        Ok(Err(error)) => Some(Err(with_sources(&error))),
         Err(_) => Some(Err(format!("systemd does not say how {unit} is within {within:?}"))),
     }
-}
-
-/// An error with its source.
-pub(super) fn whole(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// Restarts within this time, from this number on, are a crash loop.

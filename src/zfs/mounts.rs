@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::ask::view::{MountView, Places};
+use crate::base::octal;
 use crate::host::SysRoot;
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -110,25 +111,7 @@ fn line(text: &str) -> Option<Line> {
     if zfs && source.contains('@') || !path.starts_with('/') {
         return None;
     }
-    Some(Line { path: plain(path), source: plain(source), zfs })
-}
-
-/// Octal escapes as the characters they are.
-fn plain(text: &str) -> String {
-    if !text.contains('\\') {
-        return text.to_owned();
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = after
-            .get(..3)
-            .filter(|_| first == b'\\')
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        bytes.push(octal.unwrap_or(first));
-        rest = if octal.is_some() { after.get(3..).unwrap_or_default() } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    Some(Line { path: octal(path), source: octal(source), zfs })
 }
 
 /// The devices of all zvols, by the links that udev makes for each.
@@ -245,7 +228,7 @@ rubbish
                 .collect();
             let bytes: Vec<u8> = escaped.chars().map(|c| c as u8).collect();
             let escaped = String::from_utf8_lossy(&bytes).into_owned();
-            prop_assert_eq!(plain(&escaped), path);
+            prop_assert_eq!(octal(&escaped), path);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! this is said.
 
 use crate::ask::view::ShareView;
+use crate::base::octal;
 
 /// More shares than these are not taken.
 pub const MAX: usize = 256;
@@ -149,24 +150,6 @@ pub fn minidlna(text: &str) -> Shares {
         out.add(path, path);
     }
     out
-}
-
-/// `\040` as a blank.
-fn octal(word: &str) -> String {
-    let (mut out, mut rest) = (Vec::new(), word.as_bytes());
-    while let Some((first, more)) = rest.split_first() {
-        let code =
-            more.get(..3).filter(|code| *first == b'\\' && code.iter().all(u8::is_ascii_digit));
-        let code = code.and_then(|code| std::str::from_utf8(code).ok());
-        if let Some(byte) = code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
-            out.push(byte);
-            rest = more.get(3..).unwrap_or_default();
-        } else {
-            out.push(*first);
-            rest = more;
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]
