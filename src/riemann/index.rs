@@ -23,6 +23,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::outlet::Outlet;
 use super::stats::{Reason, Stats};
 use super::subscribe::{Subscribers, Subscription};
 use super::table::{Entry, Table};
@@ -104,6 +105,7 @@ struct Shared {
 struct Content {
     table: Table,
     subscribers: Subscribers,
+    outlets: Vec<Outlet>,
 }
 
 impl Index {
@@ -191,7 +193,7 @@ impl Index {
             .map(|entry| Arc::new(expired(&entry.event, now)))
             .collect();
         for event in &expired {
-            dropped += content.subscribers.publish(event);
+            dropped += content.publish(event);
         }
         drop(content);
         self.shared.stats.expired.add(expired.len());
@@ -213,6 +215,11 @@ impl Index {
     /// The event of one host and service.
     pub fn get(&self, host: Option<&str>, service: Option<&str>) -> Option<Arc<Event>> {
         self.content().table.get((host, service)).map(|entry| Arc::clone(&entry.event))
+    }
+
+    /// Everything published from now on goes to that sink as well.
+    pub fn attach(&self, outlet: Outlet) {
+        self.content().outlets.push(outlet);
     }
 
     /// Events published from now on that match.
@@ -256,7 +263,13 @@ impl Content {
             slot.put(Entry { event: Arc::clone(&event), expires, weight, origin });
             event
         };
-        Ok(self.subscribers.publish(&event))
+        Ok(self.publish(&event))
+    }
+
+    /// Returns how many events subscribers and sinks lost for this one.
+    fn publish(&mut self, event: &Arc<Event>) -> usize {
+        let sinks: usize = self.outlets.iter().map(|outlet| outlet.push(event)).sum();
+        sinks + self.subscribers.publish(event)
     }
 }
 

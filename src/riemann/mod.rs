@@ -12,7 +12,8 @@
 //!  tcp ── frame ──┐
 //!                 ├─▶ decode ─▶ session ─▶ index ─┬─▶ answers ─▶ encode ─▶ tcp
 //!  udp ───────────┘                ▲       ▲      ├─▶ subscribe::Subscription
-//!                                query   daemon   └─▶ expired events
+//!                                query   daemon   ├─▶ expired events
+//!                                                 └─▶ outlet::Outlet ─▶ the sinks
 //! ```
 //!
 //! Read [`index`] first, then [`decode`], then [`tcp`]. [`wire`] has the
@@ -26,6 +27,8 @@ mod fields;
 pub mod frame;
 pub mod index;
 pub mod json;
+pub mod outlet;
+mod queue;
 mod session;
 pub mod stats;
 pub mod subscribe;
@@ -36,5 +39,6 @@ pub mod wire;
 
 pub use client::Client;
 pub use index::{Index, Origin};
+pub use outlet::{Inlet, Outlet, outlet};
 pub use stats::{Reason, Stats};
 pub use subscribe::Subscription;

@@ -1,32 +1,15 @@
 //! Subscriptions: a bounded queue for each, so that a slow subscriber loses its
 //! oldest events and holds up nobody.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
-
-use super::stats::Counter;
+use super::queue::Queue;
 use crate::base::Event;
 use crate::query::Query;
 
 /// Receives the events that match its query; dropping it ends it.
 pub struct Subscription {
     queue: Arc<Queue>,
-}
-
-struct Queue {
-    waiting: Mutex<VecDeque<Arc<Event>>>,
-    capacity: usize,
-    arrived: Notify,
-    dropped: Counter,
-}
-
-impl Queue {
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Arc<Event>>> {
-        // A panic elsewhere cannot leave a queue half changed.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Subscription {
@@ -37,18 +20,18 @@ impl Subscription {
             if let Some(event) = self.try_next() {
                 return event;
             }
-            self.queue.arrived.notified().await;
+            self.queue.arrived().await;
         }
     }
 
     /// The next event if there is one already.
     pub fn try_next(&mut self) -> Option<Arc<Event>> {
-        self.queue.waiting().pop_front()
+        self.queue.pop()
     }
 
     /// How many events this subscription has lost since it began.
     pub fn dropped(&self) -> u64 {
-        self.queue.dropped.get()
+        self.queue.dropped()
     }
 }
 
@@ -68,12 +51,7 @@ impl Subscribers {
         if self.0.len() >= most {
             return None;
         }
-        let queue = Arc::new(Queue {
-            waiting: Mutex::default(),
-            capacity: capacity.max(1),
-            arrived: Notify::new(),
-            dropped: Counter::default(),
-        });
+        let queue = Queue::new(capacity);
         self.0.push((query, Arc::clone(&queue)));
         Some(Subscription { queue })
     }
@@ -86,15 +64,7 @@ impl Subscribers {
                 return false;
             }
             if query.matches(event) {
-                let mut waiting = queue.waiting();
-                if waiting.len() >= queue.capacity {
-                    waiting.pop_front();
-                    queue.dropped.add(1);
-                    lost += 1;
-                }
-                waiting.push_back(Arc::clone(event));
-                drop(waiting);
-                queue.arrived.notify_one();
+                lost += queue.push(event);
             }
             true
         });
