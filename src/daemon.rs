@@ -21,6 +21,7 @@ mod pools;
 mod scan;
 mod serve;
 mod services;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::future::Future;

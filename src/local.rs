@@ -193,6 +193,9 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::PoolScrub { .. }
         | Ask::CareList { .. }
         | Ask::ServiceList
+        | Ask::ServiceStatus { .. }
+        | Ask::EventTail { .. }
+        | Ask::EventSend { .. }
         | Ask::ServiceRestart { .. }
         | Ask::EventQuery { .. } => Err(Refusal::new(
             Code::NoDaemon,

@@ -294,6 +294,39 @@ async fn what_cannot_be_is_refused_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_are_sent_followed_and_refused() {
+    let machine = Machine::new();
+    let daemon = machine.daemon().await;
+    let tail = async |query: &str, session| {
+        let ask = Ask::EventTail { query: query.to_owned(), session };
+        match daemon.ask(ask).await {
+            Ok(Reply::Tail(view)) => view,
+            other => panic!("{other:?}"),
+        }
+    };
+    let send = async |events: &str| daemon.ask(Ask::EventSend { events: events.to_owned() }).await;
+    let first = tail("service =~ \"backup%\"", None).await;
+    assert!(first.events.is_empty());
+    let Ok(Reply::Done(done)) = send(r#"[{"service":"backup","metric":3},{"service":"x"}]"#).await
+    else {
+        panic!("refused")
+    };
+    assert_eq!(done.message, "2 events sent");
+    let next = tail("", Some(first.session)).await;
+    let [event] = next.events.as_slice() else { panic!("{next:?}") };
+    assert_eq!((event.service.as_deref(), event.metric), (Some("backup"), Some(3.0)));
+    assert!(event.host.is_some() && event.time.is_some(), "{event:?}");
+
+    // hostd's own event keeps its place; what makes no sense is said to.
+    let own = send(r#"[{"service":"hostd","state":"ok"}]"#).await.expect_err("hostd's own");
+    assert!(own.message.starts_with("1 of 1 events were refused"), "{own:?}");
+    for wrong in ["{}", r#"[{"state":"ok"}]"#, r#"[{"service":"a","stat":"ok"}]"#, "[1"] {
+        assert_eq!(send(wrong).await.expect_err(wrong).code, Code::Usage);
+    }
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_daemon_is_kept_out_by_either_folder() {
     let machine = Machine::new();
     let daemon = machine.daemon().await;

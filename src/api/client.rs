@@ -223,6 +223,13 @@ impl Client {
             Ask::ServiceRestart { name } => {
                 self.method(names::SERVICE, "Restart", &name.as_str()).await
             }
+            Ask::ServiceStatus { service } => {
+                self.method(names::SERVICE, "Status", &or_empty(service)).await
+            }
+            Ask::EventTail { query, session } => {
+                self.method(names::EVENT, "Tail", &(query, session.unwrap_or_default())).await
+            }
+            Ask::EventSend { events } => self.method(names::EVENT, "Send", events).await,
             Ask::EventQuery { query } => self.method(names::EVENT, "Query", query).await,
         }
     }

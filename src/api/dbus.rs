@@ -19,7 +19,7 @@ use zbus::{Connection, interface};
 
 pub use self::console::Console;
 pub use self::machine::VirtualMachine;
-pub use self::watched::{Care, Disk, Machine, Pool, Service};
+pub use self::watched::{Care, Disk, Event, Machine, Pool, Service};
 
 use super::gate::Door;
 use super::wire::Refused;
@@ -514,22 +514,6 @@ impl Usb {
         #[zbus(connection)] on: &Connection,
     ) -> Result<String, Refused> {
         self.0.ask(Ask::UsbList, on, &from).await
-    }
-}
-
-/// Events of the index.
-pub struct Event(pub Door);
-
-#[interface(name = "org.hostd.Host1.Event")]
-impl Event {
-    /// `hostctl event query`; `query` is in the query language, `true` for all.
-    async fn query(
-        &self,
-        query: String,
-        #[zbus(header)] from: Header<'_>,
-        #[zbus(connection)] on: &Connection,
-    ) -> Result<String, Refused> {
-        self.0.ask(Ask::EventQuery { query }, on, &from).await
     }
 }
 

@@ -176,6 +176,7 @@ pub(super) fn verb(right: Right) -> &'static str {
         Right::VmConsole => "see what guests show or type into them",
         Right::PoolOperate => "start, pause or stop scrubs",
         Right::ServiceOperate => "restart services",
+        Right::EventSend => "send events",
         Right::BootSetup => "change what the machine does at boot",
     }
 }
@@ -189,7 +190,8 @@ fn is_roots(right: Right) -> bool {
         | Right::VmOperate
         | Right::VmConsole
         | Right::PoolOperate
-        | Right::ServiceOperate => false,
+        | Right::ServiceOperate
+        | Right::EventSend => false,
     }
 }
 

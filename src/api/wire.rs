@@ -38,6 +38,7 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::Disks(view) => text(view, pretty),
         Reply::Machine(view) => text(view, pretty),
         Reply::Services(view) => text(view, pretty),
+        Reply::Tail(view) => text(view, pretty),
         Reply::Events(view) => text(view, pretty),
         Reply::Done(view) => text(view, pretty),
     }
@@ -80,7 +81,8 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::CareList { .. } => view(document, Reply::Care),
         Ask::DiskStatus { .. } => view(document, Reply::Disks),
         Ask::MachineStatus => view(document, Reply::Machine),
-        Ask::ServiceList => view(document, Reply::Services),
+        Ask::ServiceList | Ask::ServiceStatus { .. } => view(document, Reply::Services),
+        Ask::EventTail { .. } => view(document, Reply::Tail),
         Ask::EventQuery { .. } => view(document, Reply::Events),
         Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }
@@ -104,7 +106,8 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         | Ask::VmConsoleClose { .. }
         | Ask::VmSendKey { .. }
         | Ask::PoolScrub { .. }
-        | Ask::ServiceRestart { .. } => view(document, Reply::Done),
+        | Ask::ServiceRestart { .. }
+        | Ask::EventSend { .. } => view(document, Reply::Done),
     }
 }
 

@@ -284,6 +284,11 @@ pub enum Ask {
     MachineStatus,
     /// The watched services.
     ServiceList,
+    /// The same with their layers and what they serve.
+    ServiceStatus {
+        /// One service; all when absent.
+        service: Option<String>,
+    },
     /// Restart the unit or container of a watched service.
     ServiceRestart {
         /// The service, as `ServiceList` calls it.
@@ -293,6 +298,18 @@ pub enum Ask {
     EventQuery {
         /// In the query language; `true` for all.
         query: String,
+    },
+    /// What is published from now on and matches; see [`view::TailView`].
+    EventTail {
+        /// In the query language; of no meaning with a session.
+        query: String,
+        /// From the answer before; a new one when absent.
+        session: Option<u64>,
+    },
+    /// Take in events as another program's.
+    EventSend {
+        /// A JSON list of [`view::EventView`]s; any key may be left out.
+        events: String,
     },
 }
 
@@ -321,6 +338,8 @@ impl Ask {
             | Self::DiskStatus { .. }
             | Self::MachineStatus
             | Self::ServiceList
+            | Self::ServiceStatus { .. }
+            | Self::EventTail { .. }
             | Self::EventQuery { .. }
             // The session is the right: it was given to who had it.
             | Self::VmConsoleRead { .. }
@@ -352,6 +371,7 @@ impl Ask {
             | Self::VmSendKey { .. } => Some(Right::VmConsole),
             Self::PoolScrub { .. } => Some(Right::PoolOperate),
             Self::ServiceRestart { .. } => Some(Right::ServiceOperate),
+            Self::EventSend { .. } => Some(Right::EventSend),
         }
     }
 }
@@ -392,18 +412,21 @@ pub enum Right {
     PoolOperate,
     /// Restart watched services.
     ServiceOperate,
+    /// Send events.
+    EventSend,
     /// Change what the machine does at boot.
     BootSetup,
 }
 
 impl Right {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::GpuOperate,
         Self::VmOperate,
         Self::VmConsole,
         Self::PoolOperate,
         Self::ServiceOperate,
+        Self::EventSend,
         Self::BootSetup,
     ];
 
@@ -415,6 +438,7 @@ impl Right {
             Self::VmConsole => "org.hostd.Host1.vm.console",
             Self::PoolOperate => "org.hostd.Host1.pool.operate",
             Self::ServiceOperate => "org.hostd.Host1.service.operate",
+            Self::EventSend => "org.hostd.Host1.event.send",
             Self::BootSetup => "org.hostd.Host1.boot.setup",
         }
     }
@@ -471,8 +495,10 @@ pub enum Reply {
     Disks(view::DisksView),
     /// To `MachineStatus`.
     Machine(view::MachineView),
-    /// To `ServiceList`.
+    /// To `ServiceList` and `ServiceStatus`.
     Services(view::ServicesView),
+    /// To `EventTail`.
+    Tail(view::TailView),
     /// To `EventQuery`.
     Events(view::EventsView),
     /// To an ask that acts.
@@ -530,7 +556,7 @@ impl Refusal {
 }
 
 /// Who asks, as the transport proved it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Caller {
     /// User id of the peer.
     pub uid: u32,

@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 mod cards;
+mod event;
 mod snapshot;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 use crate::base::Name;
 
 pub use cards::{Boot, Gpu, Iommu, Rom};
+pub use event::{Event, Sent};
 pub use snapshot::Snapshot;
 
 const HELP: &str = "\
@@ -487,28 +489,21 @@ pub enum Service {
     ///
     /// Exit code 1 when one is not ok.
     List,
+    /// Services in full: each layer, what is served, and what to do
+    ///
+    /// For example: hostctl service status smb
+    ///
+    /// Exit code 1 when one is not ok.
+    Status {
+        /// One service; all when left out
+        name: Option<String>,
+    },
     /// Restart the unit or container of a service
     ///
     /// For example: hostctl service restart smb
     Restart {
         /// The service, as `hostctl service list` calls it
         name: String,
-    },
-}
-
-/// `hostctl event`.
-#[derive(Debug, Subcommand)]
-pub enum Event {
-    /// The current events that match a query
-    ///
-    /// Examples:
-    ///   hostctl event query 'service = "vm gaming"'
-    ///   hostctl event query 'state != "ok" and tagged "hostd"'
-    ///   hostctl event query true
-    #[command(verbatim_doc_comment)]
-    Query {
-        /// In Riemann's query language; `true` for all
-        query: String,
     },
 }
 

@@ -18,6 +18,7 @@
 
 pub mod args;
 pub mod console;
+pub mod events;
 pub mod exit;
 pub mod out;
 pub mod progress;

@@ -46,7 +46,7 @@ pub fn page() -> String {
     document::<CareView>(&mut out, "`care list`, `pool scrub status`");
     document::<DisksView>(&mut out, "`disk list`, `disk status`");
     document::<MachineView>(&mut out, "`host status`");
-    document::<ServicesView>(&mut out, "`service list`");
+    document::<ServicesView>(&mut out, "`service list`, `service status`");
     document::<EventsView>(&mut out, "`event query`");
     document::<DoneView>(
         &mut out,

@@ -11,6 +11,7 @@ use super::args::{
     Rom, SchemaOf, Scrub, Service, Snapshot, Usb, Vm,
 };
 use super::console;
+use super::events;
 use super::exit;
 use super::out::{self, Out, WriteError};
 use super::progress::Progress;
@@ -107,6 +108,17 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
                 other => show(out, other, Detail::Full, exit::code),
             }
         }
+        Command::Event(Event::Tail { query }) => match Client::connect(&place(&cli.global)).await {
+            Ok(client) => events::tail(out, &client, &query).await,
+            Err(refusal) => out.refuse(&refusal),
+        },
+        Command::Event(Event::Send(given)) => {
+            let sent = match events::given(given) {
+                Ok(events) => answer(out, &cli.global, &Ask::EventSend { events }).await,
+                Err(refusal) => Err(refusal),
+            };
+            show(out, sent, Detail::Full, exit::code)
+        }
         Command::Iommu(Iommu::Show { group }) => {
             let ask = Ask::IommuShow { group: Some(group) };
             show(out, answer(out, &cli.global, &ask).await, Detail::Full, exit::isolated)
@@ -183,8 +195,11 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Host(Machine::Status) => (Ask::MachineStatus, Full),
         Command::Care(Care::List) => (Ask::CareList { kind: None }, Full),
         Command::Service(Service::List) => (Ask::ServiceList, List),
+        Command::Service(Service::Status { name }) => (Ask::ServiceStatus { service: name }, Full),
         Command::Service(Service::Restart { name }) => (Ask::ServiceRestart { name }, Full),
         Command::Event(Event::Query { query }) => (Ask::EventQuery { query }, List),
+        Command::Event(Event::Tail { query }) => (Ask::EventTail { query, session: None }, List),
+        Command::Event(Event::Send(_)) => (Ask::EventSend { events: String::new() }, Full),
         Command::Gpu(Gpu::Rom(_)) => (Ask::GpuList, Full),
         Command::Status | Command::Config(_) | Command::Completions { .. } => (Ask::Status, Full),
     }
@@ -310,6 +325,9 @@ fn local(ask: &Ask) -> bool {
         | Ask::PoolScrub { .. }
         | Ask::CareList { .. }
         | Ask::ServiceList
+        | Ask::ServiceStatus { .. }
+        | Ask::EventTail { .. }
+        | Ask::EventSend { .. }
         | Ask::ServiceRestart { .. }
         | Ask::EventQuery { .. } => false,
     }

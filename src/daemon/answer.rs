@@ -9,12 +9,14 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::scan::Scans;
-use crate::ask::view::{DoneView, PoolsView, VmsView};
+use super::tail::Tails;
+use crate::ask::view::{DoneView, EventView, PoolsView, ServicesView, VmsView};
 use crate::ask::{Answer, Ask, Asked, Caller, Code, Refusal, Reply};
-use crate::base::{Name, Reading};
+use crate::base::{Event, Name, Reading};
 use crate::doctor;
 use crate::local::one_disk;
 use crate::passthrough::{Bound, Owner, Passthrough, Released};
+use crate::riemann::Origin;
 use crate::state::status;
 use crate::vm::plan::Plan;
 use crate::vm::supervisor::VmHandle;
@@ -49,10 +51,14 @@ impl Places {
 pub(super) async fn run(shared: Shared, mut asks: mpsc::Receiver<Asked>) {
     let (acting, looking, scanning) = (Places::new(), Places::new(), Places::new());
     let talking = Places::new();
+    let following = Places::new();
     let scans = Arc::new(Scans::new(shared.index.clone()));
+    let tails = Arc::new(Tails::new(shared.index.clone()));
     while let Some(asked) = asks.recv().await {
         let places = match &asked.ask {
             Ask::EventQuery { .. } => &scanning,
+            // They wait for what happens.
+            Ask::EventTail { .. } => &following,
             // They wait for the guest.
             Ask::VmConsoleRead { .. } | Ask::VmConsoleWrite { .. } | Ask::VmConsoleClose { .. } => {
                 &talking
@@ -68,10 +74,15 @@ pub(super) async fn run(shared: Shared, mut asks: mpsc::Receiver<Asked>) {
                 continue;
             }
         };
-        let (shared, scans) = (shared.clone(), Arc::clone(&scans));
+        let (shared, scans, tails) = (shared.clone(), Arc::clone(&scans), Arc::clone(&tails));
         tokio::spawn(async move {
+            let Asked { ask, caller, answer: to } = asked;
+            let made = match ask {
+                Ask::EventTail { query, session } => tails.next(&caller, &query, session).await,
+                ask => answer(&shared, &scans, ask, &caller).await,
+            };
             // The asker may have left; what was asked is done all the same.
-            let _ = asked.answer.send(answer(&shared, &scans, asked.ask, &asked.caller).await);
+            let _ = to.send(made);
             drop(place);
         });
     }
@@ -229,7 +240,13 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask, caller: &Caller) -> An
             let target = shared.targets.find(&name);
             done(media::restart::service(&shared.host, &name, target).await)
         }
+        Ask::ServiceStatus { service } => {
+            let view = read(&snapshot.services, "the services")?;
+            one_service(view, service.as_deref()).map(Reply::Services)
+        }
         Ask::EventQuery { query } => scans.events(&query).await,
+        Ask::EventSend { events } => done(send(shared, &events)),
+        Ask::EventTail { .. } => Err(Refusal::new(Code::Failed, "this is answered elsewhere", "")),
     }
 }
 
@@ -316,6 +333,54 @@ fn one_pool(mut view: PoolsView, name: Option<&str>) -> Result<PoolsView, Refusa
         return Err(Refusal::new(Code::NotFound, format!("there is no pool {name}"), hint));
     }
     Ok(view)
+}
+
+fn one_service(mut view: ServicesView, name: Option<&str>) -> Result<ServicesView, Refusal> {
+    let Some(name) = name else { return Ok(view) };
+    let known: Vec<_> = view.services.iter().map(|service| service.name.clone()).collect();
+    view.services.retain(|service| service.name == name);
+    if view.services.is_empty() {
+        let hint = match known.as_slice() {
+            [] => "name it under `services:` in host.yaml".to_owned(),
+            known => format!("there are: {}", known.join(", ")),
+        };
+        let message = format!("no service {name} is watched");
+        return Err(Refusal::new(Code::NotFound, message, hint));
+    }
+    Ok(view)
+}
+
+/// Takes in events as another program's: hostd's own keep their places.
+fn send(shared: &Shared, events: &str) -> Result<DoneView, Refusal> {
+    let usage = |why: String| {
+        let hint = "each is an object with service, state, metric, … as `hostctl event query \
+                    --json` prints them";
+        Refusal::new(Code::Usage, why, hint)
+    };
+    let wrong = |error: serde_json::Error| usage(format!("the events cannot be read: {error}"));
+    let events: Vec<EventView> = serde_json::from_str(events).map_err(wrong)?;
+    if let Some(at) = events.iter().position(|event| event.service.is_none()) {
+        return Err(usage(format!("event {} has no service", at + 1)));
+    }
+    let here = &shared.snapshot.borrow().host;
+    let whole = |event: EventView| {
+        let host = event.host.clone().or_else(|| Some(here.clone()));
+        Event { host, ..Event::from(event) }
+    };
+    let all = events.len();
+    let applied = shared.index.apply(Origin::Outside, events.into_iter().map(whole).collect());
+    match applied.reason {
+        Some(reason) => {
+            let refused = applied.refused;
+            let message = format!("{refused} of {all} events were refused: {}", reason.explain());
+            Err(Refusal::new(Code::Refused, message, "`hostctl status` counts what is refused"))
+        }
+        None => Ok(DoneView {
+            changed: all > 0,
+            message: if all == 1 { "1 event sent".into() } else { format!("{all} events sent") },
+            warnings: Vec::new(),
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -10,15 +10,16 @@
 //! The three loops are one task, and none waits for another: an engine or a
 //! systemd that does not answer keeps no service from being probed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
-use crate::ask::view::ServiceView;
+use crate::ask::view::{ServiceView, VmState};
 use crate::host::Host;
 use crate::media::restart::{Keeper, Target};
 use crate::media::{Containers, Discovery, Observer, Step};
@@ -30,6 +31,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const DEAF: Duration = Duration::from_secs(60);
 /// How long after it began anew.
 const ANEW: Duration = Duration::from_secs(1);
+/// How long a VM's end may take to start again what it has stopped.
+const AFTERWARDS: Duration = Duration::from_secs(20);
 /// Changes that wait to be looked at; systemd's connection keeps the rest.
 const CHANGES: usize = 64;
 
@@ -61,6 +64,7 @@ async fn look(
     let mut observer = Observer::new(host.clone(), configured.clone());
     let mut discovery = shared.config.host.discover_services.then(Discovery::default);
     let mut keeper = Keeper::default();
+    let mut excuses = Excuses::default();
     // Whether this round is because of a change: then it is not cut short for
     // another, and the next one waits.
     let mut soon = false;
@@ -73,6 +77,7 @@ async fn look(
                 }
             }
         }
+        observer.excuse(excuses.round(&shared, Instant::now()));
         units.send_if_modified(|known| {
             let now: Vec<String> = observer.services().filter_map(|it| it.unit.clone()).collect();
             let changed = *known != now;
@@ -106,6 +111,31 @@ async fn look(
             observer.poke(change.as_deref());
             soon = true;
         }
+    }
+}
+
+/// The units that VMs have stopped for the time they run (`stop-services`).
+#[derive(Default)]
+struct Excuses(BTreeMap<String, (String, Instant)>);
+
+impl Excuses {
+    fn round(&mut self, shared: &Shared, now: Instant) -> BTreeMap<String, String> {
+        let snapshot = shared.snapshot.borrow();
+        for vm in &shared.config.vms {
+            let up = snapshot.vms.get(&vm.name).is_some_and(|view| match view.state {
+                VmState::Preparing
+                | VmState::Starting
+                | VmState::Running
+                | VmState::Paused
+                | VmState::Stopping => true,
+                VmState::Off | VmState::Crashed | VmState::Failed => false,
+            });
+            let units = vm.performance.iter().flat_map(|its| &its.stop_services).filter(|_| up);
+            let until = now + AFTERWARDS;
+            self.0.extend(units.map(|unit| (unit.clone(), (vm.name.to_string(), until))));
+        }
+        self.0.retain(|_, (_, until)| *until > now);
+        self.0.iter().map(|(unit, (vm, _))| (unit.clone(), vm.clone())).collect()
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Observer {
     probes: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
     /// The next service's number.
     number: u64,
+    /// Units that are stopped on purpose, and for whom.
+    excused: BTreeMap<String, String>,
 }
 
 struct Watched {
@@ -127,8 +129,13 @@ struct Done {
 impl Observer {
     /// Of these services; nothing is probed yet.
     pub fn new(host: Host, services: Vec<Service>) -> Self {
-        let mut observer =
-            Self { host, services: Vec::new(), probes: FuturesUnordered::new(), number: 0 };
+        let mut observer = Self {
+            host,
+            services: Vec::new(),
+            probes: FuturesUnordered::new(),
+            number: 0,
+            excused: BTreeMap::new(),
+        };
         for service in services {
             observer.add(service, false);
         }
@@ -170,6 +177,17 @@ impl Observer {
     /// Those that are watched.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.iter().map(|watched| &watched.service)
+    }
+
+    /// These units, and no others, may be stopped: hostd has done it, for the
+    /// named VM. A service without its unit is then as it should be.
+    pub fn excuse(&mut self, units: BTreeMap<String, String>) {
+        if units != self.excused {
+            let old = std::mem::replace(&mut self.excused, units);
+            let all: BTreeSet<&String> = old.keys().chain(self.excused.keys()).collect();
+            let all: Vec<String> = all.into_iter().cloned().collect();
+            all.iter().for_each(|unit| self.poke(Some(unit)));
+        }
     }
 
     /// Something has happened to this unit, or to any: it is due at once.
@@ -253,7 +271,7 @@ impl Observer {
         let Some(watched) = all.find(|watched| watched.number == done.number) else { return };
         let again = std::mem::take(&mut watched.again);
         watched.next = Some(if again { now } else { done.begun + watched.service.interval });
-        let Done { unit, talked, stopped, look, served, spaces, .. } = done;
+        let Done { unit, mut talked, stopped, look, served, spaces, .. } = done;
         let memory = &mut watched.memory;
         memory.hold(now, stuck, talked.as_ref(), look.as_ref(), served.as_ref());
         if let Some(spaces) = spaces {
@@ -266,7 +284,14 @@ impl Observer {
         let service = &watched.service;
         let mut layers = Vec::new();
         if let (Some(name), Some(read)) = (&service.unit, &unit) {
-            layers.push(unit::judge(name, read, restarts));
+            let vm = self.excused.get(name).filter(|_| read.as_ref().is_ok_and(Unit::is_stopped));
+            if let Some(vm) = vm {
+                // Nobody is there who could answer.
+                talked = None;
+                layers.push(unit::excused(name, vm));
+            } else {
+                layers.push(unit::judge(name, read, restarts));
+            }
         }
         if let Some(talked) = &talked {
             layers.extend(judge::network(service, talked, stopped.as_ref(), wall));

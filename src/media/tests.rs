@@ -94,6 +94,35 @@ async fn once(host: Host, service: Service) -> ServiceView {
 }
 
 #[tokio::test]
+async fn what_a_vm_has_stopped_is_as_it_should_be() {
+    let lab = Lab::new();
+    lab.fake.units.with(|systemd| systemd.there = true);
+    let becomes = |active: &str, sub: &str| {
+        lab.fake.units.becomes("plex.service", UnitState::new("loaded", active, sub));
+    };
+    let one = Service {
+        unit: Some("plex.service".into()),
+        ..service("plex", Probe::Tcp(nobody().await))
+    };
+    let mut observer = Observer::new(lab.fake.host(), vec![one]);
+    let excused = |vm: &str| [("plex.service".to_owned(), vm.to_owned())].into();
+    observer.excuse(excused("gaming"));
+    becomes("inactive", "dead");
+    let view = observer.settled().await.services.remove(0);
+    assert_eq!(view.health, Severity::Ok);
+    assert_eq!(view.message, "plex.service is stopped while the VM gaming runs");
+    // One that has failed is no less failed for that.
+    becomes("failed", "failed");
+    observer.poke(None);
+    assert_eq!(observer.settled().await.services.remove(0).health, Severity::Critical);
+    // The VM has ended, and nobody has started it again.
+    becomes("inactive", "dead");
+    observer.excuse(std::collections::BTreeMap::new());
+    let view = observer.settled().await.services.remove(0);
+    assert_eq!((view.health, view.layer.as_str()), (Severity::Critical, "unit"));
+}
+
+#[tokio::test]
 async fn each_failure_is_told_apart() {
     let host = Lab::new().fake.host();
     let ask = |to| probe::smb(&host, to, SOON);

@@ -60,6 +60,23 @@ impl Restarts {
     }
 }
 
+impl Unit {
+    /// Somebody has stopped it, or is about to; it has not failed.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.active.as_str(), "inactive" | "deactivating")
+    }
+}
+
+/// What a stop means that hostd has asked for.
+pub fn excused(name: &str, vm: &str) -> Layer {
+    Layer {
+        name: "unit",
+        severity: Severity::Ok,
+        message: format!("{name} is stopped while the VM {vm} runs"),
+        advice: String::new(),
+    }
+}
+
 /// What the unit's state means.
 pub fn judge(name: &str, unit: &Result<Unit, String>, restarts: u64) -> Layer {
     let shown = quoted(name.as_ref());

@@ -1,4 +1,5 @@
-//! The interfaces of what is watched: pools, disks, the machine, services.
+//! The interfaces of what is watched: pools, disks, the machine, services,
+//! events.
 
 use zbus::message::Header;
 use zbus::{Connection, interface};
@@ -106,6 +107,16 @@ impl Service {
         self.0.ask(Ask::ServiceList, on, &from).await
     }
 
+    /// `hostctl service status`; all services when `service` is empty.
+    async fn status(
+        &self,
+        service: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::ServiceStatus { service: given(service) }, on, &from).await
+    }
+
     /// `hostctl service restart`. Needs `org.hostd.Host1.service.operate`.
     async fn restart(
         &self,
@@ -114,5 +125,47 @@ impl Service {
         #[zbus(connection)] on: &Connection,
     ) -> Result<String, Refused> {
         self.0.ask(Ask::ServiceRestart { name }, on, &from).await
+    }
+}
+
+/// Events of the index.
+pub struct Event(pub Door);
+
+#[interface(name = "org.hostd.Host1.Event")]
+impl Event {
+    /// `hostctl event query`; `query` is in the query language, `true` for all.
+    async fn query(
+        &self,
+        query: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::EventQuery { query }, on, &from).await
+    }
+
+    /// `hostctl event tail`: what is published from now on and matches `query`.
+    /// `session` is 0 at first, then what the answer says; each call waits up
+    /// to ten seconds for something, and a session that is not read for a
+    /// minute ends.
+    async fn tail(
+        &self,
+        query: String,
+        session: u64,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        let session = (session != 0).then_some(session);
+        self.0.ask(Ask::EventTail { query, session }, on, &from).await
+    }
+
+    /// `hostctl event send`: a JSON list of events as `Query` gives them; any
+    /// key may be left out. Needs `org.hostd.Host1.event.send`.
+    async fn send(
+        &self,
+        events: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::EventSend { events }, on, &from).await
     }
 }

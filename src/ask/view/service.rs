@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Event, Severity, Timestamp};
+use crate::base::{Event, Metric, Severity, Timestamp};
 
 /// `hostctl service list`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -92,8 +92,21 @@ pub struct EventsView {
     pub events: Vec<EventView>,
 }
 
-/// One event; every key is always there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// `hostctl event tail`, one answer of many.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct TailView {
+    /// For the next ask; it ends when nobody asks for a minute.
+    pub session: u64,
+    /// What has arrived since the last answer, in its order.
+    pub events: Vec<EventView>,
+    /// How many were lost since the last answer, because they were not fetched
+    /// in time.
+    pub lost: u64,
+}
+
+/// One event; every key is always there. In what is sent any may be left out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct EventView {
     /// Host.
     pub host: Option<String>,
@@ -122,11 +135,38 @@ impl From<&Event> for EventView {
             service: event.service.clone(),
             state: event.state.clone(),
             description: event.description.clone(),
-            metric: event.metric.map(crate::base::Metric::as_f64).filter(|m| m.is_finite()),
+            metric: event.metric.map(Metric::as_f64).filter(|m| m.is_finite()),
             tags: event.tags.clone(),
             ttl: event.ttl,
             time: event.time.map(Timestamp::secs_f64),
             attributes: event.attributes.clone(),
+        }
+    }
+}
+
+impl From<EventView> for Event {
+    /// A whole number becomes an integer on the wire.
+    fn from(event: EventView) -> Self {
+        #[allow(clippy::cast_possible_truncation, reason = "whole and small enough")]
+        let metric = |value: f64| {
+            if value.fract() == 0.0 && value.abs() < 9e15 {
+                Metric::Int(value as i64)
+            } else {
+                Metric::Double(value)
+            }
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "saturates")]
+        let time = |secs: f64| Timestamp((secs * 1e6) as i64);
+        Self {
+            host: event.host,
+            service: event.service,
+            state: event.state,
+            description: event.description,
+            metric: event.metric.map(metric),
+            tags: event.tags,
+            ttl: event.ttl,
+            time: event.time.map(time),
+            attributes: event.attributes,
         }
     }
 }

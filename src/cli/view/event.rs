@@ -47,10 +47,29 @@ pub fn list(view: &EventsView, look: Look) -> String {
     table(["HOST", "SERVICE", "STATE", "METRIC", "AGE", "DESCRIPTION"], rows, look)
 }
 
+/// One event on a line, with its time.
+pub fn line(event: &EventView) -> String {
+    let time = event.time.map_or_else(
+        || "-".to_owned(),
+        #[allow(clippy::cast_possible_truncation, reason = "saturates, and is only shown")]
+        |secs| Timestamp((secs * 1e6) as i64).iso(),
+    );
+    let metric = event.metric.map_or_else(|| "-".to_owned(), |metric| metric.to_string());
+    let words = [
+        time,
+        or_dash(event.host.as_deref()),
+        or_dash(event.service.as_deref()),
+        state(event),
+        metric,
+        cell(event.description.as_deref().unwrap_or("")),
+    ];
+    words.join("  ").trim_end().to_owned() + "\n"
+}
+
 #[cfg(test)]
 mod tests {
     use crate::ask::Reply;
-    use crate::ask::view::EventsView;
+    use crate::ask::view::{EventsView, TailView};
     use crate::cli::samples;
     use crate::cli::view::{Detail, tests::shown};
 
@@ -58,6 +77,8 @@ mod tests {
     fn events() {
         let reply = Reply::Events(samples::events());
         insta::assert_snapshot!("event_query", shown(&reply, Detail::List));
+        let tail = TailView { events: samples::events().events, ..TailView::default() };
+        insta::assert_snapshot!("event_tail", shown(&Reply::Tail(tail), Detail::List));
         let none = Reply::Events(EventsView::default());
         assert_eq!(shown(&none, Detail::List), "no events match\n");
     }

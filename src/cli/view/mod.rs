@@ -86,7 +86,10 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::Disks(view), Detail::List) => disk::list(view, look),
         (Reply::Disks(view), Detail::Full) => disk::show(view, look),
         (Reply::Machine(view), _) => machine::list(view, look),
-        (Reply::Services(view), _) => service::list(view, look),
+        (Reply::Services(view), Detail::Full) => service::show(view, look),
+        (Reply::Services(view), Detail::List) => service::list(view, look),
+        // It is printed as it comes.
+        (Reply::Tail(view), _) => view.events.iter().map(event::line).collect(),
         (Reply::Events(view), _) => event::list(view, look),
         (Reply::Plan(view), _) => plan(view),
         (Reply::Done(view), _) => done(view),
