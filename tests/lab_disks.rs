@@ -106,9 +106,7 @@ fn nvme_warns(lab: &Lab) -> Result<()> {
     let event = json(lab, &format!("event query '{query}'"))?["events"][0].clone();
     let text = event["description"].as_str().unwrap_or_default();
     ensure!(text.contains("serial nvme1") && text.contains("tolerates 1 more"), "{event:#}");
-    // And it is over when the disk says so.
-    lab.nvme_warns(1, 0)?;
-    until(lab, &name, "well", |disk| disk["health"] == "ok").map(drop)
+    Ok(())
 }
 
 fn not_woken(lab: &Lab) -> Result<()> {
@@ -147,6 +145,9 @@ fn not_woken(lab: &Lab) -> Result<()> {
     ensure!(before == after, "the disk was read: {before:?}, then {after:?}");
     lab.run_ok("udevadm control --start-exec-queue")?;
     lab.run_ok("kill $(pidof hostd); while pidof hostd; do sleep 0.1; done; rm -r /tmp/stand")?;
+    // Awake again, and the other one takes back what it has said.
+    lab.nvme_warns(1, 0)?;
     launch(lab)?;
-    until(lab, "sda", "read", |disk| disk["power"] == "active").map(drop)
+    until(lab, "sda", "read", |disk| disk["power"] == "active")?;
+    until(lab, &named(lab, "nvme1")?, "well", |disk| disk["health"] == "ok").map(drop)
 }

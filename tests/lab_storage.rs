@@ -23,7 +23,7 @@ const THAW: &str = "echo 0 >/sys/module/zfs/parameters/zfs_scan_suspend_progress
 fn a_pool() -> Lab {
     let spec = LabSpec::fast().disks(8).module("zfs").module("dm-mod");
     let lab = Lab::boot(with_hostd(spec)).expect("the lab boots");
-    lab.run_ok("/lab/make-pool 4").expect("a pool");
+    lab.run_ok_for("/lab/make-pool 4", Duration::from_secs(180)).expect("a pool");
     lab.run_ok("dd if=/dev/urandom of=/tank/data bs=1M count=24; zpool sync tank").expect("data");
     start_hostd(&lab, EXPECTED, GAMING).expect("hostd starts");
     lab
@@ -80,7 +80,7 @@ fn has(pool: &Value, code: &str) -> bool {
 
 /// Waits until a pool is as described.
 fn until(lab: &Lab, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(120);
     loop {
         let pool = pool(lab, name)?;
         if is(&pool) {
@@ -107,7 +107,7 @@ fn told(lab: &Lab, name: &str, state: &str, metric: Option<u64>) -> Result<()> {
     let metric = metric.map_or(String::new(), |metric| format!(" and metric = {metric}"));
     let query = format!("service = \"zpool {name} health\" and state = \"{state}\"{metric}");
     let command = format!("hostctl event query '{query}' --json | grep -q '\"service\"'");
-    lab.wait_for(&command, Duration::from_secs(15)).with_context(|| {
+    lab.wait_for(&command, Duration::from_secs(60)).with_context(|| {
         format!("no such event; there is {:?}", riemann_query(lab, "service =~ \"zpool %\""))
     })?;
     Ok(())
