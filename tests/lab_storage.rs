@@ -23,7 +23,7 @@ const THAW: &str = "echo 0 >/sys/module/zfs/parameters/zfs_scan_suspend_progress
 fn a_pool() -> Lab {
     let spec = LabSpec::fast().disks(8).module("zfs").module("dm-mod");
     let lab = Lab::boot(with_hostd(spec)).expect("the lab boots");
-    lab.run_ok("/lab/make-pool 4").expect("a pool");
+    lab.run_ok_for("/lab/make-pool 4", Duration::from_secs(180)).expect("a pool");
     lab.run_ok("dd if=/dev/urandom of=/tank/data bs=1M count=24; zpool sync tank").expect("data");
     start_hostd(&lab, EXPECTED, GAMING).expect("hostd starts");
     lab
@@ -42,8 +42,6 @@ fn disks_that_fail() {
 }
 
 #[test]
-#[ignore = "green before ZFS's events were counted, whose findings it does not know yet; no other \
-            test has these cases: ./test does not run it"]
 fn pools_that_fail() {
     run(
         &a_pool(),
@@ -82,7 +80,7 @@ fn has(pool: &Value, code: &str) -> bool {
 
 /// Waits until a pool is as described.
 fn until(lab: &Lab, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(120);
     loop {
         let pool = pool(lab, name)?;
         if is(&pool) {
@@ -109,7 +107,7 @@ fn told(lab: &Lab, name: &str, state: &str, metric: Option<u64>) -> Result<()> {
     let metric = metric.map_or(String::new(), |metric| format!(" and metric = {metric}"));
     let query = format!("service = \"zpool {name} health\" and state = \"{state}\"{metric}");
     let command = format!("hostctl event query '{query}' --json | grep -q '\"service\"'");
-    lab.wait_for(&command, Duration::from_secs(15)).with_context(|| {
+    lab.wait_for(&command, Duration::from_secs(60)).with_context(|| {
         format!("no such event; there is {:?}", riemann_query(lab, "service =~ \"zpool %\""))
     })?;
     Ok(())
@@ -189,8 +187,9 @@ fn checksum_errors(lab: &Lab) -> Result<()> {
     ensure!(pool["health"] == "warning" && !has(&pool, "data-errors"), "{pool}");
     told(lab, "tank", "warning", Some(2))?;
     lab.run_ok("zpool clear tank")?;
-    // What ZFS has said of it counts for ten minutes more.
-    until(lab, "tank", "cleared", |pool| !has(pool, "device-errors")).map(drop)
+    // What ZFS has said of it is forgotten as well, though it says nothing of this.
+    until(lab, "tank", "cleared", |pool| pool["health"] == "ok" && pool["tolerates"] == 2)?;
+    told(lab, "tank", "ok", Some(2))
 }
 
 fn data_errors(lab: &Lab) -> Result<()> {
@@ -221,12 +220,20 @@ fn special_risk(lab: &Lab) -> Result<()> {
 }
 
 fn spare_takes_over(lab: &Lab) -> Result<()> {
-    lab.run_ok("zpool add tank spare /dev/disk/by-id/virtio-disk5; zed")?;
+    lab.run_ok(
+        "zpool add tank spare /dev/disk/by-id/virtio-disk5; \
+         setsid zed -Fv >/tmp/zed.log 2>&1 </dev/null &",
+    )?;
+    lab.wait_for("grep -q 'Processing events' /tmp/zed.log", Duration::from_secs(60))?;
     judged(lab, "tank", 2, &[])?;
     lab.unplug_disk(1)?;
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(120);
     while lab.run("zpool status tank | grep -q INUSE")?.status != 0 {
-        ensure!(Instant::now() < end, "zed has not used the spare: {:?}", lab.run("zpool status"));
+        ensure!(
+            Instant::now() < end,
+            "zed has not used the spare: {:?}",
+            lab.run("zpool status; tail -n 40 /tmp/zed.log")
+        );
         written(lab)?;
     }
     lab.run_ok_for("zpool wait -t resilver tank", Duration::from_secs(120))?;
@@ -269,14 +276,19 @@ fn swap(lab: &Lab, kind: &str) -> Result<()> {
     Ok(())
 }
 
-/// `hostctl status` answers at once, whatever hangs.
+/// `hostctl status` answers at once, whatever hangs: what a machine without
+/// hardware virtualization needs to start any program at all is not counted.
 fn answers(lab: &Lab) -> Result<()> {
     for _ in 0..3 {
+        let began = Instant::now();
+        hostctl(lab, "--version")?;
+        let start = began.elapsed();
         let began = Instant::now();
         let out = hostctl(lab, "status")?;
         let took = began.elapsed();
         ensure!(out.status <= 1, "{out:?}");
-        ensure!(took < Duration::from_secs(2), "hostctl status took {took:?}");
+        let most = Duration::from_secs(2) + 3 * start;
+        ensure!(took < most, "hostctl status took {took:?}, to start it {start:?}");
     }
     Ok(())
 }
@@ -292,7 +304,8 @@ fn suspended(lab: &Lab) -> Result<()> {
     lab.wait_for("grep -q SUSPENDED /proc/spl/kstat/zfs/box/state", Duration::from_secs(60))?;
     let pool = until(lab, "box", "suspended", |pool| has(pool, "pool-suspended"))?;
     ensure!(pool["health"] == "critical" && pool["state"] == "SUSPENDED", "{pool}");
-    told(lab, "box", "critical", None)?;
+    ensure!(pool["tolerates"] == 0, "{pool}");
+    told(lab, "box", "critical", Some(0))?;
     answers(lab)?;
     // The other pool is looked at all the same.
     let pool = self::pool(lab, "tank")?;

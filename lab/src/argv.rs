@@ -14,6 +14,8 @@
 //! | 08 … 0b   | root ports of the cards: buses 01, 02, … |
 //! | 0c        | root port of the shared group            |
 //! | 0d … 1c   | root ports of the disks                  |
+//! | 1d, 1e    | NVMe disks                               |
+//! | 1f        | q35's own: SATA disks at its ports       |
 //!
 //! The firmware numbers buses in the order of slots. Every card slot has a
 //! root port, with or without a card, so that a card can be plugged and the
@@ -72,7 +74,11 @@ impl RunDir {
         self.0.join("payload.img")
     }
     pub fn disk(&self, number: usize) -> PathBuf {
-        self.0.join(format!("disk{number}.img"))
+        self.data(&format!("disk{number}"))
+    }
+    /// What is on the disk of that name.
+    pub fn data(&self, disk: &str) -> PathBuf {
+        self.0.join(format!("{disk}.img"))
     }
     pub fn overlay(&self) -> PathBuf {
         self.0.join("boot.qcow2")
@@ -178,6 +184,14 @@ pub fn argv(spec: &LabSpec, run: &RunDir, image: &Image, accel: Accel) -> Vec<St
         args.pair("-blockdev", &disk_blockdev(run, index).to_string());
         args.pair("-device", &disk_device(index).to_string());
     }
+    for name in fixed_disks(spec) {
+        args.pair("-blockdev", &blockdev(run, &name).to_string());
+        let place = match name.strip_prefix("nvme").and_then(|n| n.parse::<usize>().ok()) {
+            Some(index) => format!("nvme,bus=pcie.0,addr={:02x}", 0x1d + index),
+            None => format!("ide-hd,bus=ide.{},rotation_rate=7200", name.replace("sata", "")),
+        };
+        args.pair("-device", &format!("{place},id={name},serial={name},drive=node-{name}"));
+    }
     args.0
 }
 
@@ -198,11 +212,21 @@ pub fn card_devices(spec: &LabSpec, index: usize) -> Vec<Value> {
 }
 
 pub fn disk_blockdev(run: &RunDir, index: usize) -> Value {
-    json!({"driver": "raw", "node-name": format!("node-disk{index}"),
+    blockdev(run, &format!("disk{index}"))
+}
+
+fn blockdev(run: &RunDir, name: &str) -> Value {
+    json!({"driver": "raw", "node-name": format!("node-{name}"),
            "discard": "unmap",
            "cache": {"direct": false, "no-flush": true},
-           "file": {"driver": "file", "filename": text(&run.disk(index)),
+           "file": {"driver": "file", "filename": text(&run.data(name)),
                     "cache": {"direct": false, "no-flush": true}}})
+}
+
+/// The names of the disks that are not plugged and unplugged.
+pub fn fixed_disks(spec: &LabSpec) -> Vec<String> {
+    let nvme = (0..spec.nvme).map(|index| format!("nvme{index}"));
+    nvme.chain((0..spec.sata).map(|index| format!("sata{index}"))).collect()
 }
 
 pub fn disk_device(index: usize) -> Value {

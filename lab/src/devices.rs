@@ -70,6 +70,20 @@ impl Lab {
         self.qmp("device_add", argv::disk_device(number)).map(drop)
     }
 
+    /// What NVMe disk `number` warns of from now on: the bits of *critical
+    /// warning* in its health log (NVM Express base specification, figure "SMART /
+    /// Health Information Log Page").
+    pub fn nvme_warns(&self, number: usize, bits: u8) -> Result<()> {
+        ensure!(
+            number < self.spec.nvme,
+            "there is no nvme{number}: the lab has {}",
+            self.spec.nvme
+        );
+        let set = json!({"path": format!("/machine/peripheral/nvme{number}"),
+                         "property": "smart_critical_warning", "value": bits});
+        self.qmp("qom-set", set).map(drop)
+    }
+
     /// Takes card `index` (from 0) away, with its audio function. QEMU can
     /// unplug only `Secondary0380`; the others are removed by their own kernel,
     /// which to everything above the PCI bus looks the same.

@@ -76,8 +76,9 @@ impl Lab {
         let mut files = vec![(image::agent()?, "lab-agent".to_owned())];
         files.extend(spec.payload.iter().cloned());
         payload::make(&run.payload(), path, &files)?;
-        for disk in 0..spec.disks {
-            fs::File::create(run.disk(disk))?.set_len(spec.disk_mib * 1024 * 1024)?;
+        let names = (0..spec.disks).map(|disk| format!("disk{disk}"));
+        for disk in names.chain(argv::fixed_disks(&spec)) {
+            fs::File::create(run.data(&disk))?.set_len(spec.disk_mib * 1024 * 1024)?;
         }
         if spec.tier == Tier::OwnBoot {
             boot_disk::overlay(&image, &run.overlay())?;

@@ -61,6 +61,12 @@ pub struct LabSpec {
     pub shared_group: bool,
     /// virtio disks with the serials disk0, disk1, …, each behind a root port.
     pub disks: usize,
+    /// NVMe disks with the serials nvme0, nvme1; SATA disks with sata0, …, that
+    /// say they spin. As large as the others.
+    #[serde(default)]
+    pub nvme: usize,
+    #[serde(default)]
+    pub sata: usize,
     pub disk_mib: u64,
     pub memory_mib: u64,
     /// Processors; the usual number when absent. In software several share one
@@ -87,6 +93,9 @@ pub struct LabSpec {
 /// What the layout of slots has room for.
 pub const MAX_CARDS: usize = 4;
 pub const MAX_DISKS: usize = 16;
+pub const MAX_NVME: usize = 2;
+/// The ports of q35's own controller.
+pub const MAX_SATA: usize = 6;
 
 impl LabSpec {
     pub fn new(tier: Tier) -> Self {
@@ -96,6 +105,8 @@ impl LabSpec {
             cards: Vec::new(),
             shared_group: false,
             disks: 0,
+            nvme: 0,
+            sata: 0,
             disk_mib: 256,
             memory_mib: 2048,
             cpus: None,
@@ -145,6 +156,16 @@ impl LabSpec {
 
     pub fn disks(mut self, count: usize) -> Self {
         self.disks = count;
+        self
+    }
+
+    pub fn nvme(mut self, count: usize) -> Self {
+        self.nvme = count;
+        self
+    }
+
+    pub fn sata(mut self, count: usize) -> Self {
+        self.sata = count;
         self
     }
 
@@ -202,7 +223,7 @@ impl LabSpec {
     }
 
     /// What [`Self::modules`] asks for, and what the parts of the lab need:
-    /// vfio-pci with an IOMMU, ZFS with disks.
+    /// vfio-pci with an IOMMU, ZFS and their drivers with disks.
     pub fn all_modules(&self) -> Vec<String> {
         let mut modules = self.modules.clone();
         let mut need = |name: &str| {
@@ -213,8 +234,15 @@ impl LabSpec {
         if self.iommu != Iommu::None && (self.shared_group || !self.cards.is_empty()) {
             need("vfio-pci");
         }
-        if self.disks > 0 {
+        if self.disks + self.nvme + self.sata > 0 {
             need("zfs");
+        }
+        if self.nvme > 0 {
+            need("nvme");
+        }
+        if self.sata > 0 {
+            need("ahci");
+            need("sd-mod");
         }
         modules
     }
@@ -226,6 +254,12 @@ impl LabSpec {
         }
         if self.disks > MAX_DISKS {
             return Err(format!("{} disks; there is room for {MAX_DISKS}", self.disks));
+        }
+        if self.nvme > MAX_NVME || self.sata > MAX_SATA {
+            return Err(format!(
+                "{} NVMe and {} SATA disks; there is room for {MAX_NVME} and {MAX_SATA}",
+                self.nvme, self.sata
+            ));
         }
         if self.memory_mib < 512 {
             return Err(format!("{} MiB of memory; the lab needs 512", self.memory_mib));

@@ -84,6 +84,22 @@ fn several_processors_in_software_take_turns() {
 }
 
 #[test]
+fn disks_of_other_kinds_have_their_places() {
+    let run = RunDir(PathBuf::from("/run/lab"));
+    let image = Image { dir: PathBuf::from("/image") };
+    let spec = LabSpec::fast().nvme(2).sata(1);
+    let line = argv(&spec, &run, &image, Accel::Tcg).join(" ");
+    for words in [
+        "nvme,bus=pcie.0,addr=1e,id=nvme1,serial=nvme1,drive=node-nvme1",
+        "ide-hd,bus=ide.0,rotation_rate=7200,id=sata0,serial=sata0,drive=node-sata0",
+        "/run/lab/sata0.img",
+    ] {
+        assert!(line.contains(words), "{words}: {line}");
+    }
+    assert!(cmdline(&spec).contains("lab.modules=zfs,nvme,ahci,sd-mod"));
+}
+
+#[test]
 fn a_slot_comes_to_life_with_function_0() {
     let spec = LabSpec::fast().card(CardKind::Secondary0380);
     let order: Vec<_> =
@@ -110,6 +126,7 @@ fn what_cannot_be_is_said() {
     };
     assert!(LabSpec::fast().check().is_ok());
     none(LabSpec::fast().disks(17), "disks");
+    none(LabSpec::fast().nvme(3), "NVMe");
     none((0..5).fold(LabSpec::fast(), |spec, _| spec.card(CardKind::Ati0300)), "cards");
     none(LabSpec::fast().memory_mib(64), "memory");
     none(LabSpec::own_boot().cmdline("quiet"), "GRUB");

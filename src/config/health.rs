@@ -12,11 +12,7 @@ pub(super) fn health(raw: RawHealth, desk: &mut Desk<'_, '_>) -> Health {
     let usual = Health::default();
     let trail = Trail::to("health");
     let mut percent = |key: &str, raw: Option<RawPercent>, usual: Levels| {
-        let of = |value: Option<u32>, usual| value.map_or(usual, |value| f64::from(value) / 100.0);
-        let given = raw.map_or(usual, |RawPercent { warning, critical }| {
-            Levels::new(of(warning, usual.warning), of(critical, usual.critical))
-        });
-        ordered(given, &trail.key(key), desk)
+        self::percent(raw, usual, &trail.key(key), desk)
     };
     let cpu = percent("cpu", raw.cpu, usual.cpu);
     let memory = percent("memory", raw.memory, usual.memory);
@@ -43,6 +39,20 @@ pub(super) fn health(raw: RawHealth, desk: &mut Desk<'_, '_>) -> Health {
         mounts_ignore: paths(ignore),
         interfaces_ignore: words.map(|Text(word)| word).collect(),
     }
+}
+
+/// Two levels as fractions; what is not given is as usual.
+pub(super) fn percent(
+    raw: Option<RawPercent>,
+    usual: Levels,
+    trail: &Trail,
+    desk: &mut Desk<'_, '_>,
+) -> Levels {
+    let of = |value: Option<u32>, usual| value.map_or(usual, |value| f64::from(value) / 100.0);
+    let given = raw.map_or(usual, |RawPercent { warning, critical }| {
+        Levels::new(of(warning, usual.warning), of(critical, usual.critical))
+    });
+    ordered(given, trail, desk)
 }
 
 /// A warning comes first.

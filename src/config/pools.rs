@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::desk::Desk;
 use super::formats::Text;
+use super::health;
 use super::raw::RawPools;
 use super::tree::Trail;
 use super::types::Pools;
@@ -25,5 +26,7 @@ pub(super) fn pools(raw: RawPools, desk: &mut Desk<'_, '_>) -> Pools {
         Some(Text(None)) => None,
         Some(Text(Some(span))) => desk.span(&trail, Some(Text(span)), DAY, DAY * 3650),
     };
-    Pools { expected, scrub_overdue }
+    let usual = Pools::default().capacity;
+    let capacity = health::percent(raw.capacity, usual, &Trail::to("pools").key("capacity"), desk);
+    Pools { expected, scrub_overdue, capacity }
 }

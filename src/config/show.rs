@@ -38,7 +38,11 @@ pub fn host(config: &Config) -> Json {
             "discover-services": config.host.discover_services,
         })),
         "gpus": config.gpus.iter().map(gpu).collect::<Vec<_>>(),
-        "pools": { "expected": config.pools.expected },
+        "pools": {
+            "expected": config.pools.expected,
+            "scrub-overdue": config.pools.scrub_overdue.map_or_else(|| "off".to_owned(), exact),
+            "capacity": percent(config.pools.capacity),
+        },
         "care": super::care::show(&config.care),
         "disks": {
             "interval": exact(config.disks.interval),
@@ -50,15 +54,21 @@ pub fn host(config: &Config) -> Json {
     })
 }
 
-fn health(health: &Health) -> Json {
+fn count(levels: Levels) -> Json {
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "they were whole numbers"
     )]
     let whole = |value: f64| value.round() as u64;
-    let count = |l: Levels| json!({"warning": whole(l.warning), "critical": whole(l.critical)});
-    let percent = |l: Levels| count(Levels::new(l.warning * 100.0, l.critical * 100.0));
+    json!({"warning": whole(levels.warning), "critical": whole(levels.critical)})
+}
+
+fn percent(levels: Levels) -> Json {
+    count(Levels::new(levels.warning * 100.0, levels.critical * 100.0))
+}
+
+fn health(health: &Health) -> Json {
     let mut mounts = json!({ "ignore": health.mounts_ignore });
     if !health.mounts_only.is_empty() {
         mounts["only"] = json!(health.mounts_only);

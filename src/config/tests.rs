@@ -244,6 +244,7 @@ fn shipped_files_are_valid() {
 fn what_is_shown_means_the_same() {
     let host = "host: {name: nas, interval: 90s, discover-services: false}\nevents: {tcp: off}\n\
                 disks: {interval: 1h, ignore: [S1, 'naa.5 x']}\n\
+                pools: {expected: [a], scrub-overdue: off, capacity: {warning: 70}}\n\
                 gpus: [{name: radeon, address: 01:00.0, identity: \"1002:5046\"}]\n\
                 care:\n  scrub:\n    - {pool: all}\n    - {pool: a, every: 14d, on: friday, until: '06:00'}\n    \
                 - {pool: b, day: 9, not-while: []}\n    - {pool: c, every: 5d, not-while: [vm]}\n  \
@@ -261,6 +262,17 @@ fn what_is_shown_means_the_same() {
     let (first, second) = shown.split_once("---\n").unwrap();
     let (again, _) = load(&two(first, second), &exists).unwrap();
     assert_eq!(again, config, "{shown}");
+}
+
+#[test]
+fn pools_that_fill() {
+    let text = "pools: {scrub-overdue: 10d, capacity: {warning: 70}}\n";
+    let (config, _) = load(&[Source::host("host.yaml", text)], &exists).unwrap();
+    assert_eq!(config.pools.scrub_overdue, Some(std::time::Duration::from_secs(10 * 86_400)));
+    assert_eq!(config.pools.capacity, Levels::new(0.7, 0.95));
+    let text = "pools: {capacity: {warning: 97}}\n";
+    let problems = load(&[Source::host("host.yaml", text)], &exists).unwrap_err();
+    assert!(problems.to_string().contains("critical before it is a warning"), "{problems}");
 }
 
 #[test]

@@ -285,19 +285,24 @@ impl Runner for RealRunner {
                 .stderr(Stdio::piped())
                 .spawn()
                 .map_err(start)?;
+            // Who does not wait any more, as at our end, leaves nothing behind.
+            let mut group = Group::of(&child);
             let talked = timeout(command.deadline, talk(&mut child, &command)).await;
             match talked {
-                Ok(Ok(output)) => Ok(output),
+                Ok(Ok(output)) => {
+                    group.0 = None;
+                    Ok(output)
+                }
                 Ok(Err(Broken::Io(source))) => {
-                    self.kill(child).await;
+                    self.kill(child, group).await;
                     Err(start(source))
                 }
                 Ok(Err(Broken::TooMuch)) => {
-                    self.kill(child).await;
+                    self.kill(child, group).await;
                     Err(RunError::TooMuch { command: command.to_string(), limit: command.limit })
                 }
                 Err(_) => {
-                    let stuck = self.kill(child).await;
+                    let stuck = self.kill(child, group).await;
                     let deadline = command.deadline;
                     Err(RunError::Deadline { command: command.to_string(), deadline, stuck })
                 }
@@ -338,14 +343,29 @@ impl Runner for RealRunner {
     }
 }
 
-impl RealRunner {
-    /// Kills the child's process group; true when it does not go.
-    async fn kill(&self, mut child: Child) -> bool {
-        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-            let group = nix::unistd::Pid::from_raw(pid);
+/// A child's process group, which is killed when this is dropped.
+struct Group(Option<nix::unistd::Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        Self(pid.map(nix::unistd::Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
             // It may just have ended by itself.
             let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
         }
+    }
+}
+
+impl RealRunner {
+    /// Kills the child's process group; true when it does not go.
+    async fn kill(&self, mut child: Child, group: Group) -> bool {
+        drop(group);
         if timeout(KILL_GRACE, child.wait()).await.is_ok() {
             return false;
         }
@@ -420,6 +440,29 @@ mod tests {
         let error = runner.run(command).await.unwrap_err();
         assert!(matches!(error, RunError::Deadline { stuck: false, .. }), "{error}");
         assert_eq!(runner.stuck(), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_outlives_who_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("alive");
+        let runner = RealRunner::default();
+        runner.run(Command::new("mkfifo", [&fifo])).await.unwrap();
+        // Both shell and child have the FIFO open: its end is theirs.
+        let both = sh(&format!("exec 3>{}; sleep 60 & echo >&3; wait", fifo.display()));
+        let (tell, told) = oneshot::channel();
+        let all = tokio::task::spawn_blocking(move || {
+            let mut file = std::fs::File::open(fifo).unwrap();
+            std::io::Read::read_exact(&mut file, &mut [0]).unwrap();
+            tell.send(()).unwrap();
+            std::io::Read::read_to_end(&mut file, &mut Vec::new())
+        });
+        tokio::select! {
+            ended = runner.run(both) => panic!("{ended:?}"),
+            told = told => told.unwrap(),
+        }
+        let left = timeout(Duration::from_secs(30), all).await;
+        assert_eq!(left.expect("they go on").unwrap().unwrap(), 0);
     }
 
     #[tokio::test]

@@ -338,8 +338,8 @@ pub fn services(view: &ServicesView) -> Vec<Event> {
     view.services.iter().flat_map(one).collect()
 }
 
-/// Each disk; metric = degrees Celsius.
-/// Each disk; one that was never read is not told, as anything.
+/// Each disk; metric = degrees Celsius. One that was never read is not told, as
+/// anything.
 pub fn disks(view: &DisksView) -> Vec<Event> {
     view.disks.iter().filter(|disk| is_told(disk)).map(disk).collect()
 }

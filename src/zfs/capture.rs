@@ -13,6 +13,7 @@ use super::model::{MAX_POOLS, Pool};
 use super::text::parse_text;
 use crate::ask::view::PoolsView;
 use crate::base::Severity;
+use crate::config;
 
 /// Judges a saved `zpool status -j --json-int` or `zpool status -pP`; which of
 /// them it is shows. Infallible: what cannot be read becomes a note.
@@ -49,7 +50,7 @@ fn one(pool: &Pool) -> crate::ask::view::PoolView {
     // A single reading knows nothing of what was complete before.
     memory.known = None;
     if let Some(fraction) = list::fraction(pool.size, pool.alloc) {
-        memory.observe_usage(fraction);
+        memory.observe_usage(fraction, config::Pools::default().capacity);
     }
     judge(&Facts {
         pool,

@@ -137,7 +137,12 @@ fn leaf(place: &Place, leaf: &Vdev, partner: Option<&Vdev>) -> Option<FindingVie
     let (pool, device) = (typed(&place.pool.name), typed(&leaf.name));
     let (severity, left) = place.loss();
     let replace = format!("`zpool replace {pool} {device} NEW-DISK`");
-    let label = matches!(leaf.aux, Some(Aux::BadLabel | Aux::CorruptData));
+    // While another one is missing ZFS says only that; when none is, all that it
+    // cannot open are there without a label (`check_status` in OpenZFS'
+    // `lib/libzfs/libzfs_status.c`).
+    let no_label = matches!(place.pool.msgid.as_deref(), Some("ZFS-8000-4J" | "ZFS-8000-5E"));
+    let label = matches!(leaf.aux, Some(Aux::BadLabel | Aux::CorruptData))
+        || no_label && leaf.state == State::CantOpen;
     let was = leaf.was.as_ref().map_or(String::new(), |was| format!(" (was {was})"));
     // Who stands before the machine needs its slot and serial.
     let who = match place.memory.disk(leaf).map(disks::label).filter(|label| !label.is_empty()) {
@@ -166,7 +171,7 @@ fn leaf(place: &Place, leaf: &Vdev, partner: Option<&Vdev>) -> Option<FindingVie
         }
         State::CantOpen | State::Faulted if label => (
             "label-bad",
-            "has no valid ZFS label: it was overwritten, or is another disk".to_owned(),
+            format!("has no valid ZFS label{was}: it was overwritten, or is another disk"),
             format!("if it is the right disk, {replace}, where NEW-DISK may be itself"),
         ),
         State::CantOpen | State::Closed => (

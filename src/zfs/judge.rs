@@ -14,7 +14,7 @@
 //! | `single-device`, `special-single-device`, `dedup-single-device` | warning; ok once it is known | standing risk by layout |
 //! | `scrub-paused`, `scrub-overdue`, `scrub-errors`, `resilver-errors` | warning | scans |
 //! | `resilver-running` | ok; warning while nothing is tolerated | a scan that changes what is tolerated |
-//! | `capacity-high`, `capacity-critical` | warning; critical | 85 and 90 %; 95 % |
+//! | `capacity-high`, `capacity-critical` | warning; critical | 85 and 90 %; 95 %, unless `pools.capacity` says otherwise |
 //! | `fills-soon` | warning within 30 days; ok within 90 | at the pace of the last weeks |
 //! | `dedup-table`, `dedup-memory` | warning; ok | deduplication tables against quota and memory |
 //! | `keys-not-loaded` | warning | encrypted datasets that are not there for anybody |
@@ -26,10 +26,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::devices::{self, failures, finding, typed};
+use super::devices::{self, finding, typed};
 use super::keys::Keys;
 use super::list::Usage;
-use super::memory::{LEVELS, Memory};
+use super::memory::{Memory, STEPS};
 use super::model::{Function, Pool, Scan, ScanState};
 use super::pace::Pace;
 use super::redundancy::{self, Tolerance};
@@ -70,9 +70,13 @@ pub struct Dates {
 /// The pool with everything that is to be said about it.
 pub fn judge(facts: &Facts) -> PoolView {
     let pool = facts.pool;
-    let tolerances = redundancy::tolerances(pool, &facts.memory.known);
-    let tolerates = redundancy::of_pool(pool, &tolerances);
     let state = facts.kstat.unwrap_or(&pool.state);
+    let mut tolerances = redundancy::tolerances(pool, &facts.memory.known);
+    if state == "SUSPENDED" {
+        // Whatever its layout would allow: as it is it serves nothing.
+        tolerances.iter_mut().flatten().for_each(|tolerance| tolerance.now = Some(0));
+    }
+    let tolerates = redundancy::of_pool(pool, &tolerances);
     let mut found = devices::judge(facts, &tolerances);
     data_errors(pool, &mut found);
     if let Some(scan) = &pool.scan {
@@ -184,7 +188,8 @@ fn during(tolerates: Option<u32>, reduced: bool) -> (Severity, String) {
         Some(0) if reduced => {
             (Severity::Warning, "until it is done no further failure is tolerated".to_owned())
         }
-        Some(left) => (Severity::Ok, format!("while it runs {} are tolerated", failures(left))),
+        Some(1) => (Severity::Ok, "while it runs 1 failure is tolerated".to_owned()),
+        Some(left) => (Severity::Ok, format!("while it runs {left} failures are tolerated")),
         None => (Severity::Unknown, "how many failures are tolerated is not known".to_owned()),
     }
 }
@@ -290,8 +295,8 @@ fn space(facts: &Facts, found: &mut Vec<FindingView>) {
     const FRAGMENTED: u64 = 60;
     let name = &facts.pool.name;
     if let (Some(fraction), level @ 1..) = (capacity(facts.pool, facts.usage), facts.memory.level) {
-        let line = LEVELS.get(level - 1).map_or(100.0, |line| line * 100.0);
-        let (severity, code) = if level == LEVELS.len() {
+        let line = facts.memory.line * 100.0;
+        let (severity, code) = if level == STEPS {
             (Severity::Critical, "capacity-critical")
         } else {
             (Severity::Warning, "capacity-high")

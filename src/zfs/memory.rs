@@ -16,12 +16,14 @@ use super::space::{self, Forecast};
 use super::standing::{self, Risk};
 use crate::ask::view::VdevDiskView;
 use crate::base::Timestamp;
+use crate::config::Levels;
 
 /// How long a rise of an error counter is worth a warning.
 pub const NEWS: Duration = Duration::from_secs(3600);
 
-/// Used fractions at which a level begins, and how far below it ends again.
-pub const LEVELS: [f64; 3] = [0.85, 0.90, 0.95];
+/// How many levels of use there are: the warning, halfway to critical, critical.
+pub const STEPS: usize = 3;
+/// How far below where it begins a level ends.
 const HYSTERESIS: f64 = 0.02;
 
 /// What is remembered of one pool.
@@ -35,8 +37,10 @@ pub struct Memory {
     paces: BTreeMap<String, Pace>,
     /// Devices that held complete copies before the running resilver.
     pub known: Known,
-    /// How many of [`LEVELS`] the pool is above.
+    /// How many of the [`STEPS`] the pool is above.
     pub level: usize,
+    /// The used fraction where that level begins.
+    pub line: f64,
     /// When it will be full.
     pub forecast: Option<Forecast>,
     /// What outlives us.
@@ -163,11 +167,13 @@ impl Memory {
         self.paces.get(of)
     }
 
-    /// Takes in how full the pool is, 0–1.
-    pub fn observe_usage(&mut self, fraction: f64) {
-        let above = LEVELS.iter().filter(|level| fraction >= **level).count();
-        let still = LEVELS.iter().filter(|level| fraction >= **level - HYSTERESIS).count();
+    /// Takes in how full the pool is, 0–1, and from where on that is told.
+    pub fn observe_usage(&mut self, fraction: f64, Levels { warning, critical }: Levels) {
+        let lines: [f64; STEPS] = [warning, f64::midpoint(warning, critical), critical];
+        let above = lines.iter().filter(|line| fraction >= **line).count();
+        let still = lines.iter().filter(|line| fraction >= **line - HYSTERESIS).count();
         self.level = self.level.clamp(above, still.max(above));
+        self.line = self.level.checked_sub(1).and_then(|at| lines.get(at)).copied().unwrap_or(1.0);
     }
 
     /// Takes in how many bytes it has and how many are in use.
@@ -195,6 +201,26 @@ impl Memory {
             let was = vdev.was.as_ref()?;
             devices.values().find(|device| device.name == *was)
         })
+    }
+
+    /// Vdevs whose counters have fallen since the last reading: a person has
+    /// cleared them. While a device serves, ZFS tells that by no event
+    /// (`vdev_clear` in OpenZFS' `module/zfs/vdev.c`). Asked before
+    /// [`Memory::observe`].
+    pub fn cleared<'a>(&self, pool: &'a Pool) -> Vec<&'a Vdev> {
+        let mut cleared = Vec::new();
+        for top in &pool.vdevs {
+            top.walk(&mut |vdev| {
+                let fell = |old: &KeptDevice| {
+                    let slow = vdev.slow_ios.zip(old.slow).is_some_and(|(new, old)| new < old);
+                    slow || vdev.errors.total() < old.errors.total()
+                };
+                if self.device(vdev).is_some_and(fell) {
+                    cleared.push(vdev);
+                }
+            });
+        }
+        cleared
     }
 
     /// Whether which disk this is has to be found out: it is not known yet, or
@@ -336,7 +362,7 @@ mod tests {
     fn levels_have_hysteresis() {
         let mut memory = Memory::default();
         let mut level = |fraction| {
-            memory.observe_usage(fraction);
+            memory.observe_usage(fraction, Levels::new(0.85, 0.95));
             memory.level
         };
         let seen: Vec<usize> = [0.84, 0.85, 0.84, 0.829, 0.96, 0.94, 0.92, 0.87, 0.5, 0.91]
@@ -344,6 +370,22 @@ mod tests {
             .map(&mut level)
             .collect();
         assert_eq!(seen, [0, 1, 1, 0, 3, 3, 2, 1, 0, 2]);
+        // The owner's.
+        memory.observe_usage(0.71, Levels::new(0.5, 0.7));
+        assert_eq!((memory.level, memory.line), (STEPS, 0.7));
+    }
+
+    #[test]
+    fn a_counter_that_falls_was_cleared() {
+        let mut memory = Memory::default();
+        let mut cleared = |read, slow| {
+            let pool = pool(read, slow);
+            let count = memory.cleared(&pool).len();
+            memory.observe(&pool, Instant::now());
+            count
+        };
+        let seen = [(3, 0), (3, 0), (5, 2), (0, 2), (0, 0), (0, 0)];
+        assert_eq!(seen.map(|(read, slow)| cleared(read, slow)), [0, 0, 0, 1, 1, 0]);
     }
 
     #[test]

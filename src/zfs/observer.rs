@@ -36,7 +36,7 @@ use super::read::{self, Format, Reading, Want};
 use super::view;
 use crate::ask::view::{PoolView, PoolsView};
 use crate::base::Timestamp;
-use crate::config;
+use crate::config::{self, Levels};
 use crate::host::sys::SysError;
 use crate::host::{Host, SysRoot};
 
@@ -165,6 +165,7 @@ impl Watched {
         fresh: bool,
         sys: &SysRoot,
         archive: &Archive,
+        full: Levels,
         (now, wall): (Instant, Timestamp),
     ) {
         let pool = &reading.pool;
@@ -177,6 +178,9 @@ impl Watched {
             let tops = pool.vdevs.iter().flat_map(Vdev::leaves);
             let disks = tops.filter(|leaf| leaf.kind == Kind::Disk && self.memory.wants_disk(leaf));
             let disks: Vec<&Vdev> = disks.collect();
+            for vdev in self.memory.cleared(pool) {
+                self.rates.cleared(vdev);
+            }
             self.memory.observe(pool, now);
             for leaf in disks {
                 if let Some(found) = disks::read(sys, &leaf.name) {
@@ -194,7 +198,7 @@ impl Watched {
             self.memory.observe_space(size, used, wall);
         }
         if let Some(fraction) = judge::capacity(pool, usage) {
-            self.memory.observe_usage(fraction);
+            self.memory.observe_usage(fraction, full);
         }
     }
 
@@ -508,7 +512,8 @@ impl Observer {
                 let usage = reading.usage.as_ref().ok();
                 // The text form does not say the guid.
                 reading.pool.guid = reading.pool.guid.or(usage.and_then(|usage| usage.guid));
-                watched.take(&reading, status, &self.host.sys, &self.archive, (now, wall));
+                let (sys, full) = (&self.host.sys, self.config.capacity);
+                watched.take(&reading, status, sys, &self.archive, full, (now, wall));
                 if let Some(guid) = watched.memory.guid() {
                     self.archive.put(guid, &watched.memory.kept);
                 }

@@ -66,7 +66,7 @@ pub fn start_hostd(lab: &Lab, host: &str, gaming: &str) -> Result<()> {
 /// Starts the daemon on the files that are there.
 pub fn launch(lab: &Lab) -> Result<()> {
     lab.run_ok("rm -f /tmp/hostd.log; setsid hostd >/tmp/hostd.log 2>&1 </dev/null & echo $! >/tmp/hostd.pid")?;
-    let ready = lab.wait_for("grep -q 'hostd is ready' /tmp/hostd.log", Duration::from_secs(30));
+    let ready = lab.wait_for("grep -q 'hostd is ready' /tmp/hostd.log", Duration::from_secs(60));
     ready.with_context(|| format!("hostd's log:\n{}", log(lab))).map(drop)
 }
 
@@ -116,10 +116,13 @@ pub fn vm(lab: &Lab, name: &str) -> Result<Value> {
 /// One case of a lab that several share.
 pub type Case = (&'static str, fn(&Lab) -> Result<()>);
 
-/// Runs the cases one after the other, with their times.
+/// Runs the cases one after the other, with their times; with `HOSTD_LAB_CASES`
+/// only those in whose names one of its words is, which are between commas.
 #[allow(clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
 pub fn run(lab: &Lab, cases: &[Case]) {
-    for (name, case) in cases {
+    let only = std::env::var("HOSTD_LAB_CASES").unwrap_or_default();
+    let wanted = |name: &str| only.is_empty() || only.split(',').any(|word| name.contains(word));
+    for (name, case) in cases.iter().filter(|(name, _)| wanted(name)) {
         let began = Instant::now();
         if let Err(error) = case(lab) {
             let (log, console) = (log(lab), lab.console_tail(30));

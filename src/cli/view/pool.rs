@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::table::{cell, indent, table};
 use super::{Look, paint, printable};
-use crate::ask::view::{DependantView, FindingView, PoolView, PoolsView, ScanView, VdevView};
+use crate::ask::view::{
+    DependantView, FindingView, PoolView, PoolsView, ScanView, VdevDiskView, VdevView,
+};
 use crate::base::span;
 
 const MIB: f64 = 1_048_576.0;
@@ -116,7 +118,7 @@ fn one(pool: &PoolView, look: Look) -> String {
         for vdev in &pool.vdevs {
             tree(&mut rows, vdev, 0);
         }
-        let heads = ["VDEV", "STATE", "READ", "WRITE", "CKSUM", "TOLERATES"];
+        let heads = ["VDEV", "STATE", "READ", "WRITE", "CKSUM", "TOLERATES", "DISK"];
         let inner = Look { width: look.width.map(|width| width.saturating_sub(2)), ..look };
         text.push('\n');
         text.push_str(&indent(&table(heads, rows, inner), 2));
@@ -179,10 +181,17 @@ fn scan(scan: &ScanView, look: Look) -> String {
     text + ", " + &errors(scan.errors)
 }
 
+/// Where a person finds it: `sdc, slot 3, serial ZA1`.
+fn disk(disk: &VdevDiskView) -> String {
+    let known = [("", &disk.name), ("", &disk.slot), ("serial ", &disk.serial)];
+    let known = known.iter().filter(|(_, text)| !text.is_empty());
+    cell(&known.map(|(what, text)| format!("{what}{text}")).collect::<Vec<_>>().join(", "))
+}
+
 /// Deeper trees than ZFS makes are not followed.
 const DEPTH: usize = 16;
 
-fn tree(rows: &mut Vec<[String; 6]>, vdev: &VdevView, depth: usize) {
+fn tree(rows: &mut Vec<[String; 7]>, vdev: &VdevView, depth: usize) {
     let class = match vdev.class.as_str() {
         "normal" | "" => String::new(),
         other => format!(" ({other})"),
@@ -194,6 +203,7 @@ fn tree(rows: &mut Vec<[String; 6]>, vdev: &VdevView, depth: usize) {
         vdev.write_errors.to_string(),
         vdev.checksum_errors.to_string(),
         vdev.tolerates.map_or_else(String::new, |_| tolerates(vdev.tolerates)),
+        vdev.disk.as_ref().filter(|_| vdev.children.is_empty()).map_or_else(String::new, disk),
     ]);
     if depth < DEPTH {
         for child in &vdev.children {

@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::List;
+use super::{List, RawPercent};
 use crate::config::formats::{PoolName, SpanOrOff, Text};
 
 /// ZFS pools.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawPools {
     /// Pools that must be there: a missing one is critical.
     pub expected: List<Text<PoolName>>,
@@ -16,4 +16,7 @@ pub struct RawPools {
     /// 3650d. A pool that was never scrubbed counts from when hostd first saw it.
     #[schemars(extend("default" = "35d"))]
     pub scrub_overdue: Option<Text<SpanOrOff>>,
+    /// How full a pool may be, in percent: 85 and 95 when absent. Halfway
+    /// between the two it is said again.
+    pub capacity: Option<RawPercent>,
 }

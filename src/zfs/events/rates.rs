@@ -13,7 +13,7 @@ use super::{Counted, Event};
 use crate::ask::view::FindingView;
 use crate::base::{Severity, span};
 use crate::zfs::devices::{finding, typed};
-use crate::zfs::model::Pool;
+use crate::zfs::model::{Pool, Vdev};
 
 /// How long an event counts. A hung I/O is told again every minute while it
 /// hangs.
@@ -59,6 +59,11 @@ impl Rates {
         self.0.clear();
     }
 
+    /// Those of one vdev were.
+    pub fn cleared(&mut self, vdev: &Vdev) {
+        self.0.retain(|(_, guid), device| !is_about(*guid, device.path.as_deref(), vdev));
+    }
+
     fn forget(&mut self, now: Instant) {
         for device in self.0.values_mut() {
             device.at.retain(|at| now.saturating_duration_since(*at) < WINDOW);
@@ -85,15 +90,12 @@ impl Rates {
             if count < least {
                 continue;
             }
-            let object = match (guid.and_then(|guid| named(pool?, guid)), &device.path) {
+            let name_of = |pool| named(pool, *guid, device.path.as_deref());
+            let object = match (pool.and_then(name_of), &device.path) {
                 (Some(name), _) => name,
                 // It is in the pool no more: what it did says nothing of the rest.
-                (None, _)
-                    if guid.is_some()
-                        && pool.is_some_and(|p| !p.vdevs.is_empty() && p.guid.is_some()) =>
-                {
-                    continue;
-                }
+                // The text form does not say guids.
+                (None, _) if guid.is_some() && pool.is_some_and(says_guids) => continue,
                 (None, Some(path)) => path.clone(),
                 (None, None) => name.to_owned(),
             };
@@ -106,12 +108,25 @@ impl Rates {
     }
 }
 
-/// The name in the pool's tree of the vdev with this guid.
-fn named(pool: &Pool, guid: u64) -> Option<String> {
+/// Whether what was counted under a guid or path is about this vdev, which
+/// has no guid in the text form.
+fn is_about(guid: Option<u64>, path: Option<&str>, vdev: &Vdev) -> bool {
+    match vdev.guid {
+        Some(own) => guid == Some(own),
+        None => path == Some(vdev.name.as_str()),
+    }
+}
+
+fn says_guids(pool: &Pool) -> bool {
+    pool.vdevs.iter().any(|vdev| vdev.guid.is_some())
+}
+
+/// The name in the pool's tree of the vdev that was counted so.
+fn named(pool: &Pool, guid: Option<u64>, path: Option<&str>) -> Option<String> {
     let mut name = None;
     for top in &pool.vdevs {
         top.walk(&mut |vdev| {
-            if vdev.guid == Some(guid) {
+            if is_about(guid, path, vdev) {
                 name = Some(vdev.name.clone());
             }
         });
@@ -233,6 +248,23 @@ mod tests {
         assert!(rates.findings("tank", Some(&pool), now, &before).is_empty());
         pool.vdevs[0].guid = Some(2);
         assert_eq!(codes(&rates, Some(&pool), now).len(), 1, "the disk was replaced");
+        // As text, which names it by its path.
+        (pool.vdevs[0].guid, pool.vdevs[0].name) = (None, "/dev/sd1".into());
+        assert_eq!(codes(&rates, Some(&pool), now)[0].2, "/dev/sd1");
+    }
+
+    #[test]
+    fn what_is_cleared_of_one_device_is_forgotten_of_it_alone() {
+        let (now, mut rates) = (Instant::now(), Rates::default());
+        for guid in [1, 2] {
+            rates.count(Counted::Delay, &event(guid), now, Duration::ZERO);
+        }
+        let mut disk = Vdev::new("/dev/disk/by-id/wwn-1", Class::Normal);
+        disk.guid = Some(1);
+        rates.cleared(&disk);
+        assert_eq!(codes(&rates, None, now)[0].2, "/dev/sd2");
+        rates.cleared(&Vdev::new("/dev/sd2", Class::Normal));
+        assert_eq!(codes(&rates, None, now), []);
     }
 
     #[test]

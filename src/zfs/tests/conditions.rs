@@ -68,6 +68,25 @@ fn lost_devices_are_as_bad_as_what_is_left() {
 }
 
 #[test]
+fn a_wiped_device_is_there_and_has_no_label() {
+    // Nothing about the device itself tells it from one that is gone.
+    for capture in [
+        include_str!("../../../tests/fixtures/zpool/42-wiped.json"),
+        include_str!("../../../tests/fixtures/zpool/42-wiped.txt"),
+    ] {
+        let pool = judged(capture);
+        let finding = found(&pool, "label-bad");
+        assert!(
+            finding.message.contains("label (was /vdevs/f1): it was overwritten"),
+            "{finding:?}"
+        );
+        assert!(!codes(&pool).iter().any(|(_, code)| *code == "device-missing"));
+    }
+    let both = judged(include_str!("../../../tests/fixtures/zpool/43-wiped-and-missing.json"));
+    assert_eq!(codes(&both).iter().filter(|(_, code)| *code == "device-missing").count(), 2);
+}
+
+#[test]
 fn a_degraded_leaf_is_a_warning_and_serves() {
     let pool = with_member(1, "    /dev/d DEGRADED 0 0 42  too many errors");
     assert_eq!((pool.tolerates, pool.health), (Some(1), Severity::Warning));
@@ -103,6 +122,7 @@ fn suspension_and_its_reasons() {
         });
         let finding = found(&pool, "pool-suspended");
         assert_eq!((pool.health, finding.severity), (Severity::Critical, Severity::Critical));
+        assert_eq!((pool.tolerates, pool.vdevs[0].tolerates), (Some(0), Some(0)));
         assert!(finding.message.contains(says) && finding.advice.contains("zpool clear tank"));
     }
 }

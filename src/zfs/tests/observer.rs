@@ -306,6 +306,34 @@ async fn events_are_counted_and_told() {
     assert_eq!(lab.tank().await.health, Severity::Ok);
 }
 
+/// While a device serves no event tells of a person's `zpool clear`: its
+/// counters fall.
+#[tokio::test]
+async fn what_a_person_clears_is_not_counted_on() {
+    let mut lab = Lab::new();
+    lab.round().await;
+    let now = lab.fake.host().clock.now();
+    for eid in 0..20 {
+        lab.observer.hear(&Event {
+            class: "ereport.fs.zfs.checksum".into(),
+            pool: Some("tank".into()),
+            eid: Some(eid),
+            time: Some(now),
+            vdev_guid: Some(13_182_568_984_566_984_513),
+            ..Event::default()
+        });
+    }
+    let errors = "\"checksum_errors\":30,\"slow_ios\":0";
+    let errors = HEALTHY.replacen("\"checksum_errors\":0,\"slow_ios\":0", errors, 1);
+    lab.zpool.says("zpool status -j --json-int tank", &errors);
+    lab.observer.poke();
+    let tank = lab.tank().await;
+    assert_eq!(found(&tank, "checksum-rate").object, "/vdevs/f0");
+    lab.zpool.says("zpool status -j --json-int tank", HEALTHY);
+    lab.observer.poke();
+    assert_eq!(codes(&lab.tank().await), []);
+}
+
 #[tokio::test]
 async fn mounts_are_of_their_pools() {
     let mut lab = Lab::new();
