@@ -274,3 +274,81 @@ client.on('connect', () => {
     assert!(said.trim().ends_with("node"), "{said}");
     sent_by(&index, "node", Metric::Float(0.5));
 }
+
+/// Ended when it is dropped.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn collectd_sends_values_and_notifications() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (index, to, _) = servers().await;
+    let dir = tempfile::tempdir().expect("a folder");
+    let at = dir.path().display();
+    let config = format!(
+        "BaseDir \"{at}\"\nPIDFile \"{at}/pid\"\nTypesDB \"/usr/share/collectd/types.db\"\n\
+         Hostname \"nas\"\nFQDNLookup false\nInterval 10\nLoadPlugin unixsock\n<Plugin unixsock>\n\
+         SocketFile \"{at}/sock\"\n</Plugin>\nLoadPlugin write_riemann\n<Plugin write_riemann>\n\
+         <Node \"hostd\">\nHost \"127.0.0.1\"\nPort \"{}\"\nProtocol TCP\nBatch false\n</Node>\n\
+         Tag \"collectd\"\n</Plugin>\n",
+        to.port()
+    );
+    let file = dir.path().join("collectd.conf");
+    std::fs::write(&file, config).expect("written");
+    let missing = "apt-get install collectd-core libriemann-client0";
+    let log = std::fs::File::create(dir.path().join("log")).expect("a log");
+    let child =
+        Command::new("/usr/sbin/collectd").args(["-f", "-C"]).arg(&file).stderr(log).spawn();
+    let _child = Child(child.unwrap_or_else(|error| panic!("no collectd ({error}): {missing}")));
+    let told = async {
+        let mut stream = loop {
+            match tokio::net::UnixStream::connect(dir.path().join("sock")).await {
+                Ok(stream) => break stream,
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+        };
+        let words = "PUTVAL \"nas/ours-a/gauge-b\" interval=10 N:7.5\n\
+                     PUTNOTIF host=nas plugin=ours type=gauge severity=warning time=1000000000 \
+                     message=\"too warm\"\n";
+        stream.write_all(words.as_bytes()).await.expect("sent");
+        let mut said = vec![0; 1024];
+        let length = stream.read(&mut said).await.expect("an answer");
+        said.truncate(length);
+        let both = async {
+            while index.stats().accepted.get() < 2 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        both.await;
+        String::from_utf8_lossy(&said).into_owned()
+    };
+    let mut seen = index.subscribe(Query::all()).expect("a subscription");
+    if timeout(PATIENCE, told).await.is_err() {
+        let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+        panic!("collectd sent {} events: {log}: {missing}?", index.stats().accepted.get());
+    }
+    let mut events = Vec::new();
+    while let Some(event) = seen.try_next() {
+        events.push(event);
+    }
+    let value = events.iter().find(|event| event.metric.is_some()).expect("the value");
+    assert_eq!(value.host.as_deref(), Some("nas"));
+    assert_eq!(value.service.as_deref(), Some("ours-a/gauge-b"));
+    assert_eq!(
+        (value.metric, &value.tags),
+        (Some(Metric::Double(7.5)), &vec!["collectd".to_owned()])
+    );
+    assert_eq!(value.attributes["plugin_instance"], "a");
+    assert_eq!(value.ttl, Some(20.0));
+    let told = events.iter().find(|event| event.metric.is_none()).expect("the notification");
+    assert_eq!((told.host.as_deref(), told.state.as_deref()), (Some("nas"), Some("warning")));
+    assert_eq!(told.description.as_deref(), Some("too warm"));
+    assert!(told.tags.contains(&"notification".to_owned()), "{told:?}");
+}

@@ -104,7 +104,7 @@ fn timestamp(text: &str, now: Timestamp) -> Option<Timestamp> {
         return Some(now);
     }
     #[allow(clippy::cast_possible_truncation, reason = "within bounds")]
-    (0.0..=LAST).contains(&seconds).then(|| Timestamp((seconds * 1e6) as i64))
+    (0.0..=LAST).contains(&seconds).then_some(Timestamp((seconds * 1e6) as i64))
 }
 
 /// Takes in all complete lines; returns how many bytes they were.

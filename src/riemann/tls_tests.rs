@@ -95,7 +95,7 @@ impl Running {
         for message in [event, wire::query("metric = 7")] {
             stream.write_all(&wire::framed(&message, usize::MAX).unwrap()).await?;
         }
-        let mut said = vec![0; 4 + wire::ACK.len()];
+        let mut said = vec![0; wire::ACK.len()];
         stream.read_exact(&mut said).await?;
         let more = stream.read_u32().await?;
         let mut answer = vec![0; more as usize];

@@ -1,4 +1,4 @@
-//! `/metrics` in OpenMetrics 1.0, from the index and the engine's counters.
+//! `/metrics` in `OpenMetrics` 1.0, from the index and the engine's counters.
 //!
 //! What hostd says of this machine gets families of its own ([`families`]),
 //! with a unit in the name; whatever has none of them, and what other programs
@@ -30,6 +30,9 @@ const OTHERS: usize = 5000;
 /// The states of every event.
 const STATES: [&str; 4] = ["ok", "warning", "critical", "unknown"];
 
+/// Labels and a value.
+type Sample<'a> = (Vec<(&'a str, &'a str)>, f64);
+
 /// The page.
 pub fn render(index: &Index) -> String {
     let mut events = index.query(&Query::all());
@@ -51,7 +54,7 @@ pub fn render(index: &Index) -> String {
     page.sample("hostd_metrics_omitted", &[], omitted as f64);
 
     let mut generic: Vec<&Event> = others.iter().map(AsRef::as_ref).collect();
-    let mut told: BTreeMap<usize, Vec<(Vec<(&str, &str)>, f64)>> = BTreeMap::new();
+    let mut told: BTreeMap<usize, Vec<Sample<'_>>> = BTreeMap::new();
     for event in &own {
         let (Some(service), Some(metric)) = (event.service.as_deref(), event.metric) else {
             continue;

@@ -176,7 +176,7 @@ impl Guard {
         let is = |token: &Option<Token>| token.as_ref().is_some_and(|token| token.is(&given));
         // Both, so that the time does not tell which.
         let (all, read) = (is(&self.token), is(&self.read_token));
-        all | (read & (wish == Wish::Read))
+        all || (read && wish == Wish::Read)
     }
 
     fn is_ours(&self, host: &str) -> bool {

@@ -19,7 +19,7 @@ fn own(service: &str, severity: Severity, metric: f64) -> Event {
     Event { host: Some("nas".into()), tags: vec![OWN_TAG.into()], ..event }
 }
 
-/// Checks what OpenMetrics demands of every page; returns its samples.
+/// Checks what `OpenMetrics` demands of every page; returns its samples.
 fn samples(page: &str) -> Vec<String> {
     let body = page.strip_suffix("# EOF\n").expect("its end");
     let (mut families, mut seen, mut all) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
