@@ -66,7 +66,7 @@ proptest! {
         lines in proptest::collection::vec("[a-c ]{0,3} [0-9x]{1,2} [0-9]{1,2}", 0..12),
         cut in 0usize..100,
     ) {
-        let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let text = lines.join("\n") + "\n";
         let count = |pieces: &[&[u8]]| {
             let index = index();
             let mut held = Vec::new();
