@@ -138,7 +138,11 @@ struct Ours {
 impl Ours {
     fn start(dir: &Path) -> Self {
         let (config, socket) = (dir.join("host.yaml"), dir.join("run/control.sock"));
-        std::fs::write(&config, "events: {tcp: off, udp: off}\n").expect("a file");
+        std::fs::write(
+            &config,
+            "events: {tcp: off, udp: off, websocket: off}\nweb: {listen: off}\n",
+        )
+        .expect("a file");
         std::fs::create_dir(dir.join("vms")).expect("a folder");
         for index in 0..MANY {
             let vm = "memory: 64M\ncpus: 1\naccel: tcg\nmachine: pc-q35-7.2\nnetwork: none\n";

@@ -18,6 +18,7 @@ pub mod guests;
 mod machine;
 mod observe;
 mod pools;
+mod ports;
 mod scan;
 mod serve;
 mod services;
@@ -290,7 +291,8 @@ pub async fn run(
         let why = format!("off, {why}; no card is given to a VM");
         shared.unavailable("binding", Some(why)).await;
     }
-    serve::events(&mut tasks, &shared, &config.events, &shutdown).await;
+    ports::events(&mut tasks, &shared, &config.events, &shutdown).await;
+    ports::web(&mut tasks, &shared, &config.web, &shutdown).await;
 
     // Whoever is told that we are ready expects answers.
     if tokio::time::timeout(FIRST_LOOK, first_look(shared.snapshot.clone())).await.is_err() {

@@ -60,7 +60,10 @@ impl Machine {
     }
 
     fn config(&self) -> Config {
-        let host = format!("{HOST}events: {{tcp: '{}', udp: off}}\n{}", self.events, self.more);
+        let tcp = self.events;
+        let events =
+            format!("events: {{tcp: '{tcp}', udp: off, websocket: off}}\nweb: {{listen: off}}\n");
+        let host = format!("{HOST}{events}{}", self.more);
         let sources = [Source::host("host.yaml", host), Source::vm("vms/gaming.yaml", VM)];
         config::load(&sources, &config::not_asked).expect("a configuration").0
     }

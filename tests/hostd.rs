@@ -49,7 +49,7 @@ fn asked(dir: &Path, words: &[&str]) -> Option<i32> {
 #[test]
 fn a_log_that_cannot_be_written_is_not_the_end() {
     let dir = tempfile::tempdir().expect("a folder");
-    let config = "events: {tcp: off, udp: off}\n";
+    let config = "events: {tcp: off, udp: off, websocket: off}\nweb: {listen: off}\n";
     fs::write(dir.path().join("host.yaml"), config).expect("written");
     let full = File::options().write(true).open("/dev/full").expect("a full device");
     let mut running = Running(hostd(dir.path()).stderr(full).spawn().expect("hostd runs"));

@@ -1,4 +1,4 @@
-//! The way in for people and programs: D-Bus, on two transports.
+//! The way in for people and programs: D-Bus, on two transports, and HTTP.
 //!
 //! Method calls come in, are turned into an [`Ask`](crate::ask::Ask), checked
 //! for the right they need and sent to the daemon; its reply goes out as the
@@ -11,6 +11,7 @@
 //! - [`gate`]: who asks, and whether they may; how much at once
 //! - [`socket`]: the private socket, `/run/hostd/control.sock`, peer to peer
 //! - [`stream`]: the private socket's bytes, bounded
+//! - [`web`]: the HTTP port for people and Prometheus
 //! - [`bus`]: the system bus, found again when it is lost
 //! - [`mod@reference`]: the page of the D-Bus interfaces, made from them
 //! - [`client`]: the other end; hostctl uses nothing else of this room but
@@ -34,6 +35,7 @@ pub mod names;
 pub mod reference;
 pub mod socket;
 pub mod stream;
+pub mod web;
 pub mod wire;
 
 #[cfg(test)]

@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::care::care;
 use super::desk::Desk;
 use super::disks::disks;
-use super::formats::{Listen, Text};
+use super::events::{events, web};
+use super::formats::Text;
 use super::health::health;
 use super::pools::pools;
 use super::quirks::QuirkFiles;
-use super::raw::{RawEvents, RawGpu, RawHost, RawHostSection};
+use super::raw::{RawGpu, RawHost, RawHostSection};
 use super::services::services;
 use super::tree::Trail;
-use super::types::{Config, Events, Gpu, HostSection};
+use super::types::{Config, Gpu, HostSection};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -21,6 +22,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Judges the whole file. After an error the result is a part of what was
 /// meant, good enough to judge what refers to it.
 pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
+    let events = raw.events.and_then(|r| events(r, desk)).unwrap_or_default();
     Config {
         host: raw.host.and_then(|r| host(r, desk)).unwrap_or_default(),
         gpus: gpus(raw.gpus.unwrap_or_default(), desk),
@@ -29,7 +31,8 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         disks: raw.disks.and_then(|r| disks(r, desk)).unwrap_or_default(),
         services: services(raw.services.unwrap_or_default(), desk),
         health: raw.health.map(|r| health(r, desk)).unwrap_or_default(),
-        events: raw.events.and_then(|r| events(&r, desk)).unwrap_or_default(),
+        web: raw.web.and_then(|r| web(r, &events, desk)).unwrap_or_default(),
+        events,
         vms: Vec::new(),
         quirks: QuirkFiles::default(),
     }
@@ -77,26 +80,4 @@ fn gpus(raw: Vec<Option<RawGpu>>, desk: &mut Desk<'_, '_>) -> Vec<Gpu> {
     }
     out.sort_by(|a, b| a.name.cmp(&b.name));
     out
-}
-
-fn events(raw: &RawEvents, desk: &mut Desk<'_, '_>) -> Option<Events> {
-    let mut listen = |key: &str, value: &Option<Text<Listen>>| {
-        let Text(address) = value.as_ref()?;
-        if let Some(open) = address.filter(|a| !a.ip().to_canonical().is_loopback()) {
-            let message = format!(
-                "`{key}` would listen on {open}, where anybody on the network can send events \
-                 and read them"
-            );
-            let fix = format!(
-                "write 127.0.0.1:{}; TLS and lists of allowed senders are not in this version of \
-                 hostd",
-                open.port()
-            );
-            desk.error(&Trail::to("events").key(key), message, fix);
-            return None;
-        }
-        Some(*address)
-    };
-    let (tcp, udp) = (listen("tcp", &raw.tcp), listen("udp", &raw.udp));
-    Some(Events { tcp: tcp?, udp: udp? })
 }

@@ -9,6 +9,7 @@
 mod care;
 mod devices;
 mod disks;
+mod events;
 mod health;
 mod life;
 mod pools;
@@ -21,12 +22,13 @@ use serde::Deserialize;
 pub use self::care::*;
 pub use self::devices::*;
 pub use self::disks::*;
+pub use self::events::*;
 pub use self::health::*;
 pub use self::life::*;
 pub use self::pools::*;
 pub use self::services::*;
 pub use self::vm::*;
-use super::formats::{Address, HostName, Label, Listen, PciId, Span, Text};
+use super::formats::{Address, HostName, Label, PciId, Span, Text};
 
 /// A list whose wrong items are left out.
 pub type List<T> = Option<Vec<Option<T>>>;
@@ -37,7 +39,7 @@ pub type List<T> = Option<Vec<Option<T>>>;
 #[serde(deny_unknown_fields)]
 #[schemars(
     title = "host.yaml",
-    extend("x-later" = ["streams", "history", "upstream", "rules", "notify", "web", "relay"])
+    extend("x-later" = ["streams", "history", "upstream", "rules", "notify", "relay"])
 )]
 pub struct RawHost {
     /// The machine as a whole.
@@ -54,8 +56,10 @@ pub struct RawHost {
     pub services: List<RawService>,
     /// What is measured of the machine itself.
     pub health: Option<RawHealth>,
-    /// Where Riemann clients reach the event engine.
+    /// Where others reach the event engine.
     pub events: Option<RawEvents>,
+    /// The HTTP port for people and Prometheus.
+    pub web: Option<RawWeb>,
 }
 
 /// The machine as a whole.
@@ -100,17 +104,4 @@ pub struct RawGpu {
     /// started again when it is back. Whoever is logged in loses their session.
     #[schemars(extend("default" = false))]
     pub stop_display_manager: Option<bool>,
-}
-
-/// Where Riemann clients reach the event engine.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("x-later" = ["allow", "tls", "websocket", "graphite"]))]
-pub struct RawEvents {
-    /// Riemann's protocol over TCP: events in, queries answered.
-    #[schemars(extend("default" = "127.0.0.1:5555"))]
-    pub tcp: Option<Text<Listen>>,
-    /// Riemann's protocol over UDP: events in.
-    #[schemars(extend("default" = "127.0.0.1:5555"))]
-    pub udp: Option<Text<Listen>>,
 }

@@ -9,7 +9,9 @@ use serde_json::{Value as Json, json};
 
 pub use self::vm::vm;
 use super::desk::exact;
-use super::types::{Config, Events, Gpu, Health, Levels, Probe, RestartPolicy, Service, Trouble};
+use super::types::{
+    Config, Events, Gpu, Health, Levels, Probe, RestartPolicy, Service, Trouble, Web,
+};
 
 /// One YAML document for `host.yaml` and one for each VM, each after a comment
 /// that names its file.
@@ -51,6 +53,7 @@ pub fn host(config: &Config) -> Json {
         "services": config.services.iter().map(service).collect::<Vec<_>>(),
         "health": health(&config.health),
         "events": events(&config.events),
+        "web": web(&config.web),
     })
 }
 
@@ -155,9 +158,41 @@ fn restart(policy: &RestartPolicy) -> Json {
     })
 }
 
+fn listen(at: Option<std::net::SocketAddr>) -> String {
+    at.map_or("off".into(), |at| at.to_string())
+}
+
 fn events(events: &Events) -> Json {
-    let listen = |a: Option<std::net::SocketAddr>| a.map_or("off".into(), |a| a.to_string());
-    json!({ "tcp": listen(events.tcp), "udp": listen(events.udp) })
+    let files = events.files.as_ref();
+    without_null(json!({
+        "tcp": listen(events.tcp),
+        "udp": listen(events.udp),
+        "allow": events.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "tls": listen(events.tls),
+        "certificate": files.map(|files| &files.certificate),
+        "key": files.map(|files| &files.key),
+        "client-ca": files.and_then(|files| files.client_ca.as_ref()),
+        "websocket": listen(events.websocket),
+        "websocket-tls": events.websocket_tls,
+        "token-file": events.token_file,
+        "read-token-file": events.read_token_file,
+        "names": events.names,
+        "origins": events.origins,
+        "graphite": listen(events.graphite),
+    }))
+}
+
+fn web(web: &Web) -> Json {
+    let files = web.files.as_ref();
+    without_null(json!({
+        "listen": listen(web.listen),
+        "token-file": web.token_file,
+        "certificate": files.map(|files| &files.certificate),
+        "key": files.map(|files| &files.key),
+        "client-ca": files.and_then(|files| files.client_ca.as_ref()),
+        "names": web.names,
+        "origins": web.origins,
+    }))
 }
 
 /// A mapping without the keys that have no value.

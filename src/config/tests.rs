@@ -118,12 +118,18 @@ fn every_kind_of_mistake_in_a_vm_file() {
 #[test]
 fn every_kind_of_mistake_in_host_yaml() {
     let cases = [
-        ("not in this version", "web: {listen: off}\nnotify: []\n"),
+        ("not in this version", "relay: {}\nnotify: []\n"),
         ("off loopback", "events: {tcp: \"0.0.0.0:5555\", udp: off}\n"),
         ("port alone", "events: {tcp: 5555}\n"),
         ("boolean for off", "events: {tcp: false}\n"),
         ("host name for address", "events: {udp: localhost:5555}\n"),
-        ("later key", "events: {allow: [10.0.0.0/8]}\n"),
+        (
+            "ports for anybody",
+            "events:\n  udp: 0.0.0.0:5555\n  graphite: 0.0.0.0:5555\n  websocket: \"[::]:5556\"\n",
+        ),
+        ("networks that are none", "events: {tcp: 0.0.0.0:5555, allow: [10.0.0.1/8, lan]}\n"),
+        ("TLS without its files", "events: {tls: 0.0.0.0:5554, key: /missing/key}\n"),
+        ("page for anybody", "web: {listen: 0.0.0.0:9555, origins: [HTTP://Grafana/x]}\n"),
         (
             "same card twice",
             "gpus:\n  - {name: a, address: 01:00.0}\n  - {name: a, address: 01:00.1}\n",
@@ -242,7 +248,12 @@ fn shipped_files_are_valid() {
 
 #[test]
 fn what_is_shown_means_the_same() {
-    let host = "host: {name: nas, interval: 90s, discover-services: false}\nevents: {tcp: off}\n\
+    let host = "host: {name: nas, interval: 90s, discover-services: false}\n\
+                events: {tcp: off, udp: \"[::]:1\", allow: [10.0.0.0/8, \"fd00::/8\"], tls: 0.0.0.0:2,\n  \
+                certificate: /c, key: /k, client-ca: /a, websocket: 0.0.0.0:3, websocket-tls: true,\n  \
+                token-file: /t, read-token-file: /r, names: [nas.lan], graphite: 127.0.0.1:4,\n  \
+                origins: [\"https://g:1\"]}\n\
+                web: {listen: 0.0.0.0:5, token-file: /t, certificate: /c, key: /k, names: [n]}\n\
                 disks: {interval: 1h, ignore: [S1, 'naa.5 x']}\n\
                 pools: {expected: [a], scrub-overdue: off, capacity: {warning: 70}}\n\
                 gpus: [{name: radeon, address: 01:00.0, identity: \"1002:5046\"}]\n\

@@ -2,16 +2,17 @@
 
 mod care;
 mod disks;
+mod events;
 mod health;
 mod pools;
 mod services;
 mod vm;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use self::care::*;
 pub use self::disks::*;
+pub use self::events::*;
 pub use self::health::*;
 pub use self::pools::*;
 pub use self::services::*;
@@ -38,6 +39,8 @@ pub struct Config {
     pub health: Health,
     /// `events:`.
     pub events: Events,
+    /// `web:`.
+    pub web: Web,
     /// `vms/*.yaml`, by name.
     pub vms: Vec<Vm>,
     /// `quirks.d/*.yaml`.
@@ -99,21 +102,5 @@ impl Gpu {
             with: Vec::new(),
             stop_display_manager: false,
         }
-    }
-}
-
-/// `events:`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Events {
-    /// Riemann protocol over TCP; `None` is off.
-    pub tcp: Option<SocketAddr>,
-    /// Riemann protocol over UDP.
-    pub udp: Option<SocketAddr>,
-}
-
-impl Default for Events {
-    fn default() -> Self {
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 5555));
-        Self { tcp: Some(loopback), udp: Some(loopback) }
     }
 }

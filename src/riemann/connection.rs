@@ -8,6 +8,7 @@ use tokio::sync::{SemaphorePermit, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
+use super::door::Right;
 use super::frame;
 use super::session::{self, Outcome};
 use super::stats::Reason;
@@ -46,6 +47,7 @@ impl From<io::Error> for End {
 pub(super) struct Connection<'a, S> {
     server: &'a Server,
     stream: S,
+    right: Right,
     input: BytesMut,
     output: Vec<u8>,
     /// Whether a frame has come.
@@ -57,9 +59,9 @@ pub(super) struct Connection<'a, S> {
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
-    pub(super) fn new(server: &'a Server, stream: S) -> Self {
+    pub(super) fn new(server: &'a Server, stream: S, right: Right) -> Self {
         let (input, output) = (BytesMut::with_capacity(SHORT), Vec::new());
-        Self { server, stream, input, output, known: false, begun: None, room: None }
+        Self { server, stream, right, input, output, known: false, begun: None, room: None }
     }
 
     /// Serves until one side has enough.
@@ -74,9 +76,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 _ = stopping.changed() => break End::Closed,
             }
         };
-        if let End::Refused(reason) = end {
-            // The peer may be gone already; then there is nobody to tell.
-            let _ = timeout(LINGER, self.say_why(reason)).await;
+        // The peer may be gone already; then there is nobody to tell.
+        match end {
+            End::Refused(reason) => drop(timeout(LINGER, self.say_why(reason)).await),
+            // Within TLS, an end that is not said could be somebody else's doing.
+            End::Closed => drop(timeout(LINGER, self.stream.shutdown()).await),
+            End::Lost(_) => {}
         }
         end
     }
@@ -102,7 +107,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             match outcome {
                 Outcome::Done => self.output.extend_from_slice(&wire::ACK),
                 Outcome::Refused(why) => self.write_alone(session::refusal(&why)).await?,
-                Outcome::Asks(query) => self.answer(query).await?,
+                Outcome::Asks(query) if self.right == Right::Everything => {
+                    self.answer(query).await?;
+                }
+                Outcome::Asks(_) => {
+                    self.server.index.stats().refuse(Reason::IngestOnly);
+                    self.write_alone(session::refusal(Reason::IngestOnly.explain())).await?;
+                }
             }
             if self.output.len() >= SHORT {
                 self.flush().await?;
@@ -173,7 +184,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         if self.output.is_empty() {
             return Ok(());
         }
-        let written = timeout(self.server.limits.write, self.stream.write_all(&self.output)).await;
+        let write = async {
+            self.stream.write_all(&self.output).await?;
+            self.stream.flush().await
+        };
+        let written = timeout(self.server.limits.write, write).await;
         written.map_err(|_| End::Refused(Reason::SlowReader))??;
         self.output.clear();
         Ok(())

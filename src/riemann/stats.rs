@@ -44,11 +44,35 @@ pub enum Reason {
     AnswerTooLarge,
     /// A query by a transport that does not answer.
     NoAnswers,
+    /// A sender whom `events.allow` does not name.
+    NotAllowed,
+    /// A query from elsewhere, on a port that only takes events in from there.
+    IngestOnly,
+    /// A TLS handshake that failed, or took too long.
+    Handshake,
+    /// A request over HTTP without the token, or with another.
+    BadToken,
+    /// A request over HTTP to a name that is not this machine's.
+    BadHost,
+    /// A request over HTTP by the web page of somebody else.
+    BadOrigin,
+    /// A request over HTTP for what is not there, or that makes no sense.
+    BadRequest,
+    /// A document that is not an event.
+    BadJson,
+    /// More subscriptions than allowed.
+    TooManySubscribers,
+    /// A line for Graphite that is not `path value timestamp`.
+    BadLine,
+    /// A line longer than the limit.
+    LineTooLong,
+    /// A line for Graphite whose value is no number; left out, as there.
+    NotANumber,
 }
 
 impl Reason {
     /// All reasons, in the order of the counters.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 31] = [
         Self::FrameTooLarge,
         Self::Http,
         Self::Tls,
@@ -68,6 +92,18 @@ impl Reason {
         Self::BadQuery,
         Self::AnswerTooLarge,
         Self::NoAnswers,
+        Self::NotAllowed,
+        Self::IngestOnly,
+        Self::Handshake,
+        Self::BadToken,
+        Self::BadHost,
+        Self::BadOrigin,
+        Self::BadRequest,
+        Self::BadJson,
+        Self::TooManySubscribers,
+        Self::BadLine,
+        Self::LineTooLong,
+        Self::NotANumber,
     ];
 
     /// A stable word for metrics.
@@ -92,6 +128,18 @@ impl Reason {
             Self::BadQuery => "bad-query",
             Self::AnswerTooLarge => "answer-too-large",
             Self::NoAnswers => "no-answers",
+            Self::NotAllowed => "not-allowed",
+            Self::IngestOnly => "ingest-only",
+            Self::Handshake => "tls-handshake",
+            Self::BadToken => "bad-token",
+            Self::BadHost => "bad-host",
+            Self::BadOrigin => "bad-origin",
+            Self::BadRequest => "bad-request",
+            Self::BadJson => "bad-json",
+            Self::TooManySubscribers => "too-many-subscribers",
+            Self::BadLine => "bad-line",
+            Self::LineTooLong => "line-too-long",
+            Self::NotANumber => "not-a-number",
         }
     }
 
@@ -117,6 +165,22 @@ impl Reason {
             Self::BadQuery => "the query cannot be parsed",
             Self::AnswerTooLarge => "the answer does not fit a frame, narrow the query",
             Self::NoAnswers => "this transport does not answer queries",
+            Self::NotAllowed => "this address is not one that may send events here",
+            Self::IngestOnly => {
+                "from there events are taken in and queries are not answered; use TLS or a token"
+            }
+            Self::Handshake => {
+                "TLS failed: a certificate of `client-ca` is wanted, or it took too long"
+            }
+            Self::BadToken => "the token is missing or wrong",
+            Self::BadHost => "this is not a name of this machine",
+            Self::BadOrigin => "web pages of others are not let in",
+            Self::BadRequest => "the request makes no sense here",
+            Self::BadJson => "the document is not an event",
+            Self::TooManySubscribers => "there are too many subscriptions",
+            Self::BadLine => "a line is `path value timestamp`",
+            Self::LineTooLong => "the line is longer than this server takes",
+            Self::NotANumber => "the value is not a number",
         }
     }
 }
@@ -165,9 +229,12 @@ impl Stats {
     }
 
     /// What did not get to where it was meant to go, with a stable word for
-    /// each cause; a connection that was only idle has lost nothing.
+    /// each cause; a connection that was only idle has lost nothing, nor has a
+    /// series that has no value.
     pub fn lost(&self) -> Vec<(&'static str, u64)> {
-        let refused = Reason::ALL.into_iter().filter(|reason| *reason != Reason::Idle);
+        let refused = Reason::ALL
+            .into_iter()
+            .filter(|reason| !matches!(reason, Reason::Idle | Reason::NotANumber));
         let refused = refused.map(|reason| (reason.as_str(), self.refused(reason)));
         refused.chain([("slow-subscriber", self.dropped.get())]).collect()
     }

@@ -1,6 +1,6 @@
-//! The TCP server: one reply per request, in order.
+//! The TCP server, plain or within TLS: one reply per request, in order.
 //!
-//! [`run`] accepts; each connection is a task of its own that reads what has
+//! [`run_behind`] accepts; each connection is a task of its own that reads what has
 //! come, takes in every complete frame, and writes the replies before it reads
 //! again: a peer that does not read its replies is not read from either.
 //! Acknowledgements that fall due together share a write; a reply with a
@@ -8,23 +8,21 @@
 //! holds one reply.
 
 use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::select;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tracing::{debug, error, info, warn};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
-use super::connection::{self, Connection};
+use super::accept::{self, Guest, Room};
+use super::connection::{self, Connection, End};
 use super::decode::Caps;
+use super::door::Door;
 use super::index::Index;
 use super::session;
 use super::stats::Reason;
+use super::tls;
 
 /// What peers may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,107 +78,68 @@ pub(super) struct Server {
     pub(super) scans: Semaphore,
 }
 
-/// Pause after accepting has failed, as it does when files run out.
-const PAUSE: Duration = Duration::from_millis(250);
+/// How peers are told apart.
+#[derive(Clone)]
+pub enum Entrance {
+    /// By their address.
+    Plain(Door),
+    /// By their certificate.
+    Tls(TlsAcceptor),
+}
 
-/// Serves until `shutdown` is ready, and then until the connections have ended
-/// or [`Limits::drain`] has passed.
+/// Serves this machine, and whoever else the listener's address lets in, until
+/// `shutdown` is ready; see [`run_behind`].
 pub async fn run(
     listener: TcpListener,
     index: Index,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
+    run_behind(listener, index, limits, Entrance::Plain(Door::default()), shutdown).await;
+}
+
+/// Serves until `shutdown` is ready, and then until the connections have ended
+/// or [`Limits::drain`] has passed.
+pub async fn run_behind(
+    listener: TcpListener,
+    index: Index,
+    limits: Limits,
+    entrance: Entrance,
+    shutdown: impl Future<Output = ()>,
+) {
     let server = Arc::new(Server {
-        index,
+        index: index.clone(),
         limits,
         // One more for the header of a frame of the longest kind.
         room: Semaphore::new(limits.buffered.max(limits.frame).div_ceil(connection::KIB) + 1),
         scans: Semaphore::new(limits.scans.max(1)),
     });
-    let slots = Arc::new(Semaphore::new(limits.connections));
-    let (stop, stopping) = watch::channel(());
-    let mut tasks = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = select! {
-            accepted = listener.accept() => accepted,
-            Some(ended) = tasks.join_next() => {
-                if let Err(error) = ended {
-                    error!(error = &error as &dyn std::error::Error, "a connection failed");
-                }
-                continue;
-            }
-            () = &mut shutdown => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
-                    let (server, stopping) = (Arc::clone(&server), stopping.clone());
-                    tasks.spawn(serve(server, slot, stream, peer, stopping));
-                } else {
-                    turn_away(&server, &stream, peer);
-                }
-            }
-            Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "cannot accept connections");
-                sleep(PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    drop(stop);
-    let ended = timeout(limits.drain, async { while tasks.join_next().await.is_some() {} }).await;
-    if ended.is_err() {
-        info!(left = tasks.len(), "closing connections that did not end by themselves");
-        tasks.shutdown().await;
-    }
+    let room = Room { connections: limits.connections, drain: limits.drain };
+    let (door, acceptor) = match entrance {
+        Entrance::Plain(door) => (Some(door), None),
+        Entrance::Tls(acceptor) => (None, Some(acceptor)),
+    };
+    let farewell = match acceptor {
+        None => session::refusal(Reason::TooManyConnections.explain()),
+        Some(_) => Vec::new(),
+    };
+    accept::run(listener, &index, room, door.as_ref(), &farewell, shutdown, |guest| {
+        serve(Arc::clone(&server), acceptor.clone(), guest)
+    })
+    .await;
 }
 
-/// Says why, as far as that goes without waiting.
-fn turn_away(server: &Server, stream: &TcpStream, peer: SocketAddr) {
-    let reason = Reason::TooManyConnections;
-    server.index.stats().refuse(reason);
-    warn!(%peer, reason = reason.as_str(), "refused a connection");
-    // The socket is new, so the few bytes fit; if not, closing says it too.
-    let _ = stream.try_write(&session::refusal(reason.explain()));
-}
-
-async fn serve(
-    server: Arc<Server>,
-    slot: OwnedSemaphorePermit,
-    stream: TcpStream,
-    peer: SocketAddr,
-    stopping: watch::Receiver<()>,
-) {
-    /// Frees the slot and counts the end of the connection, however it ends.
-    struct Open<'a>(&'a Server, Option<OwnedSemaphorePermit>);
-    impl Drop for Open<'_> {
-        fn drop(&mut self) {
-            self.1 = None;
-            self.0.index.stats().closed.add(1);
-        }
-    }
-    server.index.stats().connections.add(1);
-    let _open = Open(&server, Some(slot));
+async fn serve(server: Arc<Server>, acceptor: Option<TlsAcceptor>, guest: Guest) -> End {
     // Replies are sent when they are written, not when there are more.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, error = &error as &dyn std::error::Error, "lost a connection");
-        return;
+    if let Err(error) = guest.stream.set_nodelay(true) {
+        return End::Lost(error);
     }
-    match Connection::new(&server, stream).serve(stopping).await {
-        connection::End::Closed => debug!(%peer, "connection closed"),
-        connection::End::Lost(error) => {
-            debug!(%peer, error = &error as &dyn std::error::Error, "lost a connection");
-        }
-        connection::End::Refused(reason) => {
-            server.index.stats().refuse(reason);
-            if reason == Reason::Idle {
-                debug!(%peer, "closed an idle connection");
-            } else {
-                warn!(%peer, reason = reason.as_str(), "closed a connection: {reason}");
-            }
-        }
+    let Some(acceptor) = acceptor else {
+        return Connection::new(&server, guest.stream, guest.right).serve(guest.stopping).await;
+    };
+    match tls::greet(&acceptor, guest.stream).await {
+        Ok(stream) => Connection::new(&server, stream, guest.right).serve(guest.stopping).await,
+        Err(end) => end,
     }
 }
 

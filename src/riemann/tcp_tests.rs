@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
 
+use super::super::door::Right;
 use super::super::{Client, client::ClientError, frame, index, wire};
 use super::*;
 use crate::base::{Event, Severity};
@@ -187,7 +191,7 @@ async fn recorded(input: &[u8]) -> Vec<Vec<u8>> {
     let writes = Arc::new(Mutex::default());
     let stream = Recorder { input: input.iter().copied().collect(), writes: Arc::clone(&writes) };
     let (_stop, stopping) = watch::channel(());
-    let end = Connection::new(&server, stream).serve(stopping).await;
+    let end = Connection::new(&server, stream, Right::Everything).serve(stopping).await;
     assert!(matches!(end, connection::End::Closed));
     let writes = writes.lock().unwrap();
     writes.clone()

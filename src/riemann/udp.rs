@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::decode::Caps;
+use super::door::Door;
 use super::index::Index;
 use super::session::{self, Outcome};
 use super::stats::Reason;
@@ -20,8 +21,20 @@ pub const MAX_DATAGRAM: usize = 16 * 1024;
 /// Pause after an error of the socket, so that a lasting one does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` is ready. Queries are dropped and counted.
+/// Serves this machine until `shutdown` is ready; see [`run_behind`].
 pub async fn run(socket: UdpSocket, index: Index, caps: Caps, shutdown: impl Future<Output = ()>) {
+    run_behind(socket, index, caps, Door::default(), shutdown).await;
+}
+
+/// Serves those whom the door lets in until `shutdown` is ready. Queries are
+/// dropped and counted.
+pub async fn run_behind(
+    socket: UdpSocket,
+    index: Index,
+    caps: Caps,
+    door: Door,
+    shutdown: impl Future<Output = ()>,
+) {
     let mut shutdown = pin!(shutdown);
     // One byte more, to tell the longest from those that are too long.
     let mut buffer = vec![0; MAX_DATAGRAM + 1];
@@ -31,6 +44,9 @@ pub async fn run(socket: UdpSocket, index: Index, caps: Caps, shutdown: impl Fut
             () = &mut shutdown => return,
         };
         match received {
+            Ok((_, peer)) if door.right(peer.ip()).is_none() => {
+                index.stats().refuse(Reason::NotAllowed);
+            }
             Ok((length, _)) if length > MAX_DATAGRAM => {
                 index.stats().refuse(Reason::DatagramTooLarge);
             }

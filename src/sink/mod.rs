@@ -1,0 +1,5 @@
+//! Where events go outwards.
+//!
+//! - [`metrics`]: `/metrics`, for Prometheus to fetch
+
+pub mod metrics;
