@@ -21,6 +21,7 @@ mod pools;
 mod scan;
 mod serve;
 mod services;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -35,7 +36,7 @@ use tracing::{info, warn};
 
 use crate::api::{self, socket};
 use crate::base::{Name, Severity};
-use crate::config::{Config, QuirkFiles};
+use crate::config::{Config, QuirkFiles, Upstream};
 use crate::health::smart;
 use crate::host::Host;
 use crate::host::lock::{Lock, LockError};
@@ -252,6 +253,10 @@ pub async fn run(
     };
 
     let mut tasks = Tasks::default();
+    // Before anything is published.
+    if config.upstream != Upstream::default() {
+        tasks.serve("upstream", upstream::upstream(shared.clone(), &config.upstream, &shutdown));
+    }
     let clock = Arc::clone(&host.clock);
     let writer = observe::Writer {
         snapshot,

@@ -14,6 +14,7 @@ use super::raw::{RawEvents, RawGpu, RawHost, RawHostSection};
 use super::services::services;
 use super::tree::Trail;
 use super::types::{Config, Events, Gpu, HostSection};
+use super::upstream::upstream;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,6 +31,7 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         services: services(raw.services.unwrap_or_default(), desk),
         health: raw.health.map(|r| health(r, desk)).unwrap_or_default(),
         events: raw.events.and_then(|r| events(&r, desk)).unwrap_or_default(),
+        upstream: raw.upstream.map(|r| upstream(r, desk)).unwrap_or_default(),
         vms: Vec::new(),
         quirks: QuirkFiles::default(),
     }

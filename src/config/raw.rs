@@ -13,6 +13,7 @@ mod health;
 mod life;
 mod pools;
 mod services;
+mod upstream;
 mod vm;
 
 use schemars::JsonSchema;
@@ -25,6 +26,7 @@ pub use self::health::*;
 pub use self::life::*;
 pub use self::pools::*;
 pub use self::services::*;
+pub use self::upstream::*;
 pub use self::vm::*;
 use super::formats::{Address, HostName, Label, Listen, PciId, Span, Text};
 
@@ -37,7 +39,7 @@ pub type List<T> = Option<Vec<Option<T>>>;
 #[serde(deny_unknown_fields)]
 #[schemars(
     title = "host.yaml",
-    extend("x-later" = ["streams", "history", "upstream", "rules", "notify", "web", "relay"])
+    extend("x-later" = ["streams", "history", "rules", "notify", "web", "relay"])
 )]
 pub struct RawHost {
     /// The machine as a whole.
@@ -56,6 +58,8 @@ pub struct RawHost {
     pub health: Option<RawHealth>,
     /// Where Riemann clients reach the event engine.
     pub events: Option<RawEvents>,
+    /// Where events are sent besides.
+    pub upstream: Option<RawUpstream>,
 }
 
 /// The machine as a whole.

@@ -47,6 +47,7 @@ pub fn host(config: &Config) -> Json {
         "services": config.services.iter().map(service).collect::<Vec<_>>(),
         "health": health(&config.health),
         "events": events(&config.events),
+        "upstream": super::upstream::show(&config.upstream),
     })
 }
 

@@ -5,6 +5,7 @@ mod disks;
 mod health;
 mod pools;
 mod services;
+mod upstream;
 mod vm;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ pub use self::disks::*;
 pub use self::health::*;
 pub use self::pools::*;
 pub use self::services::*;
+pub use self::upstream::*;
 pub use self::vm::*;
 use super::quirks::QuirkFiles;
 use crate::base::{Name, PciAddress};
@@ -38,6 +40,8 @@ pub struct Config {
     pub health: Health,
     /// `events:`.
     pub events: Events,
+    /// `upstream:`.
+    pub upstream: Upstream,
     /// `vms/*.yaml`, by name.
     pub vms: Vec<Vm>,
     /// `quirks.d/*.yaml`.
