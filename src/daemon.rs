@@ -23,6 +23,7 @@ mod scan;
 mod serve;
 mod services;
 mod tail;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -37,7 +38,7 @@ use tracing::{info, warn};
 
 use crate::api::{self, socket};
 use crate::base::{Name, Severity};
-use crate::config::{Config, QuirkFiles};
+use crate::config::{Config, QuirkFiles, Upstream};
 use crate::health::smart;
 use crate::host::Host;
 use crate::host::lock::{Lock, LockError};
@@ -254,6 +255,10 @@ pub async fn run(
     };
 
     let mut tasks = Tasks::default();
+    // Before anything is published.
+    if config.upstream != Upstream::default() {
+        tasks.serve("upstream", upstream::upstream(shared.clone(), &config.upstream, &shutdown));
+    }
     let clock = Arc::clone(&host.clock);
     let writer = observe::Writer {
         snapshot,

@@ -15,6 +15,7 @@ use super::raw::{RawGpu, RawHost, RawHostSection};
 use super::services::services;
 use super::tree::Trail;
 use super::types::{Config, Gpu, HostSection};
+use super::upstream::upstream;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -33,6 +34,7 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         health: raw.health.map(|r| health(r, desk)).unwrap_or_default(),
         web: raw.web.and_then(|r| web(r, &events, desk)).unwrap_or_default(),
         events,
+        upstream: raw.upstream.map(|r| upstream(r, desk)).unwrap_or_default(),
         vms: Vec::new(),
         quirks: QuirkFiles::default(),
     }

@@ -47,6 +47,7 @@ mod tests;
 mod text;
 mod tree;
 pub mod types;
+mod upstream;
 mod vm;
 mod words;
 pub mod world;

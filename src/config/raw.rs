@@ -14,6 +14,7 @@ mod health;
 mod life;
 mod pools;
 mod services;
+mod upstream;
 mod vm;
 
 use schemars::JsonSchema;
@@ -27,6 +28,7 @@ pub use self::health::*;
 pub use self::life::*;
 pub use self::pools::*;
 pub use self::services::*;
+pub use self::upstream::*;
 pub use self::vm::*;
 use super::formats::{Address, HostName, Label, PciId, Span, Text};
 
@@ -39,7 +41,7 @@ pub type List<T> = Option<Vec<Option<T>>>;
 #[serde(deny_unknown_fields)]
 #[schemars(
     title = "host.yaml",
-    extend("x-later" = ["streams", "history", "upstream", "rules", "notify", "relay"])
+    extend("x-later" = ["streams", "history", "rules", "notify", "relay"])
 )]
 pub struct RawHost {
     /// The machine as a whole.
@@ -60,6 +62,8 @@ pub struct RawHost {
     pub events: Option<RawEvents>,
     /// The HTTP port for people and Prometheus.
     pub web: Option<RawWeb>,
+    /// Where events are sent besides.
+    pub upstream: Option<RawUpstream>,
 }
 
 /// The machine as a whole.

@@ -54,6 +54,7 @@ pub fn host(config: &Config) -> Json {
         "health": health(&config.health),
         "events": events(&config.events),
         "web": web(&config.web),
+        "upstream": super::upstream::show(&config.upstream),
     })
 }
 

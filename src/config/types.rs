@@ -6,6 +6,7 @@ mod events;
 mod health;
 mod pools;
 mod services;
+mod upstream;
 mod vm;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub use self::events::*;
 pub use self::health::*;
 pub use self::pools::*;
 pub use self::services::*;
+pub use self::upstream::*;
 pub use self::vm::*;
 use super::quirks::QuirkFiles;
 use crate::base::{Name, PciAddress};
@@ -41,6 +43,8 @@ pub struct Config {
     pub events: Events,
     /// `web:`.
     pub web: Web,
+    /// `upstream:`.
+    pub upstream: Upstream,
     /// `vms/*.yaml`, by name.
     pub vms: Vec<Vm>,
     /// `quirks.d/*.yaml`.

@@ -13,7 +13,7 @@
 //! second process ([`lock`]), the user database ([`users`]), systemd
 //! ([`units`]), commands that carry a connection ([`carry`]), how processors
 //! belong together and who runs where ([`topology`], [`cpus`], [`affinity`]), how
-//! full file systems are ([`space`]), the kernel's clock ([`timex`]), and
+//! full file systems are ([`space`]), files that grow at their end ([`spool`]), the kernel's clock ([`timex`]), and
 //! the ioctls of KVM and VFIO ([`kvm`], [`vfio`]). Text and bytes come out of here, never
 //! judgements.
 //!
@@ -35,6 +35,7 @@ pub mod owner;
 pub mod process;
 pub mod run;
 pub mod space;
+pub mod spool;
 pub mod store;
 pub mod sys;
 pub mod systemd;

@@ -1,4 +1,5 @@
-//! The other end: sends events, asks queries, one request at a time.
+//! The other end: sends events, asks queries, one request at a time or, with
+//! [`Client::begin`] and [`Client::end`], several under way.
 
 use std::io;
 use std::net::SocketAddr;
@@ -74,7 +75,12 @@ impl Client {
     ) -> Result<Self, ClientError> {
         let stream = dial.tcp(to, deadline).await;
         let stream = stream.map_err(|source| ClientError::Connect { to, source })?;
-        Ok(Self { stream, input: BytesMut::new(), deadline, usable: true })
+        Ok(Self::over(stream, deadline))
+    }
+
+    /// Speaks over a connection that is there.
+    pub fn over(stream: Box<dyn Stream>, deadline: Duration) -> Self {
+        Self { stream, input: BytesMut::new(), deadline, usable: true }
     }
 
     /// Sends events as one message; done when the server has taken them.
@@ -88,13 +94,36 @@ impl Client {
     }
 
     async fn ask(&mut self, msg: &Msg) -> Result<Message, ClientError> {
+        self.begin(msg).await?;
+        self.end().await
+    }
+
+    /// Sends a request and does not wait for its reply, which
+    /// [`Client::end`] takes: replies come in the order of the requests.
+    pub async fn begin(&mut self, msg: &Msg) -> Result<(), ClientError> {
         if !self.usable {
             return Err(ClientError::Unusable);
         }
         let request = wire::framed(msg, MAX_FRAME).ok_or(ClientError::TooLarge)?;
+        // Also if the caller gives up waiting: a part of it may be sent.
+        self.usable = false;
+        let sent = timeout(self.deadline, self.stream.write_all(&request)).await;
+        sent.map_err(|_| ClientError::Late(self.deadline))??;
+        // A layer between, such as TLS, may have kept some of it.
+        let sent = timeout(self.deadline, self.stream.flush()).await;
+        sent.map_err(|_| ClientError::Late(self.deadline))??;
+        self.usable = true;
+        Ok(())
+    }
+
+    /// The reply to the oldest request that has none yet.
+    pub async fn end(&mut self) -> Result<Message, ClientError> {
+        if !self.usable {
+            return Err(ClientError::Unusable);
+        }
         // Also if the caller gives up waiting: the reply would be taken for the next one's.
         self.usable = false;
-        let reply = timeout(self.deadline, self.exchange(&request)).await;
+        let reply = timeout(self.deadline, self.reply()).await;
         let reply = reply.map_err(|_| ClientError::Late(self.deadline))??;
         self.usable = true;
         match reply.ok {
@@ -103,8 +132,7 @@ impl Client {
         }
     }
 
-    async fn exchange(&mut self, request: &[u8]) -> Result<Message, ClientError> {
-        self.stream.write_all(request).await?;
+    async fn reply(&mut self) -> Result<Message, ClientError> {
         loop {
             if let Some(body) =
                 frame::split(&self.input, MAX_FRAME).map_err(ClientError::NoFrame)?

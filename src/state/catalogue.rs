@@ -144,6 +144,27 @@ pub const CATALOGUE: &[Entry] = &[
         attributes: &[],
     },
     Entry {
+        service: "sink <name>",
+        metric: "events that wait to be sent there",
+        states: "ok; warning when the oldest has waited for 30 s, when the outbox cannot use its disk, and for five minutes after events were dropped or refused",
+        attributes: &[
+            "delivered",
+            "again",
+            "current",
+            "outdated",
+            "unfit",
+            "refused",
+            "dropped",
+            "dropped-<cause>",
+        ],
+    },
+    Entry {
+        service: "sink <name> oldest",
+        metric: "seconds that the oldest event has waited",
+        states: "ok",
+        attributes: &[],
+    },
+    Entry {
         service: "cpu",
         metric: "fraction of the time in which the processors were busy, 0–1",
         states: "ok; warning and critical by `health.cpu`",
@@ -365,8 +386,8 @@ mod tests {
     use super::*;
     use crate::ask::view::{
         CardView, CareView, DiskStatsView, DiskView, DisksView, GpuView, GpusView, IommuView,
-        JobView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView, ServicesView, VdevView,
-        VmState, VmStatsView, VmView,
+        JobView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView, ServicesView, SinkView,
+        VdevView, VmState, VmStatsView, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
     use crate::pci::{Change, What};
@@ -475,6 +496,13 @@ mod tests {
                 ..CareView::default()
             }),
             Fact::Machine(crate::health::tests::everything()),
+            Fact::Sink(SinkView {
+                name: "fleet".into(),
+                waiting: 7,
+                oldest: Some(1.5),
+                counters: vec![("delivered".into(), 3), ("dropped-old".into(), 0)],
+                ..SinkView::default()
+            }),
         ];
         let mut told = Vec::new();
         for fact in facts {
@@ -501,7 +529,11 @@ mod tests {
             let entry = CATALOGUE.iter().find(|entry| is_of(entry, service));
             let entry = entry.unwrap_or_else(|| panic!("`{service}` is not in the catalogue"));
             for key in event.attributes.keys() {
-                let key = if key.starts_with("perf-") { "perf-<label>" } else { key };
+                let key = match key {
+                    key if key.starts_with("perf-") => "perf-<label>",
+                    key if key.starts_with("dropped-") => "dropped-<cause>",
+                    key => key,
+                };
                 assert!(entry.attributes.contains(&key), "{service}: {key}");
             }
         }

@@ -4,8 +4,8 @@
 use super::{Snapshot, radius};
 use crate::ask::view::{
     CareView, DiskView, DisksView, FindingView, GpuView, GpusView, IommuView, MachineView,
-    PoolView, PoolsView, ReadingView, ScanView, ServiceView, ServicesView, Verdict, VmState,
-    VmStatsView, VmView,
+    PoolView, PoolsView, ReadingView, ScanView, ServiceView, ServicesView, SinkView, Verdict,
+    VmState, VmStatsView, VmView,
 };
 use crate::base::{Event, Metric, Name, Severity, Timestamp, span};
 use crate::pci::{Change, What};
@@ -388,6 +388,22 @@ pub fn care(view: &CareView) -> Vec<Event> {
             .attribute("job-state", job.state.as_str())
     };
     view.jobs.iter().map(one).collect()
+}
+
+/// A receiver of events; metric = events that wait. Then for how long the
+/// oldest has.
+pub fn sink(view: &SinkView) -> Vec<Event> {
+    let name = format!("sink {}", view.name);
+    let waiting = i64::try_from(view.waiting).unwrap_or(i64::MAX);
+    let mut event =
+        Event::new(name.as_str(), view.health, view.message.as_str()).metric(Metric::Int(waiting));
+    let counters = view.counters.iter().map(|(name, count)| (name.clone(), count.to_string()));
+    event.attributes.extend(counters);
+    let oldest = view.oldest.unwrap_or(0.0);
+    let text = format!("the oldest event has waited for {oldest:.0} s");
+    let oldest =
+        Event::new(format!("{name} oldest"), Severity::Ok, text).metric(Metric::Double(oldest));
+    vec![event, oldest]
 }
 
 fn int(count: usize) -> Metric {

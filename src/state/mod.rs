@@ -19,8 +19,8 @@ pub mod status;
 use std::collections::BTreeMap;
 
 use crate::ask::view::{
-    CareView, DisksView, GpusView, IommuView, MachineView, PoolsView, ServicesView, VmStatsView,
-    VmView,
+    CareView, DisksView, GpusView, IommuView, MachineView, PoolsView, ServicesView, SinkView,
+    VmStatsView, VmView,
 };
 use crate::base::{Event, Name, Reading, Severity, Timestamp};
 use crate::pci::Change;
@@ -58,6 +58,8 @@ pub enum Fact {
     Machine(MachineView),
     /// What is done for pools by itself.
     Care(CareView),
+    /// One receiver of events.
+    Sink(SinkView),
     /// Something that hostd cannot do here, or (`None`) can again.
     Unavailable {
         /// What: `events over TCP`, `the system bus`.
@@ -96,6 +98,8 @@ pub struct Snapshot {
     pub machine: Reading<MachineView>,
     /// What is done by itself.
     pub care: Reading<CareView>,
+    /// Where events are sent besides, by name.
+    pub sinks: BTreeMap<String, SinkView>,
     /// What cannot be done here, with the reason and how bad that is.
     pub unavailable: BTreeMap<String, (Severity, String)>,
     /// Whether a card is configured, which needs an IOMMU.
@@ -129,6 +133,7 @@ impl Snapshot {
             disks: not_yet(started),
             machine: not_yet(started),
             care: not_yet(started),
+            sinks: BTreeMap::new(),
             unavailable: BTreeMap::new(),
             wants_iommu,
             uses: Vec::new(),
@@ -198,6 +203,13 @@ impl Snapshot {
                 (true, events)
             }
             Fact::Care(view) => replace(&mut self.care, view, events::care),
+            // Told each time, as it is looked at each interval: it is not told
+            // again with the rest.
+            Fact::Sink(view) => {
+                let events = events::sink(&view);
+                self.sinks.insert(view.name.clone(), view);
+                (true, events)
+            }
             // Told once: how things are now is in the others.
             Fact::Device { change, ours } => (true, vec![events::device(&change, ours)]),
             Fact::Vm(view) => {

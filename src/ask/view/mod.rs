@@ -9,6 +9,7 @@
 //! - [`talk`]: what a guest shows and is told
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 //! - [`disk`], [`machine`], [`care`]: disks, the machine itself, what is done by itself
+//! - [`sink`]: where events are sent besides
 
 pub mod boot;
 pub mod care;
@@ -19,6 +20,7 @@ pub mod pci;
 pub mod pool;
 pub mod quirk;
 pub mod service;
+pub mod sink;
 pub mod snapshot;
 pub mod talk;
 pub mod usb;
@@ -36,6 +38,7 @@ pub use pci::*;
 pub use pool::*;
 pub use quirk::*;
 pub use service::*;
+pub use sink::*;
 pub use snapshot::*;
 pub use talk::*;
 pub use usb::*;
