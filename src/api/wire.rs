@@ -39,6 +39,7 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::Machine(view) => text(view, pretty),
         Reply::Services(view) => text(view, pretty),
         Reply::Events(view) => text(view, pretty),
+        Reply::Replay(view) => text(view, pretty),
         Reply::Done(view) => text(view, pretty),
     }
 }

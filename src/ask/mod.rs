@@ -475,6 +475,8 @@ pub enum Reply {
     Services(view::ServicesView),
     /// To `EventQuery`.
     Events(view::EventsView),
+    /// To nothing that is asked: hostctl makes it by itself.
+    Replay(view::ReplayView),
     /// To an ask that acts.
     Done(view::DoneView),
 }

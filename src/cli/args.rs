@@ -4,11 +4,12 @@ mod cards;
 mod snapshot;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::base::Name;
+use crate::base::{Name, span};
 
 pub use cards::{Boot, Gpu, Iommu, Rom};
 pub use snapshot::Snapshot;
@@ -509,6 +510,22 @@ pub enum Event {
     Query {
         /// In Riemann's query language; `true` for all
         query: String,
+    },
+    /// Recorded events through the configured streams, on a simulated clock
+    ///
+    /// Works without a daemon and sends nothing anywhere: it prints what would have come
+    /// out where. Another configuration is named with --config.
+    ///
+    /// Example:
+    ///   hostctl event query true --json > events.json
+    ///   hostctl --config new.yaml event test-stream events.json
+    #[command(verbatim_doc_comment)]
+    TestStream {
+        /// Events as `event query --json` prints them, or one a line; `-` for standard input
+        file: PathBuf,
+        /// How long the clock goes on after the last event
+        #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = span::parse)]
+        after: Duration,
     },
 }
 

@@ -52,6 +52,7 @@ pub fn code(reply: &Reply) -> u8 {
         | Reply::Screenshot(_)
         | Reply::Log(_)
         | Reply::Events(_)
+        | Reply::Replay(_)
         | Reply::Done(_) => false,
     };
     if findings { FINDINGS } else { FINE }

@@ -10,12 +10,14 @@ use super::formats::{Listen, Text};
 use super::health::health;
 use super::pools::pools;
 use super::quirks::QuirkFiles;
-use super::raw::{RawEvents, RawGpu, RawHost, RawHostSection};
+use super::raw::{RawEvents, RawGpu, RawHost, RawHostSection, RawStreams};
 use super::services::services;
+use super::streams::streams;
 use super::tree::Trail;
 use super::types::{Config, Events, Gpu, HostSection};
 
 const SECOND: Duration = Duration::from_secs(1);
+const TENTH: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Judges the whole file. After an error the result is a part of what was
@@ -29,7 +31,8 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         disks: raw.disks.and_then(|r| disks(r, desk)).unwrap_or_default(),
         services: services(raw.services.unwrap_or_default(), desk),
         health: raw.health.map(|r| health(r, desk)).unwrap_or_default(),
-        events: raw.events.and_then(|r| events(&r, desk)).unwrap_or_default(),
+        events: raw.events.and_then(|r| events(r, desk)).unwrap_or_default(),
+        streams: raw.streams.map(|RawStreams| streams(desk)).unwrap_or_default(),
         vms: Vec::new(),
         quirks: QuirkFiles::default(),
     }
@@ -79,7 +82,7 @@ fn gpus(raw: Vec<Option<RawGpu>>, desk: &mut Desk<'_, '_>) -> Vec<Gpu> {
     out
 }
 
-fn events(raw: &RawEvents, desk: &mut Desk<'_, '_>) -> Option<Events> {
+fn events(raw: RawEvents, desk: &mut Desk<'_, '_>) -> Option<Events> {
     let mut listen = |key: &str, value: &Option<Text<Listen>>| {
         let Text(address) = value.as_ref()?;
         if let Some(open) = address.filter(|a| !a.ip().to_canonical().is_loopback()) {
@@ -98,5 +101,6 @@ fn events(raw: &RawEvents, desk: &mut Desk<'_, '_>) -> Option<Events> {
         Some(*address)
     };
     let (tcp, udp) = (listen("tcp", &raw.tcp), listen("udp", &raw.udp));
-    Some(Events { tcp: tcp?, udp: udp? })
+    let expire = desk.span(&Trail::to("events").key("expire"), raw.expire, TENTH, SECOND * 60);
+    Some(Events { tcp: tcp?, udp: udp?, expire: expire? })
 }

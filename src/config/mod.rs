@@ -31,6 +31,7 @@ mod host;
 mod ids;
 pub mod import;
 mod moments;
+pub mod operators;
 mod page;
 mod pools;
 pub mod problem;
@@ -40,6 +41,7 @@ pub mod reference;
 pub mod schema;
 mod services;
 pub mod show;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod text;

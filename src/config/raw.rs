@@ -13,6 +13,7 @@ mod health;
 mod life;
 mod pools;
 mod services;
+mod streams;
 mod vm;
 
 use schemars::JsonSchema;
@@ -25,6 +26,7 @@ pub use self::health::*;
 pub use self::life::*;
 pub use self::pools::*;
 pub use self::services::*;
+pub use self::streams::*;
 pub use self::vm::*;
 use super::formats::{Address, HostName, Label, Listen, PciId, Span, Text};
 
@@ -37,7 +39,7 @@ pub type List<T> = Option<Vec<Option<T>>>;
 #[serde(deny_unknown_fields)]
 #[schemars(
     title = "host.yaml",
-    extend("x-later" = ["streams", "history", "upstream", "rules", "notify", "web", "relay"])
+    extend("x-later" = ["history", "upstream", "rules", "notify", "web", "relay"])
 )]
 pub struct RawHost {
     /// The machine as a whole.
@@ -56,6 +58,10 @@ pub struct RawHost {
     pub health: Option<RawHealth>,
     /// Where Riemann clients reach the event engine.
     pub events: Option<RawEvents>,
+    /// What becomes of events. Without any, every event goes everywhere; with
+    /// them, hostd's own are indexed and in the history all the same, and these
+    /// steps decide on the rest.
+    pub streams: Option<RawStreams>,
 }
 
 /// The machine as a whole.
@@ -113,4 +119,7 @@ pub struct RawEvents {
     /// Riemann's protocol over UDP: events in.
     #[schemars(extend("default" = "127.0.0.1:5555"))]
     pub udp: Option<Text<Listen>>,
+    /// How often events are looked for whose ttl has passed. 100ms to 1m.
+    #[schemars(extend("default" = "1s"))]
+    pub expire: Option<Text<Span>>,
 }

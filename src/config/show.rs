@@ -1,6 +1,7 @@
 //! The effective configuration as files that would mean the same, defaults
 //! written out: `hostctl config show`.
 
+mod streams;
 mod vm;
 
 use std::fmt::Write as _;
@@ -47,6 +48,7 @@ pub fn host(config: &Config) -> Json {
         "services": config.services.iter().map(service).collect::<Vec<_>>(),
         "health": health(&config.health),
         "events": events(&config.events),
+        "streams": streams::steps(&config.streams),
     })
 }
 
@@ -147,7 +149,11 @@ fn restart(policy: &RestartPolicy) -> Json {
 
 fn events(events: &Events) -> Json {
     let listen = |a: Option<std::net::SocketAddr>| a.map_or("off".into(), |a| a.to_string());
-    json!({ "tcp": listen(events.tcp), "udp": listen(events.udp) })
+    json!({
+        "tcp": listen(events.tcp),
+        "udp": listen(events.udp),
+        "expire": exact(events.expire),
+    })
 }
 
 /// A mapping without the keys that have no value.

@@ -5,6 +5,7 @@ mod disks;
 mod health;
 mod pools;
 mod services;
+mod streams;
 mod vm;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ pub use self::disks::*;
 pub use self::health::*;
 pub use self::pools::*;
 pub use self::services::*;
+pub use self::streams::*;
 pub use self::vm::*;
 use super::quirks::QuirkFiles;
 use crate::base::{Name, PciAddress};
@@ -38,6 +40,8 @@ pub struct Config {
     pub health: Health,
     /// `events:`.
     pub events: Events,
+    /// `streams:`; without any, every event goes everywhere.
+    pub streams: Vec<Step>,
     /// `vms/*.yaml`, by name.
     pub vms: Vec<Vm>,
     /// `quirks.d/*.yaml`.
@@ -109,11 +113,13 @@ pub struct Events {
     pub tcp: Option<SocketAddr>,
     /// Riemann protocol over UDP.
     pub udp: Option<SocketAddr>,
+    /// How often events are looked for whose ttl has passed.
+    pub expire: Duration,
 }
 
 impl Default for Events {
     fn default() -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 5555));
-        Self { tcp: Some(loopback), udp: Some(loopback) }
+        Self { tcp: Some(loopback), udp: Some(loopback), expire: Duration::from_secs(1) }
     }
 }

@@ -16,6 +16,8 @@
 //!                                                 └─▶ outlet::Outlet ─▶ the sinks
 //! ```
 //!
+//! With streams ([`streams`]), these decide what becomes of an event.
+//!
 //! Read [`index`] first, then [`decode`], then [`tcp`]. [`wire`] has the
 //! messages and how they are written, [`client`] is the other end, [`json`]
 //! the form of events for browsers, [`stats`] what was counted.
@@ -31,10 +33,12 @@ pub mod outlet;
 mod queue;
 mod session;
 pub mod stats;
+pub mod streams;
 pub mod subscribe;
 mod table;
 pub mod tcp;
 pub mod udp;
+mod ways;
 pub mod wire;
 
 pub use client::Client;

@@ -15,6 +15,7 @@ pub mod events;
 pub mod join;
 pub mod radius;
 pub mod status;
+pub mod streams;
 
 use std::collections::BTreeMap;
 
@@ -58,6 +59,8 @@ pub enum Fact {
     Machine(MachineView),
     /// What is done for pools by itself.
     Care(CareView),
+    /// How the streams are doing.
+    Streams(streams::StreamsState),
     /// Something that hostd cannot do here, or (`None`) can again.
     Unavailable {
         /// What: `events over TCP`, `the system bus`.
@@ -198,6 +201,8 @@ impl Snapshot {
                 (true, events)
             }
             Fact::Care(view) => replace(&mut self.care, view, events::care),
+            // Told each time as well.
+            Fact::Streams(state) => (true, vec![streams::event(&state)]),
             // Told once: how things are now is in the others.
             Fact::Device { change, ours } => (true, vec![events::device(&change, ours)]),
             Fact::Vm(view) => {

@@ -6,6 +6,7 @@
 //! - [`mod@doctor`]: the doctor's checks
 //! - [`usb`]: USB devices
 //! - [`snapshot`]: snapshots of a VM
+//! - [`replay`]: what came of recorded events in the streams
 //! - [`talk`]: what a guest shows and is told
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 //! - [`disk`], [`machine`], [`care`]: disks, the machine itself, what is done by itself
@@ -18,6 +19,7 @@ pub mod machine;
 pub mod pci;
 pub mod pool;
 pub mod quirk;
+pub mod replay;
 pub mod service;
 pub mod snapshot;
 pub mod talk;
@@ -35,6 +37,7 @@ pub use machine::*;
 pub use pci::*;
 pub use pool::*;
 pub use quirk::*;
+pub use replay::*;
 pub use service::*;
 pub use snapshot::*;
 pub use talk::*;

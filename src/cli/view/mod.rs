@@ -88,6 +88,7 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::Machine(view), _) => machine::list(view, look),
         (Reply::Services(view), _) => service::list(view, look),
         (Reply::Events(view), _) => event::list(view, look),
+        (Reply::Replay(view), _) => event::replay(view, look),
         (Reply::Plan(view), _) => plan(view),
         (Reply::Done(view), _) => done(view),
     };
