@@ -24,6 +24,7 @@ mod serve;
 mod services;
 mod tail;
 mod upstream;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -49,6 +50,7 @@ use crate::state::{Fact, Snapshot, radius};
 use crate::vm::autostart;
 use crate::vm::supervisor::{self, VmHandle};
 use crate::zfs;
+pub use streams::Reload;
 
 /// Facts that wait for the writer; who has more waits.
 const FACTS: usize = 256;
@@ -183,14 +185,26 @@ fn wrong_vms(wrong: &BTreeMap<Name, String>) -> Option<String> {
     (!names.is_empty()).then(|| format!("the files of these VMs are wrong: {}", names.join(", ")))
 }
 
-/// Runs on `host` until `stop` resolves; any task that ends early is an error.
-/// `wrong` holds the VMs that the configuration names and cannot describe. Only
-/// on the real machine are the kernel's device events heard and the system bus
-/// joined.
+/// [`run_reloading`] with a configuration that stays as it is.
 pub async fn run(
     host: Host,
     config: Config,
     wrong: BTreeMap<Name, String>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let (_never, reloads) = mpsc::channel(1);
+    run_reloading(host, config, wrong, reloads, stop).await
+}
+
+/// Runs on `host` until `stop` resolves; any task that ends early is an error.
+/// `wrong` holds the VMs that the configuration names and cannot describe. Only
+/// on the real machine are the kernel's device events heard and the system bus
+/// joined. What comes by `reloads` takes the streams' place.
+pub async fn run_reloading(
+    host: Host,
+    config: Config,
+    wrong: BTreeMap<Name, String>,
+    reloads: mpsc::Receiver<Reload>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     host.runtime.make_dir("").context("the control socket needs its folder")?;
@@ -210,6 +224,9 @@ pub async fn run(
     let changes = api::Changes::new(CHANGES);
     let (down, shutdown) = watch::channel(false);
     let index = Index::new(index::Limits::default(), Arc::clone(&host.clock));
+    let (log, logged) = streams::log();
+    index.attach_named(log);
+    index.set_streams(&config.streams);
     let passthrough =
         Passthrough::with_quirks(host.clone(), config.gpus.clone(), config.quirks.clone());
     for left in passthrough.recover().await {
@@ -266,6 +283,7 @@ pub async fn run(
         index,
         clock,
         interval,
+        expire: config.events.expire,
         losses: observe::Losses::default(),
     };
     tasks.watch("writer", writer.run(from_rooms));
@@ -283,6 +301,7 @@ pub async fn run(
     tasks.watch("disks", disks::disks(shared.clone(), disks));
     tasks.watch("services", services::services(shared.clone()));
     tasks.watch("care", care::run(shared.clone(), by_hand));
+    tasks.watch("streams", streams::run(shared.clone(), logged, reloads, interval));
     tasks.watch("machine", machine::watch(shared.clone(), config.health.clone(), interval));
     for (vm, problems) in &wrong {
         let why = problems.lines().last().unwrap_or_default().to_owned();

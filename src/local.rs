@@ -10,6 +10,7 @@
 //! - `boot`: the boot setup
 //! - what a start of a VM would do, and its command line
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
+//! - [`test_stream`]: recorded events through the configured streams
 //! - [`vm_import`]: a VM of libvirt or Proxmox as a VM file
 //! - [`picture_save`]: a guest's picture into a person's file
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
@@ -18,6 +19,7 @@ mod boot;
 mod config;
 mod import;
 mod rom;
+mod streams;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +43,7 @@ pub use config::{
 };
 pub use import::vm_import;
 pub use rom::{rom_check, rom_save};
+pub use streams::test_stream;
 
 /// The machine that is read.
 pub struct Local {

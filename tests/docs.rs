@@ -54,6 +54,11 @@ fn configuration() {
 }
 
 #[test]
+fn streams() {
+    page("streams.md", &hostd::riemann::streams::reference::page());
+}
+
+#[test]
 fn doctor() {
     page("doctor.md", &hostd::doctor::check::page());
 }

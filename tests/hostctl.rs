@@ -576,3 +576,35 @@ fn a_vm_that_does_not_fit_this_machine_is_told_with_places() {
         assert!(found, "{place}{words} is not in\n{}", ran.stdout);
     }
 }
+
+#[test]
+fn recorded_events_go_through_the_streams_without_a_daemon() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (config, events) = (dir.path().join("host.yaml"), dir.path().join("events.json"));
+    let streams =
+        "streams:\n  - rate: 5s\n    do: [index]\n  - where: metric > 1\n    do: [graphite]\n";
+    std::fs::write(&config, streams).expect("written");
+    let lines = "{\"service\":\"a\",\"metric\":1,\"time\":0}\n{\"service\":\"a\",\"metric\":4,\"time\":3}\n";
+    std::fs::write(&events, lines).expect("written");
+    let (config, events) = (config.display().to_string(), events.display().to_string());
+    let test = ["--config", &config, "event", "test-stream", "--after", "3s", &events];
+
+    let ran = without_daemon(&test);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", ran.stdout);
+    assert!(lines[1].starts_with("1970-01-01T00:00:03.000Z  graphite"), "{}", ran.stdout);
+    assert!(lines[2].starts_with("1970-01-01T00:00:05.000Z  index"), "{}", ran.stdout);
+
+    let document = without_daemon(&[&["--json"], &test[..]].concat()).document();
+    assert_eq!(document["outputs"][0]["to"], "graphite");
+    assert_eq!(document["outputs"][1]["event"]["metric"], 1.0);
+
+    let none = dir.path().join("none.json").display().to_string();
+    assert_eq!(without_daemon(&["--config", &config, "event", "test-stream", &none]).code, 2);
+    std::fs::write(dir.path().join("host.yaml"), "streams:\n  - rate: 5\n    do: [index]\n")
+        .expect("written");
+    let wrong = without_daemon(&test);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("host.yaml:2:11"), "{}", wrong.stderr);
+}

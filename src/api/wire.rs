@@ -40,6 +40,7 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::Services(view) => text(view, pretty),
         Reply::Tail(view) => text(view, pretty),
         Reply::Events(view) => text(view, pretty),
+        Reply::Replay(view) => text(view, pretty),
         Reply::Done(view) => text(view, pretty),
     }
 }

@@ -501,6 +501,8 @@ pub enum Reply {
     Tail(view::TailView),
     /// To `EventQuery`.
     Events(view::EventsView),
+    /// To nothing that is asked: hostctl makes it by itself.
+    Replay(view::ReplayView),
     /// To an ask that acts.
     Done(view::DoneView),
 }

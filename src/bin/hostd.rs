@@ -8,6 +8,7 @@ use clap::Parser;
 use hostd::host::{self, Host};
 use hostd::{daemon, local, passthrough};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
     for note in &checked.notes {
         warn!("{note}");
     }
-    let host = Host::real(args.sysroot, args.state_dir, args.runtime_dir)
+    let host = Host::real(args.sysroot.clone(), args.state_dir, args.runtime_dir)
         .with_launcher(host::launch::OURSELVES.into());
     if args.stop_guests {
         return stop_guests(&host, &checked.config);
@@ -95,7 +96,8 @@ fn main() -> ExitCode {
     let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(async {
             let stop = stop_signal()?;
-            daemon::run(host, checked.config, checked.wrong, stop).await
+            let reloads = reloads(args.sysroot, args.config)?;
+            daemon::run_reloading(host, checked.config, checked.wrong, reloads, stop).await
         });
         // A child that hangs in the kernel must not keep us.
         runtime.shutdown_background();
@@ -121,6 +123,29 @@ fn stop_guests(host: &Host, config: &hostd::config::Config) -> ExitCode {
     let left = runtime.block_on(daemon::guests::stop_all(host, config));
     runtime.shutdown_background();
     if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The configuration as it is at each SIGHUP: `systemctl reload hostd`.
+fn reloads(sysroot: PathBuf, config: PathBuf) -> std::io::Result<mpsc::Receiver<daemon::Reload>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (send, reloads) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let (sysroot, config) = (sysroot.clone(), config.clone());
+            let read = tokio::task::spawn_blocking(move || local::read_config(&sysroot, &config));
+            let reload = match read.await {
+                // A file that is gone is no wish for an empty one.
+                Ok(Ok(read)) if read.missing => Err("host.yaml is not there any more".to_owned()),
+                Ok(Ok(read)) => Ok(read.config),
+                Ok(Err(problems)) => Err(problems.to_string()),
+                Err(failed) => Err(format!("it could not be read: {failed}")),
+            };
+            if send.send(reload).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(reloads)
 }
 
 /// Resolves at SIGTERM or SIGINT.

@@ -53,6 +53,7 @@ pub fn code(reply: &Reply) -> u8 {
         | Reply::Log(_)
         | Reply::Events(_)
         | Reply::Tail(_)
+        | Reply::Replay(_)
         | Reply::Done(_) => false,
     };
     if findings { FINDINGS } else { FINE }

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use crate::ask::view::{
     BootPlanView, BootStatusView, CareView, DisksView, DoctorView, DoneView, EventsView, GpusView,
-    IommuView, LogView, MachineView, PlanView, PoolsView, ScreenshotView, ServicesView,
+    IommuView, LogView, MachineView, PlanView, PoolsView, ReplayView, ScreenshotView, ServicesView,
     SnapshotsView, StatusView, UsbView, VmArgvView, VmPlanView, VmsView,
 };
 
@@ -48,6 +48,7 @@ pub fn page() -> String {
     document::<MachineView>(&mut out, "`host status`");
     document::<ServicesView>(&mut out, "`service list`, `service status`");
     document::<EventsView>(&mut out, "`event query`");
+    document::<ReplayView>(&mut out, "`event test-stream`");
     document::<DoneView>(
         &mut out,
         "What acts: `gpu bind`, `gpu release`, `boot setup`, `boot remove`, `vm start`, `vm stop` \

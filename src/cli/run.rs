@@ -84,6 +84,10 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
                 local::rom_check(&here(&cli.global), &file, gpu.as_deref(), strip.as_deref()).await;
             show(out, answer, Detail::Full, exit::code)
         }
+        Command::Event(Event::TestStream { file, after }) => {
+            let answer = local::test_stream(&here(&cli.global), &file, after);
+            show(out, answer, Detail::Full, exit::code)
+        }
         Command::Gpu(Gpu::Rom(Rom::Dump { gpu, file, strip })) => {
             let answer = answer(out, &cli.global, &Ask::GpuRomDump { gpu, strip }).await;
             show(out, answer.and_then(|reply| saved(reply, &file)), Detail::Full, exit::code)
@@ -200,6 +204,10 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Event(Event::Query { query }) => (Ask::EventQuery { query }, List),
         Command::Event(Event::Tail { query }) => (Ask::EventTail { query, session: None }, List),
         Command::Event(Event::Send(_)) => (Ask::EventSend { events: String::new() }, Full),
+        // Never asked: hostctl answers it by itself.
+        Command::Event(Event::TestStream { .. }) => {
+            (Ask::EventQuery { query: String::new() }, List)
+        }
         Command::Gpu(Gpu::Rom(_)) => (Ask::GpuList, Full),
         Command::Status | Command::Config(_) | Command::Completions { .. } => (Ask::Status, Full),
     }
@@ -526,6 +534,7 @@ mod tests {
             ("care", Reply::Care(samples::care())),
             ("service", Reply::Services(samples::services())),
             ("event", Reply::Events(samples::events())),
+            ("replay", Reply::Replay(samples::replay())),
             ("done", Reply::Done(samples::done())),
         ];
         for (name, reply) in replies {

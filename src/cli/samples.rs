@@ -7,10 +7,11 @@ pub use cards::*;
 use crate::ask::view::{
     CareView, DependantView, DiskStatsView, DiskView, DisksView, DoneView, EventView, EventsView,
     FindingView, HugepagesView, JobView, LayerView, LogView, MachineView, MountView, MovedView,
-    PerformanceView, PinsView, PoolView, PoolsView, ReadingView, ScanView, ScreenshotView,
-    ScrubbedView, ServiceView, ServicesView, ShareView, SnapshotDiskView, SnapshotState,
-    SnapshotView, SnapshotsView, StatusLine, StatusView, UsbDeviceView, UsbView, VdevDiskView,
-    VdevView, VmArgvView, VmPlanView, VmProblemView, VmState, VmStatsView, VmView, VmsView,
+    PerformanceView, PinsView, PoolView, PoolsView, ReadingView, ReplayView, ReplayedView,
+    ScanView, ScreenshotView, ScrubbedView, ServiceView, ServicesView, ShareView, SnapshotDiskView,
+    SnapshotState, SnapshotView, SnapshotsView, StatusLine, StatusView, UsbDeviceView, UsbView,
+    VdevDiskView, VdevView, VmArgvView, VmPlanView, VmProblemView, VmState, VmStatsView, VmView,
+    VmsView,
 };
 use crate::base::{Bytes, Severity, Timestamp};
 use crate::cli::view::Look;
@@ -456,6 +457,16 @@ pub fn care() -> CareView {
         ..job.clone()
     };
     CareView { jobs: vec![job, elsewhere], notes: Vec::new() }
+}
+
+pub fn replay() -> ReplayView {
+    let came = |at: f64, to: &str, event: EventView| ReplayedView { at, to: to.to_owned(), event };
+    let event = events().events.remove(1);
+    let outputs = vec![
+        came(1_795_373_300.0, "index", event.clone()),
+        came(1_795_373_305.5, "publish doors", event),
+    ];
+    ReplayView { outputs, more: 0, refused: 2, lost: 0 }
 }
 
 pub fn events() -> EventsView {

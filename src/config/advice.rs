@@ -116,6 +116,9 @@ pub fn elsewhere(schema: &Json, trail: &Trail, key: &str) -> Option<String> {
     fn walk(schema: &Json, trail: &Trail, key: &str, out: &mut Vec<String>) {
         for schema in schema::alternatives(schema) {
             for (name, property) in schema::keys(schema) {
+                if property.get("x-tree").is_some() {
+                    continue;
+                }
                 let below =
                     if schema::kind(property) == "array" { &property["items"] } else { property };
                 let inner = trail.key(name);

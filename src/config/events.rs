@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::desk::Desk;
 use super::formats::{AbsolutePath, HostName, Listen, Text};
@@ -9,6 +10,9 @@ use super::nets::{Subnet, WebOrigin};
 use super::raw::{List, RawEvents, RawWeb};
 use super::tree::Trail;
 use super::types::{Events, TlsFiles, Web};
+
+const TENTH: Duration = Duration::from_millis(100);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A key of a listener and where it is, unless it is off.
 type Port<'a> = (&'a str, Option<SocketAddr>);
@@ -63,6 +67,7 @@ pub(super) fn events(raw: RawEvents, desk: &mut Desk<'_, '_>) -> Option<Events> 
         ("graphite", sends(graphite)),
     ];
     apart(&ports, &trail, desk);
+    let expire = desk.span(&trail.key("expire"), raw.expire, TENTH, MINUTE);
     Some(Events {
         tcp: tcp?,
         udp: udp?,
@@ -76,6 +81,7 @@ pub(super) fn events(raw: RawEvents, desk: &mut Desk<'_, '_>) -> Option<Events> 
         names: list(raw.names, |Text::<HostName>(name)| name),
         origins: list(raw.origins, |Text::<WebOrigin>(origin)| origin),
         graphite: graphite?,
+        expire: expire?,
     })
 }
 

@@ -11,8 +11,9 @@ use super::formats::Text;
 use super::health::health;
 use super::pools::pools;
 use super::quirks::QuirkFiles;
-use super::raw::{RawGpu, RawHost, RawHostSection};
+use super::raw::{RawGpu, RawHost, RawHostSection, RawStreams};
 use super::services::services;
+use super::streams::streams;
 use super::tree::Trail;
 use super::types::{Config, Gpu, HostSection};
 use super::upstream::upstream;
@@ -35,6 +36,7 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         web: raw.web.and_then(|r| web(r, &events, desk)).unwrap_or_default(),
         events,
         upstream: raw.upstream.map(|r| upstream(r, desk)).unwrap_or_default(),
+        streams: raw.streams.map(|RawStreams| streams(desk)).unwrap_or_default(),
         vms: Vec::new(),
         quirks: QuirkFiles::default(),
     }

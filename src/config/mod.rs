@@ -33,6 +33,7 @@ mod ids;
 pub mod import;
 mod moments;
 mod nets;
+pub mod operators;
 mod page;
 mod pools;
 pub mod problem;
@@ -42,6 +43,7 @@ pub mod reference;
 pub mod schema;
 mod services;
 pub mod show;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -14,6 +14,7 @@ mod health;
 mod life;
 mod pools;
 mod services;
+mod streams;
 mod upstream;
 mod vm;
 
@@ -28,6 +29,7 @@ pub use self::health::*;
 pub use self::life::*;
 pub use self::pools::*;
 pub use self::services::*;
+pub use self::streams::*;
 pub use self::upstream::*;
 pub use self::vm::*;
 use super::formats::{Address, HostName, Label, PciId, Span, Text};
@@ -41,7 +43,7 @@ pub type List<T> = Option<Vec<Option<T>>>;
 #[serde(deny_unknown_fields)]
 #[schemars(
     title = "host.yaml",
-    extend("x-later" = ["streams", "history", "rules", "notify", "relay"])
+    extend("x-later" = ["history", "rules", "notify", "relay"])
 )]
 pub struct RawHost {
     /// The machine as a whole.
@@ -64,6 +66,10 @@ pub struct RawHost {
     pub web: Option<RawWeb>,
     /// Where events are sent besides.
     pub upstream: Option<RawUpstream>,
+    /// What becomes of events. Without any, every event goes everywhere; with
+    /// them, hostd's own are indexed and in the history all the same, and these
+    /// steps decide on the rest.
+    pub streams: Option<RawStreams>,
 }
 
 /// The machine as a whole.

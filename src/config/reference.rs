@@ -50,7 +50,8 @@ fn section(out: &mut String, schema: &Json, path: &str) {
         let about = format!("{}{}", text(property), choices(property));
         let _ = writeln!(out, "| `{key}` | {} | {default} | {about} |", value(property));
     }
-    for (key, property) in schema::keys(schema) {
+    let plain = |(_, property): &(_, &Json)| property.get("x-tree").is_none();
+    for (key, property) in schema::keys(schema).filter(plain) {
         let (below, path) = match schema::kind(property) {
             "array" => (&property["items"], format!("{path}{key}[]")),
             _ => (property, format!("{path}{key}")),
@@ -80,6 +81,9 @@ fn value(schema: &Json) -> String {
             ("string", None) => format!("`{}`", schema::words(one).join("`, `")),
             ("integer", _) => format!("{} to {}", one["minimum"], one["maximum"]),
             ("boolean", _) => "`true`, `false`".to_owned(),
+            ("array", _) if one.get("x-tree").is_some() => {
+                "a list of steps: [streams.md](streams.md)".to_owned()
+            }
             ("array", _) => format!("a list; each {}", value(&one["items"])),
             _ => "a mapping, below".to_owned(),
         });

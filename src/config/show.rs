@@ -1,6 +1,7 @@
 //! The effective configuration as files that would mean the same, defaults
 //! written out: `hostctl config show`.
 
+mod streams;
 mod vm;
 
 use std::fmt::Write as _;
@@ -55,6 +56,7 @@ pub fn host(config: &Config) -> Json {
         "events": events(&config.events),
         "web": web(&config.web),
         "upstream": super::upstream::show(&config.upstream),
+        "streams": streams::steps(&config.streams),
     })
 }
 
@@ -180,6 +182,7 @@ fn events(events: &Events) -> Json {
         "names": events.names,
         "origins": events.origins,
         "graphite": listen(events.graphite),
+        "expire": exact(events.expire),
     }))
 }
 

@@ -6,6 +6,7 @@ mod events;
 mod health;
 mod pools;
 mod services;
+mod streams;
 mod upstream;
 mod vm;
 
@@ -17,6 +18,7 @@ pub use self::events::*;
 pub use self::health::*;
 pub use self::pools::*;
 pub use self::services::*;
+pub use self::streams::*;
 pub use self::upstream::*;
 pub use self::vm::*;
 use super::quirks::QuirkFiles;
@@ -45,6 +47,8 @@ pub struct Config {
     pub web: Web,
     /// `upstream:`.
     pub upstream: Upstream,
+    /// `streams:`; without any, every event goes everywhere.
+    pub streams: Vec<Step>,
     /// `vms/*.yaml`, by name.
     pub vms: Vec<Vm>,
     /// `quirks.d/*.yaml`.

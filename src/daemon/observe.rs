@@ -19,7 +19,7 @@ use crate::base::Name;
 use crate::host::uevent::{Heard, Uevents};
 use crate::host::{Clock, Host};
 use crate::pci;
-use crate::riemann::index::{EXPIRE_INTERVAL, Index};
+use crate::riemann::Index;
 use crate::riemann::stats::Stats;
 use crate::state::{Fact, Snapshot};
 use crate::vm::stats::{self, Sample};
@@ -46,6 +46,8 @@ pub(super) struct Writer {
     pub(super) index: Index,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) interval: Duration,
+    /// How often expired events are looked for.
+    pub(super) expire: Duration,
     pub(super) losses: Losses,
 }
 
@@ -69,7 +71,7 @@ impl Writer {
     /// Until nobody can send facts any more.
     pub(super) async fn run(mut self, mut facts: mpsc::Receiver<Fact>) {
         let mut beat = ticks(self.interval);
-        let mut expire = ticks(EXPIRE_INTERVAL);
+        let mut expire = ticks(self.expire);
         loop {
             tokio::select! {
                 fact = facts.recv() => match fact {

@@ -17,6 +17,11 @@
 //!   refused beyond that; hostd's own are always taken, the machine bounds them.
 //! - Subscribers have bounded queues and see an expired event once.
 //!
+//! Without streams everything is indexed and goes to every sink that is
+//! attached. With [`Index::set_streams`] hostd's own events still are indexed
+//! and in the history; what else becomes of them, and of the events of others,
+//! is up to the streams ([`ways`](super::ways)).
+//!
 //! One lock guards everything; it is never held across an await, and a query
 //! that scans holds it only while it copies the references.
 
@@ -25,8 +30,10 @@ use std::time::Duration;
 
 use super::outlet::Outlet;
 use super::stats::{Reason, Stats};
+use super::streams::Streams;
 use super::subscribe::{Subscribers, Subscription};
 use super::table::{Entry, Table};
+use super::ways::{Gets, Sink, Topics};
 use crate::base::{Event, Timestamp};
 use crate::host::Clock;
 use crate::query::Query;
@@ -91,21 +98,23 @@ pub struct TooManySubscribers(pub usize);
 /// A handle on the index; cheap to clone.
 #[derive(Clone)]
 pub struct Index {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     content: Mutex<Content>,
     clock: Arc<dyn Clock>,
-    limits: Limits,
-    stats: Stats,
+    pub(super) limits: Limits,
+    pub(super) stats: Stats,
 }
 
 #[derive(Default)]
-struct Content {
-    table: Table,
-    subscribers: Subscribers,
-    outlets: Vec<Outlet>,
+pub(super) struct Content {
+    pub(super) table: Table,
+    pub(super) subscribers: Subscribers,
+    pub(super) topics: Topics,
+    pub(super) outlets: Vec<Sink>,
+    pub(super) streams: Option<Box<Streams>>,
 }
 
 impl Index {
@@ -131,7 +140,7 @@ impl Index {
         self.shared.clock.now()
     }
 
-    fn content(&self) -> MutexGuard<'_, Content> {
+    pub(super) fn content(&self) -> MutexGuard<'_, Content> {
         // The table is consistent between any two of its calls.
         self.shared.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,13 +158,19 @@ impl Index {
         let mut dropped = 0;
         let mut events = events.into_iter();
         while !events.as_slice().is_empty() {
-            let mut content = self.content();
+            let mut guard = self.content();
+            let content = &mut *guard;
             for mut event in events.by_ref().take(AT_ONCE) {
                 event.time.get_or_insert(now);
                 if origin == Origin::Outside {
                     self.disown(&mut event);
                 }
-                match content.put(origin, event, now, &self.shared.limits) {
+                let put = if content.streams.is_some() {
+                    content.stream(origin, event, now, &self.shared)
+                } else {
+                    content.put(origin, event, now, &self.shared.limits)
+                };
+                match put {
                     Ok(lost) => {
                         applied.accepted += 1;
                         dropped += lost;
@@ -185,17 +200,20 @@ impl Index {
     /// state `expired` for each.
     pub fn expire(&self, now: Timestamp) -> Vec<Arc<Event>> {
         let mut dropped = 0;
-        let mut content = self.content();
-        let expired: Vec<_> = content
-            .table
-            .take_expired(now)
-            .into_iter()
-            .map(|entry| Arc::new(expired(&entry.event, now)))
-            .collect();
-        for event in &expired {
-            dropped += content.publish(event);
+        let mut guard = self.content();
+        let content = &mut *guard;
+        let gone = content.table.take_expired(now).into_iter();
+        let gone = gone.map(|entry| (entry.origin, Arc::new(expired(&entry.event, now))));
+        let gone: Vec<(Origin, Arc<Event>)> = gone.collect();
+        for (origin, event) in &gone {
+            dropped += if content.streams.is_some() {
+                content.restream(*origin, event, now, &self.shared)
+            } else {
+                content.publish(event)
+            };
         }
-        drop(content);
+        drop(guard);
+        let expired: Vec<Arc<Event>> = gone.into_iter().map(|(_, event)| event).collect();
         self.shared.stats.expired.add(expired.len());
         self.shared.stats.dropped.add(dropped);
         expired
@@ -217,9 +235,21 @@ impl Index {
         self.content().table.get((host, service)).map(|entry| Arc::clone(&entry.event))
     }
 
-    /// Everything published from now on goes to that sink as well.
+    /// Everything published from now on goes to that sink as well; with streams,
+    /// what they send to its name.
     pub fn attach(&self, outlet: Outlet) {
-        self.content().outlets.push(outlet);
+        self.content().outlets.push(Sink { outlet, gets: Gets::Streams });
+    }
+
+    /// What streams send to its name goes to that sink, and nothing else.
+    pub fn attach_named(&self, outlet: Outlet) {
+        self.content().outlets.push(Sink { outlet, gets: Gets::Named });
+    }
+
+    /// Everything that is indexed goes to that sink, whatever the streams say: for
+    /// those who watch the index.
+    pub fn attach_to_index(&self, outlet: Outlet) {
+        self.content().outlets.push(Sink { outlet, gets: Gets::Index });
     }
 
     /// Events published from now on that match.
@@ -239,37 +269,49 @@ impl Content {
         now: Timestamp,
         limits: &Limits,
     ) -> Result<usize, Reason> {
-        let (entries, bytes) = (self.table.len(), self.table.weight());
-        let slot = self.table.slot(&event);
-        if origin == Origin::Outside && slot.current().is_some_and(|e| e.origin == Origin::Own) {
-            return Err(Reason::OwnKey);
-        }
-        let is_expired = event.state.as_deref() == Some("expired");
-        let event = if is_expired {
-            slot.clear();
-            Arc::new(event)
-        } else {
-            let weight = weight(&event);
-            if origin == Origin::Outside {
-                let old = slot.current().map(|there| there.weight);
-                let more = weight.saturating_sub(old.unwrap_or(0)) as usize;
-                let no_place = old.is_none() && entries >= limits.entries;
-                if no_place || (more > 0 && bytes + more > limits.bytes) {
-                    return Err(Reason::IndexFull);
-                }
-            }
-            let expires = expires(&event, now);
-            let event = Arc::new(event);
-            slot.put(Entry { event: Arc::clone(&event), expires, weight, origin });
-            event
-        };
+        let event = Arc::new(event);
+        self.table.set(origin, &event, now, limits)?;
         Ok(self.publish(&event))
     }
 
     /// Returns how many events subscribers and sinks lost for this one.
     fn publish(&mut self, event: &Arc<Event>) -> usize {
-        let sinks: usize = self.outlets.iter().map(|outlet| outlet.push(event)).sum();
+        let all = self.outlets.iter().filter(|sink| sink.gets != Gets::Named);
+        let sinks: usize = all.map(|sink| sink.outlet.push(event)).sum();
         sinks + self.subscribers.publish(event)
+    }
+}
+
+impl Table {
+    /// Puts an event in its place, or clears that if it is an expired one.
+    pub(super) fn set(
+        &mut self,
+        origin: Origin,
+        event: &Arc<Event>,
+        now: Timestamp,
+        limits: &Limits,
+    ) -> Result<(), Reason> {
+        let (entries, bytes) = (self.len(), self.weight());
+        let slot = self.slot(event);
+        if origin == Origin::Outside && slot.current().is_some_and(|e| e.origin == Origin::Own) {
+            return Err(Reason::OwnKey);
+        }
+        if event.state.as_deref() == Some("expired") {
+            slot.clear();
+            return Ok(());
+        }
+        let weight = weight(event);
+        if origin == Origin::Outside {
+            let old = slot.current().map(|there| there.weight);
+            let more = weight.saturating_sub(old.unwrap_or(0)) as usize;
+            let no_place = old.is_none() && entries >= limits.entries;
+            if no_place || (more > 0 && bytes + more > limits.bytes) {
+                return Err(Reason::IndexFull);
+            }
+        }
+        let expires = expires(event, now);
+        slot.put(Entry { event: Arc::clone(event), expires, weight, origin });
+        Ok(())
     }
 }
 
@@ -282,7 +324,8 @@ fn expires(event: &Event, now: Timestamp) -> Timestamp {
     Timestamp(from.0.saturating_add(micros))
 }
 
-fn expired(event: &Event, now: Timestamp) -> Event {
+/// What is published when an event expires.
+pub(super) fn expired(event: &Event, now: Timestamp) -> Event {
     Event {
         host: event.host.clone(),
         service: event.service.clone(),

@@ -18,6 +18,7 @@
 //!
 //! Who may come in by an address is decided by [`door`], over HTTP by
 //! [`http::guard`], over TLS by certificates ([`tls`]).
+//! With streams ([`streams`]), these decide what becomes of an event.
 //!
 //! Read [`index`] first, then [`decode`], then [`tcp`]. [`wire`] has the
 //! messages and how they are written, [`client`] is the other end, [`json`]
@@ -38,11 +39,13 @@ pub mod outlet;
 mod queue;
 mod session;
 pub mod stats;
+pub mod streams;
 pub mod subscribe;
 mod table;
 pub mod tcp;
 pub mod tls;
 pub mod udp;
+mod ways;
 pub mod wire;
 
 pub use client::Client;

@@ -56,6 +56,12 @@ impl Subscribers {
         Some(Subscription { queue })
     }
 
+    /// How many there are.
+    pub(super) fn count(&mut self) -> usize {
+        self.0.retain(|(_, queue)| is_wanted(queue));
+        self.0.len()
+    }
+
     /// Gives the event to those who asked for it; returns how many events were lost.
     pub(super) fn publish(&mut self, event: &Arc<Event>) -> usize {
         let mut lost = 0;

@@ -30,6 +30,12 @@ pub const CATALOGUE: &[Entry] = &[
         attributes: &[],
     },
     Entry {
+        service: "hostd streams",
+        metric: "events and children that the streams' bounds have cost in the last interval",
+        states: "only with `streams:`: ok; warning above 0, or when steps send to an output that is not configured",
+        attributes: &[],
+    },
+    Entry {
         service: "iommu",
         metric: "groups",
         states: "ok; warning when there are none and a card is configured",
@@ -503,6 +509,7 @@ mod tests {
                 counters: vec![("delivered".into(), 3), ("dropped-old".into(), 0)],
                 ..SinkView::default()
             }),
+            Fact::Streams(crate::state::streams::StreamsState::default()),
         ];
         let mut told = Vec::new();
         for fact in facts {

@@ -15,6 +15,7 @@ pub mod events;
 pub mod join;
 pub mod radius;
 pub mod status;
+pub mod streams;
 
 use std::collections::BTreeMap;
 
@@ -60,6 +61,8 @@ pub enum Fact {
     Care(CareView),
     /// One receiver of events.
     Sink(SinkView),
+    /// How the streams are doing.
+    Streams(streams::StreamsState),
     /// Something that hostd cannot do here, or (`None`) can again.
     Unavailable {
         /// What: `events over TCP`, `the system bus`.
@@ -210,6 +213,8 @@ impl Snapshot {
                 self.sinks.insert(view.name.clone(), view);
                 (true, events)
             }
+            // Told each time as well.
+            Fact::Streams(state) => (true, vec![streams::event(&state)]),
             // Told once: how things are now is in the others.
             Fact::Device { change, ours } => (true, vec![events::device(&change, ours)]),
             Fact::Vm(view) => {

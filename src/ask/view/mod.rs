@@ -6,6 +6,7 @@
 //! - [`mod@doctor`]: the doctor's checks
 //! - [`usb`]: USB devices
 //! - [`snapshot`]: snapshots of a VM
+//! - [`replay`]: what came of recorded events in the streams
 //! - [`talk`]: what a guest shows and is told
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 //! - [`disk`], [`machine`], [`care`]: disks, the machine itself, what is done by itself
@@ -19,6 +20,7 @@ pub mod machine;
 pub mod pci;
 pub mod pool;
 pub mod quirk;
+pub mod replay;
 pub mod service;
 pub mod sink;
 pub mod snapshot;
@@ -37,6 +39,7 @@ pub use machine::*;
 pub use pci::*;
 pub use pool::*;
 pub use quirk::*;
+pub use replay::*;
 pub use service::*;
 pub use sink::*;
 pub use snapshot::*;

@@ -1,6 +1,11 @@
 //! The words of `hostctl event`.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
+
+use crate::base::span;
 
 /// `hostctl event`.
 #[derive(Debug, Subcommand)]
@@ -25,6 +30,22 @@ pub enum Event {
         /// In Riemann's query language; all when left out
         #[arg(default_value = "true")]
         query: String,
+    },
+    /// Recorded events through the configured streams, on a simulated clock
+    ///
+    /// Works without a daemon and sends nothing anywhere: it prints what would have come
+    /// out where. Another configuration is named with --config.
+    ///
+    /// Example:
+    ///   hostctl event query true --json > events.json
+    ///   hostctl --config new.yaml event test-stream events.json
+    #[command(verbatim_doc_comment)]
+    TestStream {
+        /// Events as `event query --json` prints them, or one a line; `-` for standard input
+        file: PathBuf,
+        /// How long the clock goes on after the last event
+        #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = span::parse)]
+        after: Duration,
     },
     /// Send an event, or many from standard input
     ///

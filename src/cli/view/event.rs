@@ -1,8 +1,8 @@
-//! `hostctl event query`.
+//! `hostctl event query`, `hostctl event test-stream`.
 
 use super::table::{cell, table};
 use super::{Look, paint};
-use crate::ask::view::{EventView, EventsView};
+use crate::ask::view::{EventView, EventsView, ReplayView};
 use crate::base::{Severity, Timestamp};
 
 fn state(event: &EventView) -> String {
@@ -66,6 +66,40 @@ pub fn line(event: &EventView) -> String {
     words.join("  ").trim_end().to_owned() + "\n"
 }
 
+/// What came out of the streams.
+pub fn replay(view: &ReplayView, look: Look) -> String {
+    let rows = view.outputs.iter().map(|came| {
+        let event = &came.event;
+        #[allow(clippy::cast_possible_truncation, reason = "saturates, and is only shown")]
+        let at = Timestamp((came.at * 1e6).round() as i64);
+        [
+            at.iso(),
+            cell(&came.to),
+            or_dash(event.host.as_deref()),
+            or_dash(event.service.as_deref()),
+            state(event),
+            event.metric.map_or_else(|| "-".to_owned(), |metric| metric.to_string()),
+            cell(event.description.as_deref().unwrap_or("")),
+        ]
+    });
+    let heads = ["AT", "TO", "HOST", "SERVICE", "STATE", "METRIC", "DESCRIPTION"];
+    let mut text = if view.outputs.is_empty() {
+        "nothing came out\n".to_owned()
+    } else {
+        table(heads, rows, look)
+    };
+    for (count, what) in [
+        (view.more, "more came out"),
+        (view.refused, "were refused: their host and service is hostd's own"),
+        (view.lost, "were lost to the bounds of the streams"),
+    ] {
+        if count > 0 {
+            text = text.trim_end().to_owned() + &format!("\n{count} {what}\n");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use crate::ask::Reply;
@@ -81,5 +115,13 @@ mod tests {
         insta::assert_snapshot!("event_tail", shown(&Reply::Tail(tail), Detail::List));
         let none = Reply::Events(EventsView::default());
         assert_eq!(shown(&none, Detail::List), "no events match\n");
+    }
+
+    #[test]
+    fn what_came_out_of_streams() {
+        let reply = Reply::Replay(samples::replay());
+        insta::assert_snapshot!("event_test_stream", shown(&reply, Detail::Full));
+        let none = Reply::Replay(crate::ask::view::ReplayView::default());
+        assert_eq!(shown(&none, Detail::Full), "nothing came out\n");
     }
 }

@@ -91,6 +91,7 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         // It is printed as it comes.
         (Reply::Tail(view), _) => view.events.iter().map(event::line).collect(),
         (Reply::Events(view), _) => event::list(view, look),
+        (Reply::Replay(view), _) => event::replay(view, look),
         (Reply::Plan(view), _) => plan(view),
         (Reply::Done(view), _) => done(view),
     };

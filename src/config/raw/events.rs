@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::List;
-use crate::config::formats::{AbsolutePath, HostName, Listen, Text};
+use crate::config::formats::{AbsolutePath, HostName, Listen, Span, Text};
 use crate::config::nets::{Subnet, WebOrigin};
 
 /// Where others reach the event engine. Off loopback a port needs to know who
@@ -56,6 +56,9 @@ pub struct RawEvents {
     /// it needs `allow`.
     #[schemars(extend("default" = "off"))]
     pub graphite: Option<Text<Listen>>,
+    /// How often events are looked for whose ttl has passed. 100ms to 1m.
+    #[schemars(extend("default" = "1s"))]
+    pub expire: Option<Text<Span>>,
 }
 
 /// The HTTP port for people and Prometheus: `/metrics` in `OpenMetrics`.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// `events:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Events {
     pub origins: Vec<String>,
     /// Graphite's lines.
     pub graphite: Option<SocketAddr>,
+    /// How often events are looked for whose ttl has passed.
+    pub expire: Duration,
 }
 
 impl Default for Events {
@@ -50,6 +53,7 @@ impl Default for Events {
             names: Vec::new(),
             origins: Vec::new(),
             graphite: None,
+            expire: Duration::from_secs(1),
         }
     }
 }
