@@ -9,10 +9,12 @@
 //! - `quiet`: a round in which nothing has happened; there is one each second
 //! - `view`: one whose view is made, passed on, joined and compared; each 10 s
 //! - `read`: one in which all pools are read, parsed and judged; each 30 s
+//! - `beat`: all of it told again, and the snapshot published; each 5 s
 //! - `%`: what these are together, of one core
 #![allow(clippy::expect_used, reason = "a benchmark makes its tree")]
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hostd::ask::view::DependantView;
@@ -113,6 +115,16 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// What the writer does each interval.
+    fn beat(&self) -> Duration {
+        let before = used();
+        std::hint::black_box(self.snapshot.heartbeat(Timestamp::from_secs(3)));
+        std::hint::black_box(Arc::new(self.snapshot.clone()));
+        used().saturating_sub(before)
+    }
+}
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -121,16 +133,16 @@ fn main() {
         .expect("a runtime");
     println!("milliseconds on the processor");
     println!(
-        "{:>6} {:>9} {:>9} {:>9} {:>9} {:>7}   growth of each",
-        "pools", "datasets", "quiet", "view", "read", "%"
+        "{:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7}   growth of each",
+        "pools", "datasets", "quiet", "view", "read", "beat", "%"
     );
-    let mut before: Option<[f64; 3]> = None;
+    let mut before: Option<[f64; 4]> = None;
     for (pools, datasets) in SIZES {
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let dir = dir.expect("a folder");
         let fake = machine(dir.path(), pools, datasets).expect("a tree");
         let mut bench = Bench::new(fake, pools);
-        let (mut quiet, mut views, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+        let [mut quiet, mut views, mut reads, mut beats] = [const { Vec::new() }; 4];
         runtime.block_on(async {
             bench.round(Duration::from_secs(1), true).await;
             for _ in 0..ROUNDS {
@@ -139,18 +151,19 @@ fn main() {
                 assert!(!made, "nothing has happened");
                 quiet.push(took);
                 views.push(bench.round(Duration::from_secs(10), false).await.0);
+                beats.push(bench.beat());
             }
         });
-        let now = [median(quiet), median(views), median(reads)];
-        let [quiet, view, read] = now;
+        let now = [median(quiet), median(views), median(reads), median(beats)];
+        let [quiet, view, read, beat] = now;
         // In half a minute.
-        let percent = (30.0 * quiet + 3.0 * view + read) / 30_000.0 * 100.0;
+        let percent = (30.0 * quiet + 3.0 * view + read + 6.0 * beat) / 30_000.0 * 100.0;
         let growth = before.map_or(String::new(), |old| {
             let times = now.iter().zip(old).map(|(now, old)| format!("{:.1}x", now / old));
             times.collect::<Vec<_>>().join(" ")
         });
         println!(
-            "{pools:>6} {datasets:>9} {quiet:>9.2} {view:>9.2} {read:>9.2} {percent:>7.3}   {growth}"
+            "{pools:>6} {datasets:>9} {quiet:>9.2} {view:>9.2} {read:>9.2} {beat:>9.2} {percent:>7.3}   {growth}"
         );
         before = Some(now);
     }

@@ -1,6 +1,7 @@
 //! What services answer: no bytes make a reader panic or read on for ever.
 #![no_main]
 
+use hostd::base::mountinfo;
 use hostd::config::Greets;
 use hostd::host::run::Exit;
 use hostd::media::probes::greeting::{self, Greeting};
@@ -41,5 +42,6 @@ fuzz_target!(|bytes: &[u8]| {
     ] {
         assert!(read.shares.len() <= shares::MAX);
     }
-    let _ = mounts::parse(&text);
+    let table: Vec<_> = mountinfo::mounts(&text).collect();
+    let _ = mounts::holder(&table, "/tank/media".as_ref());
 });

@@ -38,6 +38,9 @@ struct Args {
     stop_guests: bool,
 }
 
+/// The most threads that tasks run on.
+const WORKERS: usize = 4;
+
 fn main() -> ExitCode {
     // First: QEMU waits for it.
     if let Some(code) = host::launch::main(std::env::args_os()) {
@@ -93,7 +96,7 @@ fn main() -> ExitCode {
     if args.stop_guests {
         return stop_guests(&host, &checked.config);
     }
-    let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+    let ended = runtime().map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(async {
             let stop = stop_signal()?;
             let reloads = reloads(args.sysroot, args.config)?;
@@ -110,6 +113,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Few threads do on any machine: what takes long is done beside them.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(processors.min(WORKERS)).enable_all().build()
 }
 
 fn stop_guests(host: &Host, config: &hostd::config::Config) -> ExitCode {

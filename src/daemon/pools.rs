@@ -54,8 +54,8 @@ pub(super) async fn run(
         {
             return;
         }
-        sleep(BURST).await;
-        let next = Instant::now() + observer.rest(ROUND);
+        let now = Instant::now();
+        let (soonest, next) = (now + BURST, now + BURST + observer.rest(ROUND));
         let mut look = false;
         while !look {
             tokio::select! {
@@ -67,6 +67,7 @@ pub(super) async fn run(
                 () = sleep_until(next) => look = true,
             }
         }
+        sleep_until(soonest).await;
         while let Ok(event) = events.try_recv() {
             observer.hear(&event);
         }

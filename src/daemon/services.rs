@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   systemd says: smbd.service has changed ──▶ poke ─┐
-//!   every second ─────────────────────────────────────┴▶ round ─▶ restarts ─▶ fact
+//!   when one is due ──────────────────────────────────┴▶ round ─▶ restarts ─▶ fact
 //!   every ten seconds: what runs? ─▶ add, remove          ▲
 //!   every ten seconds: containers ────────────────────────┘
 //! ```
@@ -25,8 +25,11 @@ use crate::media::restart::{Keeper, Target};
 use crate::media::{Containers, Discovery, Observer, Step};
 use crate::state::Fact;
 
-/// How often due services are looked at.
+/// How often services are looked at while one is due or asked, and at the least.
 const ROUND: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(5);
+/// An engine is asked no sooner again than this.
+const LEAST: Duration = Duration::from_millis(100);
 /// How often it is tried again to hear systemd.
 const DEAF: Duration = Duration::from_secs(60);
 /// How long after it began anew.
@@ -58,13 +61,15 @@ async fn look(
     shared: Shared,
     units: watch::Sender<Vec<String>>,
     mut poked: mpsc::Receiver<Change>,
-    containers: watch::Receiver<Found>,
+    mut containers: watch::Receiver<Found>,
 ) {
     let (host, configured) = (&shared.host, &shared.config.services);
     let mut observer = Observer::new(host.clone(), configured.clone());
     let mut discovery = shared.config.host.discover_services.then(Discovery::default);
     let mut keeper = Keeper::default();
     let mut excuses = Excuses::default();
+    // Their time to be restarted comes between two probes.
+    let most = if configured.iter().any(|it| it.restart.is_some()) { ROUND } else { QUIET };
     // Whether this round is because of a change: then it is not cut short for
     // another, and the next one waits.
     let mut soon = false;
@@ -93,7 +98,7 @@ async fn look(
             }
         };
         keeper.round(host, observer.services(), &mut view.services).await;
-        let found = Arc::clone(&containers.borrow());
+        let found = Arc::clone(&containers.borrow_and_update());
         let named = |name: &str, target: Target| (name.to_owned(), target);
         let own = observer.services().map(|one| named(one.name.as_str(), Target::from(one)));
         shared.targets.are(own.chain(found.iter().map(|(view, to)| named(&view.name, to.clone()))));
@@ -107,9 +112,16 @@ async fn look(
             while let Ok(change) = poked.try_recv() {
                 observer.poke(change.as_deref());
             }
-        } else if let Ok(Some(change)) = timeout(ROUND, poked.recv()).await {
-            observer.poke(change.as_deref());
-            soon = true;
+        } else {
+            tokio::select! {
+                Some(change) = poked.recv() => {
+                    observer.poke(change.as_deref());
+                    soon = true;
+                }
+                // An error is the other loop's end, which ends this one.
+                Ok(()) = containers.changed() => {}
+                () = sleep(observer.rest(ROUND, most)) => {}
+            }
         }
     }
 }
@@ -174,7 +186,14 @@ async fn engines(host: &Host, discover: bool, found: watch::Sender<Found>) {
         std::future::pending::<()>().await;
     }
     loop {
-        found.send_replace(Arc::new(containers.round(host).await));
-        sleep(ROUND).await;
+        let now = containers.round(host).await;
+        found.send_if_modified(|known| {
+            let changed = **known != now;
+            if changed {
+                *known = Arc::new(now);
+            }
+            changed
+        });
+        sleep(containers.rest(host).max(LEAST)).await;
     }
 }

@@ -81,6 +81,12 @@ impl Containers {
         all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         all
     }
+
+    /// How long a caller may rest after a round: until an engine is due.
+    pub fn rest(&self, host: &Host) -> Duration {
+        let due = self.engines.iter().filter_map(|watched| watched.next).min();
+        due.map_or(OFTEN, |due| due.saturating_duration_since(host.clock.instant()))
+    }
 }
 
 impl Watched {

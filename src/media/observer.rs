@@ -210,7 +210,18 @@ impl Observer {
         self.look(PATIENCE).await
     }
 
-    /// The same, waiting for every answer: for a single look without a daemon.
+    /// How long a caller may rest after a round when nothing happens: `least` while
+    /// a probe is under way, else until one is due, at most `most`.
+    pub fn rest(&self, least: Duration, most: Duration) -> Duration {
+        if !self.probes.is_empty() {
+            return least;
+        }
+        let now = self.host.clock.instant();
+        let due = self.services.iter().filter_map(|watched| watched.next).min();
+        due.map_or(most, |due| due.saturating_duration_since(now)).clamp(least, most)
+    }
+
+    /// As [`Self::round`], waiting for every answer: for a single look without a daemon.
     pub async fn settled(&mut self) -> ServicesView {
         let longest = self.services.iter().map(|watched| watched.service.deadline).max();
         self.look(longest.unwrap_or_default().saturating_mul(STEPS) + GRACE + PATIENCE).await

@@ -67,7 +67,7 @@ impl Look {
     /// From what a child has found and the kernel's table.
     pub fn new(found: Found, path: &Path, must: Option<&Path>, table: Option<&[Mount]>) -> Self {
         let mount = table.and_then(|table| mounts::holder(table, path)).cloned();
-        let is_mount = |must| Some(table?.iter().any(|mount| mount.point == must));
+        let is_mount = |must| Some(table?.iter().any(|mount| Path::new(&mount.point) == must));
         Self { found, mount, mounted: must.and_then(is_mount) }
     }
 }
@@ -173,17 +173,14 @@ pub fn judge(path: &Path, look: &Look, must: Option<&Path>, before: Option<&Moun
     }
     if let (true, Some(before), Some(now)) = (unmounted, before, &look.mount)
         && before.point != now.point
-        && before.point.starts_with(&now.point)
+        && Path::new(&before.point).starts_with(&now.point)
     {
         let message = format!(
             "{} ({}) is no longer mounted on {}: {shown} now lies on {}",
-            before.source,
-            before.kind,
-            before.point.display(),
-            now.point.display()
+            before.source, before.kind, before.point, now.point
         );
         let source = (before.kind == "zfs").then_some(before.source.as_str());
-        return layer(Severity::Critical, message, mount_again(source, &before.point));
+        return layer(Severity::Critical, message, mount_again(source, Path::new(&before.point)));
     }
     let (severity, message, advice) = match &look.found {
         Found::Folder if before.is_some_and(|b| !b.read_only && look.read_only_now(b)) => (

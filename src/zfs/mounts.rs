@@ -1,13 +1,12 @@
 //! What is mounted where, and which zvol is which device.
 //!
-//! Sources: `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`; blanks, tabs, newlines
-//! and backslashes are octal), and the links below `/dev/zvol`, which udev makes.
-//! Neither asks the pool, and no child is started.
+//! Sources: `/proc/self/mountinfo`, and the links below `/dev/zvol`, which udev
+//! makes. Neither asks the pool, and no child is started.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::ask::view::{MountView, Places};
-use crate::base::octal;
+use crate::base::{mountinfo, octal};
 use crate::host::SysRoot;
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -44,38 +43,49 @@ struct Line {
     zfs: bool,
 }
 
+impl Line {
+    /// A snapshot that is looked into is no dataset of its own.
+    fn of(line: mountinfo::Line<'_>) -> Option<Self> {
+        let zfs = line.kind == "zfs";
+        let none = zfs && line.source.contains('@') || !line.point.starts_with('/');
+        (!none).then(|| Self { path: octal(line.point), source: octal(line.source), zfs })
+    }
+}
+
 /// Sorts the lines of mountinfo.
 pub fn parse(text: &str, zvols: Vec<(String, String)>) -> Mounts {
-    let mut lines: Vec<Option<Line>> = Vec::new();
-    let mut at: HashMap<String, usize> = HashMap::new();
-    for line in text.lines().filter_map(line).take(MAX_MOUNTS) {
-        // What was mounted there before lies beneath.
-        if let Some(before) = at.insert(line.path.clone(), lines.len())
-            && let Some(slot) = lines.get_mut(before)
-        {
-            *slot = None;
-        }
-        lines.push(Some(line));
+    let lines: Vec<Line> = mountinfo::lines(text).filter_map(Line::of).take(MAX_MOUNTS).collect();
+    // What was mounted at a place before lies beneath: the last one counts.
+    let mut last: HashMap<&str, usize> = HashMap::with_capacity(lines.len());
+    for (at, line) in lines.iter().enumerate() {
+        last.insert(&line.path, at);
     }
-    let lines: Vec<Line> = lines.into_iter().flatten().collect();
-    let roots: HashSet<&str> =
-        lines.iter().filter(|line| line.zfs).map(|line| line.path.as_str()).collect();
+    let place = |path: &str| last.get(path).copied();
+    let shown: Vec<bool> =
+        lines.iter().enumerate().map(|(at, line)| place(&line.path) == Some(at)).collect();
+    let on_zfs = |path: &str| place(path).and_then(|at| lines.get(at)).is_some_and(|line| line.zfs);
     let datasets: HashMap<&str, &str> =
         zvols.iter().map(|(device, dataset)| (device.as_str(), dataset.as_str())).collect();
     let (mut others, mut on_zvols) = (Vec::new(), Vec::new());
-    for line in lines.iter().filter(|line| !line.zfs) {
+    for (line, _) in lines.iter().zip(&shown).filter(|(line, shown)| **shown && !line.zfs) {
         let dataset = line.source.strip_prefix("/dev/").and_then(|name| of_zvol(&datasets, name));
         if let Some(dataset) = dataset {
             on_zvols.push(MountView { dataset: dataset.to_owned(), path: line.path.clone() });
         }
-        if others.len() < MAX_OTHERS && ancestors(&line.path).any(|path| roots.contains(path)) {
+        if others.len() < MAX_OTHERS && ancestors(&line.path).any(on_zfs) {
             others.push(line.path.clone());
         }
     }
     let mut pools: BTreeMap<String, Vec<MountView>> = BTreeMap::new();
-    for Line { path, source: dataset, .. } in lines.into_iter().filter(|line| line.zfs) {
-        let pool = dataset.split('/').next().unwrap_or_default().to_owned();
-        pools.entry(pool).or_default().push(MountView { dataset, path });
+    let mounted = lines.into_iter().zip(shown).filter(|(line, shown)| *shown && line.zfs);
+    for (Line { path, source: dataset, .. }, _) in mounted {
+        let pool = dataset.split('/').next().unwrap_or_default();
+        if !pools.contains_key(pool) {
+            pools.insert(pool.to_owned(), Vec::new());
+        }
+        if let Some(mounts) = pools.get_mut(pool) {
+            mounts.push(MountView { dataset, path });
+        }
     }
     Mounts { pools, places: Places { others, on_zvols, zvols } }
 }
@@ -98,20 +108,6 @@ pub fn ancestors(path: &str) -> impl Iterator<Item = &str> {
         None | Some(0) => None,
         Some(slash) => path.get(..slash),
     })
-}
-
-/// `36 35 0:31 / /tank/media rw,noatime shared:1 - zfs tank/media rw,xattr`.
-/// A snapshot that is looked into is no dataset of its own.
-fn line(text: &str) -> Option<Line> {
-    let (mount, file_system) = text.split_once(" - ")?;
-    let path = mount.split(' ').nth(4)?;
-    let mut words = file_system.split(' ');
-    let zfs = words.next()? == "zfs";
-    let source = words.next()?;
-    if zfs && source.contains('@') || !path.starts_with('/') {
-        return None;
-    }
-    Some(Line { path: octal(path), source: octal(source), zfs })
 }
 
 /// The devices of all zvols, by the links that udev makes for each.

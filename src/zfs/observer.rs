@@ -35,7 +35,7 @@ use super::mounts::{self, Mounts};
 use super::read::{self, Format, Reading, Want};
 use super::view;
 use crate::ask::view::{PoolView, PoolsView};
-use crate::base::Timestamp;
+use crate::base::{Timestamp, meminfo};
 use crate::config::{self, Levels};
 use crate::host::sys::SysError;
 use crate::host::{Host, SysRoot};
@@ -220,19 +220,14 @@ impl Watched {
     }
 }
 
-/// Bytes of memory in `/proc/meminfo`.
-fn memory_of(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
 impl Observer {
     /// Of the pools on `host`; nothing is read yet but what was remembered, and
     /// the time zone, which old versions of `zpool` print dates in.
     pub fn new(host: Host, config: config::Pools) -> Self {
         let zone = host.sys.resolve("/etc/localtime").and_then(|at| host.sys.bytes(at, 1 << 16));
         let zone = zone.ok().and_then(|bytes| TimeZone::tzif("local", &bytes).ok());
-        let machine_memory = host.sys.text("/proc/meminfo").ok().as_deref().and_then(memory_of);
+        let machine_memory = host.sys.text("/proc/meminfo").ok();
+        let machine_memory = machine_memory.and_then(|text| meminfo(&text, "MemTotal"));
         Self {
             archive: Archive::open(host.state.clone()),
             host,

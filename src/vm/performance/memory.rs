@@ -11,7 +11,7 @@ use std::fmt::Write;
 use super::journal::{Journal, Memory, Pages};
 use super::knob::{Hands, Knob, Spelling};
 use super::settle::{self, Want, Wanted};
-use crate::base::{Bytes, Name};
+use crate::base::{Bytes, Name, meminfo};
 use crate::config::{Hugepages, Performance, Vm};
 use crate::host::SysRoot;
 use crate::host::sys::SysError;
@@ -88,12 +88,6 @@ fn invalid(path: &str, why: &str) -> SysError {
     SysError::Invalid { path: path.into(), why: why.to_owned() }
 }
 
-/// The number after a name in `/proc/meminfo` (`MemTotal:  16 kB`), in bytes.
-fn kib(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.split_once(name)?.1.strip_prefix(':'))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
 /// The value of a name in a kstat (`size  4  1234`).
 fn kstat(text: &str, name: &str) -> Option<u64> {
     let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -122,7 +116,7 @@ fn pool_path(size: Bytes, node: Option<u32>) -> String {
 pub fn read(sys: &SysRoot, vm: &Vm) -> Result<Facts, SysError> {
     let path = "/proc/meminfo";
     let text = sys.text(path)?;
-    let value = |name| kib(&text, name).ok_or_else(|| invalid(path, &format!("no {name}")));
+    let value = |name| meminfo(&text, name).ok_or_else(|| invalid(path, &format!("no {name}")));
     let mut facts = Facts {
         total: value("MemTotal")?,
         available: value("MemAvailable")?,
@@ -131,7 +125,7 @@ pub fn read(sys: &SysRoot, vm: &Vm) -> Result<Facts, SysError> {
     };
     if let Some(node) = vm.numa_node {
         let text = sys.text(format!("/sys/devices/system/node/node{node}/meminfo")).ok();
-        facts.node_total = text.and_then(|text| kib(&text, "MemTotal"));
+        facts.node_total = text.and_then(|text| meminfo(&text, "MemTotal"));
     }
     if let Hugepages::Size(size) = vm.hugepages {
         let path = pool_path(size, vm.numa_node);

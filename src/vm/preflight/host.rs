@@ -1,7 +1,7 @@
 //! Processors and memory of the host, as far as a VM's file names them.
 
 use super::Problem;
-use crate::base::Bytes;
+use crate::base::{Bytes, meminfo};
 use crate::config::{Hugepages, Pinning, Vm};
 use crate::host::Host;
 use crate::host::cpus::{self, Cpus};
@@ -57,8 +57,7 @@ fn check_pins(host: &Host, vm: &Vm) -> Option<Problem> {
 /// `MemTotal:` in bytes.
 fn total(host: &Host) -> Option<u64> {
     let text = host.sys.text(MEMORY).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    meminfo(&text, "MemTotal")
 }
 
 fn check_memory(host: &Host, vm: &Vm) -> Option<Problem> {
