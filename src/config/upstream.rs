@@ -12,7 +12,7 @@ use super::raw::{RawGraphiteFormat, RawGraphiteSink, RawRiemannSink, RawRiemannW
 use super::show::without_null;
 use super::tree::Trail;
 use super::types::{
-    GraphiteFormat, GraphiteSink, RiemannSink, Sink, TlsFiles, Upstream, Wanted, Way,
+    GraphiteFormat, GraphiteSink, RiemannSink, Sink, UpstreamTls, Upstream, Wanted, Way,
 };
 use super::words::Argument;
 use crate::base::{Bytes, Name};
@@ -94,7 +94,7 @@ fn way(raw: &RawRiemannSink, trail: &Trail, desk: &mut Desk<'_, '_>) -> Option<W
     let path = |text: &Option<Text<super::formats::AbsolutePath>>| {
         text.as_ref().map(|Text(path)| path.clone())
     };
-    Some(Way::Tls(TlsFiles {
+    Some(Way::Tls(UpstreamTls {
         server_name: raw.server_name.as_ref().map(|Text(name)| name.clone()),
         ca: path(&raw.ca)?,
         identity: path(&raw.certificate).zip(path(&raw.key)),

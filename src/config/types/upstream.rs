@@ -63,14 +63,14 @@ pub enum Way {
     /// Over TCP, acknowledged.
     Tcp,
     /// The same, encrypted.
-    Tls(TlsFiles),
+    Tls(UpstreamTls),
     /// Datagrams; nothing is acknowledged.
     Udp,
 }
 
 /// What TLS needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
+pub struct UpstreamTls {
     /// The name in the server's certificate; its IP address when absent.
     pub server_name: Option<String>,
     /// Who has signed it.

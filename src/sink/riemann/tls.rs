@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::Broken;
-use crate::config::{Sink, TlsFiles};
+use crate::config::{Sink, UpstreamTls};
 use crate::host::SysRoot;
 use crate::host::dial::Stream;
 
@@ -23,7 +23,7 @@ const LIMIT: u64 = 1 << 20;
 /// Shakes hands.
 pub(super) async fn shake(
     stream: Box<dyn Stream>,
-    files: &TlsFiles,
+    files: &UpstreamTls,
     sys: &SysRoot,
     sink: &Sink,
 ) -> Result<Box<dyn Stream>, Broken> {
@@ -44,7 +44,7 @@ pub(super) async fn shake(
 }
 
 /// What the files say.
-fn settings(files: &TlsFiles, sys: &SysRoot) -> Result<ClientConfig, String> {
+fn settings(files: &UpstreamTls, sys: &SysRoot) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&files.ca, sys)? {
         roots.add(certificate).map_err(|error| wrong(&files.ca, &error))?;
