@@ -106,7 +106,7 @@ async fn daemon(host: &str, files: &[(&str, &str)]) -> Daemon {
 
 impl Daemon {
     /// Asks until something matches.
-    async fn event(&self, query: &str) -> hostd::base::Event {
+    async fn event(&self, query: &str) -> hostd::ask::view::EventView {
         for _ in 0..200 {
             let ask = Ask::EventQuery { query: query.to_owned() };
             let answer = timeout(PATIENCE, self.client.ask(&ask)).await.expect("in time");
