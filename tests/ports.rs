@@ -62,7 +62,7 @@ fn off_loopback_a_port_says_what_it_needs() {
         "web: {listen: '0.0.0.0:9555', certificate: /c, key: /k, client-ca: /a}",
         "events: {tcp: off, udp: off, tls: off, websocket: off, graphite: off}\nweb: {listen: off}",
     ] {
-        assert_eq!(problems(host), "", "{host}");
+        assert_eq!(problems(host), "no problems", "{host}");
     }
 }
 
@@ -106,7 +106,7 @@ async fn daemon(host: &str, files: &[(&str, &str)]) -> Daemon {
 
 impl Daemon {
     /// Asks until something matches.
-    async fn event(&self, query: &str) -> hostd::base::Event {
+    async fn event(&self, query: &str) -> hostd::ask::view::EventView {
         for _ in 0..200 {
             let ask = Ask::EventQuery { query: query.to_owned() };
             let answer = timeout(PATIENCE, self.client.ask(&ask)).await.expect("in time");

@@ -204,7 +204,7 @@ port, datagrams = ARGV.map(&:to_i)
 tcp = Riemann::Client.new(host: '127.0.0.1', port: port, timeout: 10).tcp
 event = {host: 'nas', service: 'ruby', state: 'ok', metric: 7, tags: %w[a b], ttl: 30, pool: 'tank'}
 tcp << event
-tcp.bulk_send([event.merge(service: 'ruby float', metric: 0.5), event.merge(service: 'gone')])
+tcp << event.merge(service: 'ruby float', metric: 0.5)
 tcp['service =~ \"ruby%\"'].map(&:service).sort.each { |service| puts service }
 begin
   tcp['state == 1']
@@ -219,7 +219,7 @@ Riemann::Client.new(host: '127.0.0.1', port: datagrams).udp << event.merge(servi
     let said = script("ruby", args, "apt-get install ruby-riemann-client").await;
     let mut lines = said.lines();
     assert_eq!((lines.next(), lines.next()), (Some("ruby"), Some("ruby float")), "{said}");
-    assert!(lines.next().is_some_and(|why| why.contains("at offset 6")), "{said}");
+    assert!(lines.any(|why| why.contains("at offset 6")), "{said}");
     sent_by(&index, "ruby", Metric::Int(7));
     let event = index.get(Some("nas"), Some("ruby")).expect("the event");
     assert_eq!(event.attributes["pool"], "tank");
@@ -253,25 +253,28 @@ async fn the_client_for_node_sends_and_asks() {
 const client = require(process.argv[1] + '/node_modules/riemann').createClient(
   {host: '127.0.0.1', port: Number(process.argv[2])});
 const event = {host: 'nas', service: 'node', state: 'ok', metric: 0.5, tags: ['a', 'b'], ttl: 30};
+// One after the other: its parser breaks when replies of different length come
+// in one piece.
 let acks = 0;
+const next = () => acks < 20
+  ? client.send(client.Event(event), client.tcp)
+  : client.send(client.Query({string: 'service = \"node\"'}), client.tcp);
 client.on('data', reply => {
   if (reply.events && reply.events.length) {
-    console.log(acks, reply.events.map(e => e.service).sort().join(','));
+    console.log(acks, reply.events.map(e => e.service).join(','));
     process.exit(0);
   }
   acks += 1;
+  next();
 });
 client.on('error', e => { console.error(e); process.exit(1); });
-client.on('connect', () => {
-  for (let i = 0; i < 100; i++) client.send(client.Event(event), client.tcp);
-  client.send(client.Query({string: 'service = \"node\"'}), client.tcp);
-});
+client.on('connect', next);
 ";
     let folder = peers();
     let args = ["-e", program, &folder.to_string_lossy(), &to.port().to_string()];
     let args = args.map(str::to_owned).to_vec();
     let said = script("node", args, "run scripts/peers").await;
-    assert!(said.trim().ends_with("node"), "{said}");
+    assert_eq!(said.trim(), "20 node");
     sent_by(&index, "node", Metric::Float(0.5));
 }
 

@@ -198,6 +198,31 @@ async fn recorded(input: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
+async fn from_elsewhere_events_are_taken_and_queries_refused() {
+    let server = Server {
+        index: fresh(),
+        limits: Limits::default(),
+        room: Semaphore::new(1024),
+        scans: Semaphore::new(1),
+    };
+    let (near, mut far) = tokio::io::duplex(4096);
+    let (_stop, stopping) = watch::channel(());
+    let event = Event::new("x", Severity::Ok, "");
+    let mut both = wire::events([&event]);
+    both.query = wire::query("true").query;
+    let frame = wire::framed(&both, usize::MAX).unwrap();
+    far.write_all(&frame).await.unwrap();
+    far.shutdown().await.unwrap();
+    let end = Connection::new(&server, near, Right::Send).serve(stopping).await;
+    assert!(matches!(end, connection::End::Closed));
+    let mut said = Vec::new();
+    far.read_to_end(&mut said).await.unwrap();
+    assert_eq!(said, session::refusal(Reason::IngestOnly.explain()));
+    assert_eq!(server.index.stats().refused(Reason::IngestOnly), 1);
+    assert_eq!(server.index.size().0, 1, "the event is taken");
+}
+
+#[tokio::test]
 async fn strangers_at_the_door_are_told_and_counted() {
     let server = start(Limits { frame: 1000, ..Limits::default() }).await;
     let said = server.told(b"GET / HTTP/1.1\r\nHost: nas\r\n\r\n").await;
