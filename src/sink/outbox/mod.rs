@@ -305,7 +305,13 @@ impl Outbox {
             segment.newest = segment.newest.max(held.arrived);
             count += 1;
         }
-        spool.append(&segment.name(), segment.bytes, &bytes, true)?;
+        if let Err(error) = spool.append(&segment.name(), segment.bytes, &bytes, true) {
+            if last.is_none() {
+                // The next try may begin with another number, in another file.
+                let _ = spool.remove(&segment.name());
+            }
+            return Err(Some(error));
+        }
         segment.bytes += bytes.len() as u64;
         for held in self.memory.drain(..count) {
             self.memory_bytes -= record::HEADER + held.body.len();

@@ -220,7 +220,7 @@ fn a_damaged_file_costs_its_rest_and_is_counted() {
     let mut outbox = open(&disk, limits);
     outbox.append(&events(0..5000), T0);
     let second = outbox.segments[1];
-    disk.disk().files.get_mut(&second.name()).unwrap()[100] ^= 1;
+    disk.disk().files.get_mut(&second.name()).unwrap()[60] ^= 1;
     let left = all(&mut outbox);
     let lost = outbox.gauge(T0).dropped.damaged;
     assert_eq!(lost, second.last - second.first, "all of it but its first record");

@@ -6,7 +6,7 @@
 //! none passes, an empty message is sent: if that is refused as well, the
 //! receiver is at fault, and everything waits, as long as the outbox keeps it.
 //! Else the same message is tried again after pauses, [`TRIES`] times in all
-//! (about two minutes), before its events are counted and left behind: a
+//! (about a minute), before its events are counted and left behind: a
 //! receiver that refuses the same thing so often means it.
 
 use std::collections::VecDeque;
