@@ -49,13 +49,18 @@ fn pools_that_fail() {
             ("checksum errors by dd and scrub", checksum_errors),
             ("data errors beyond parity", data_errors),
             ("a special vdev of one disk", special_risk),
-            ("a spare takes over", spare_takes_over),
             ("an expected pool is not imported", not_imported),
             ("a suspended pool, and hostd answers", suspended),
             ("a device that hangs, and zpool with it", zpool_hangs_for_real),
             ("a zpool that never ends", zpool_never_ends),
         ],
     );
+}
+
+#[test]
+#[ignore = "long: zed was seen to take two minutes until it uses a spare"]
+fn spares_that_take_over() {
+    run(&a_pool(), &[("a spare takes over", spare_takes_over)]);
 }
 
 /// One pool as `pool status` has it, after a device event: without zed, hostd
@@ -227,7 +232,8 @@ fn spare_takes_over(lab: &Lab) -> Result<()> {
     lab.wait_for("grep -q 'Processing events' /tmp/zed.log", Duration::from_secs(60))?;
     judged(lab, "tank", 2, &[])?;
     lab.unplug_disk(1)?;
-    let end = Instant::now() + Duration::from_secs(120);
+    // On a busy machine without KVM zed was seen to take two minutes.
+    let end = Instant::now() + Duration::from_secs(300);
     while lab.run("zpool status tank | grep -q INUSE")?.status != 0 {
         ensure!(
             Instant::now() < end,
