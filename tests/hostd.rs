@@ -67,3 +67,44 @@ fn a_file_that_does_not_exist_is_said() {
     let log = fs::read_to_string(log).expect("a log");
     assert!(log.contains("host.yaml does not exist: watching what is found"), "{log}");
 }
+
+/// Waits until the log says so.
+fn logged(log: &Path, words: &str) -> bool {
+    (0..100).any(|_| {
+        let found = fs::read_to_string(log).is_ok_and(|log| log.contains(words));
+        if !found {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        found
+    })
+}
+
+#[test]
+fn a_changed_configuration_is_taken_over_and_a_broken_one_is_not() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (file, log) = (dir.path().join("host.yaml"), dir.path().join("log"));
+    let write = |streams: &str| {
+        let text = format!("events: {{tcp: off, udp: off}}\nstreams:\n{streams}");
+        fs::write(&file, text).expect("written");
+    };
+    write("  - index\n  - counter:\n    do: [log]\n");
+    let to = File::create(&log).expect("a log");
+    let mut running = Running(hostd(dir.path()).stderr(to).spawn().expect("hostd runs"));
+    assert_eq!(asked(dir.path(), &["vm", "list"]), Some(0));
+    let pid = rustix::process::Pid::from_child(&running.0);
+    let hang_up = || {
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("a signal");
+    };
+    // hostd's own events go through the streams.
+    assert!(logged(&log, "event: "), "nothing comes out of the streams");
+
+    write("  - indx\n");
+    hang_up();
+    assert!(logged(&log, "there is no step `indx`"));
+    assert_eq!(running.0.try_wait().expect("a child"), None, "it has ended");
+
+    write("  - index\n  - counter:\n    do: [index]\n");
+    hang_up();
+    assert!(logged(&log, "streams are reloaded: 2 steps go on, 1 begin"));
+    assert_eq!(asked(dir.path(), &["vm", "list"]), Some(0));
+}

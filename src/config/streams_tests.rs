@@ -92,7 +92,7 @@ fn a_mistake_in_a_query_has_its_own_place() {
     };
     assert_eq!(place("  - where: state == \"ok\"\n    do: [index]\n"), (2, 18));
     assert_eq!(place("  - where: 'state == \"ok\"'\n    do: [index]\n"), (2, 19));
-    assert_eq!(place("  - project: [true, 'ä = ä ä']\n    do: [index]\n"), (2, 30));
+    assert_eq!(place("  - project: [true, 'ä = ä ä']\n    do: [index]\n"), (2, 28));
 }
 
 #[test]
