@@ -15,6 +15,7 @@ mod answer;
 mod care;
 mod disks;
 pub mod guests;
+mod history;
 mod machine;
 mod observe;
 mod pools;
@@ -34,6 +35,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::api::{self, socket};
+use crate::ask::view::KeepingView;
 use crate::base::{Name, Severity};
 use crate::config::{Config, QuirkFiles};
 use crate::health::smart;
@@ -42,6 +44,8 @@ use crate::host::lock::{Lock, LockError};
 use crate::media::restart::Targets;
 use crate::passthrough::{Boot, Passthrough, safe};
 use crate::riemann::index::{self, Index};
+use crate::riemann::outlet;
+use crate::sink::history::History;
 use crate::state::{Fact, Snapshot, radius};
 use crate::vm::autostart;
 use crate::vm::supervisor::{self, VmHandle};
@@ -88,6 +92,8 @@ struct Shared {
     disks: Arc<Notify>,
     /// The services that are watched now.
     targets: Targets,
+    /// What was; none when no history is kept.
+    past: Option<history::Past>,
 }
 
 impl Shared {
@@ -227,6 +233,16 @@ pub async fn run(
         warn!("{}", refusal.message);
     }
     drop(deps);
+    let (kept, past) = if config.history.ladder.is_empty() {
+        (None, None)
+    } else {
+        let (out, inlet) = outlet("history", history::CAPACITY);
+        let begun = History::start(host.state.clone(), &config.history);
+        let (kept, reader) = begun.context("the history needs a thread")?;
+        index.attach(out);
+        let (keeping, told) = watch::channel(KeepingView::default());
+        (Some((kept, inlet, keeping)), Some(history::Past { reader, keeping: told }))
+    };
     let (hands, by_hand) = mpsc::channel(ASKS);
     let shared = Shared {
         vms: Arc::new(vms),
@@ -249,6 +265,7 @@ pub async fn run(
         hands,
         disks: Arc::new(Notify::new()),
         targets: Targets::default(),
+        past,
     };
 
     let mut tasks = Tasks::default();
@@ -277,6 +294,10 @@ pub async fn run(
     tasks.watch("services", services::services(shared.clone()));
     tasks.watch("care", care::run(shared.clone(), by_hand));
     tasks.watch("machine", machine::watch(shared.clone(), config.health.clone(), interval));
+    if let Some((kept, inlet, keeping)) = kept {
+        let task = history::run(shared.clone(), inlet, kept, keeping, shutdown.clone());
+        tasks.serve("history", task);
+    }
     for (vm, problems) in &wrong {
         let why = problems.lines().last().unwrap_or_default().to_owned();
         shared.unavailable(&format!("VM {vm}"), Some(why)).await;

@@ -22,6 +22,7 @@ pub mod passthrough;
 pub mod pci;
 pub mod query;
 pub mod riemann;
+pub mod sink;
 pub mod state;
 pub mod vm;
 pub mod zfs;

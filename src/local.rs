@@ -11,7 +11,7 @@
 //! - what a start of a VM would do, and its command line
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
 //! - [`vm_import`]: a VM of libvirt or Proxmox as a VM file
-//! - [`picture_save`]: a guest's picture into a person's file
+//! - [`picture_save`], [`plot_save`]: a guest's picture, a plot into a person's file
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
 
 mod boot;
@@ -21,7 +21,7 @@ mod rom;
 
 use std::path::{Path, PathBuf};
 
-use crate::ask::view::{DisksView, ScreenshotView};
+use crate::ask::view::{DisksView, DoneView, ScreenshotView};
 use crate::ask::{Answer, Ask, Code, Refusal, Reply};
 use crate::base::Name;
 use crate::base::with_sources;
@@ -194,6 +194,8 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::CareList { .. }
         | Ask::ServiceList
         | Ask::ServiceRestart { .. }
+        | Ask::HistoryList { .. }
+        | Ask::HistoryShow { .. }
         | Ask::EventQuery { .. } => Err(Refusal::new(
             Code::NoDaemon,
             "only the daemon can answer this",
@@ -304,6 +306,12 @@ pub fn picture_save(mut taken: ScreenshotView, to: &Path) -> Answer {
         write(to, &bytes)?;
     }
     Ok(Reply::Screenshot(taken))
+}
+
+/// Writes a plot, with the rights of who asked for it.
+pub fn plot_save(bytes: &[u8], to: &Path) -> Answer {
+    write(to, bytes)?;
+    Ok(Reply::Done(DoneView::changed(format!("{} is written", to.display()))))
 }
 
 /// Writes a file that a person names.

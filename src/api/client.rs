@@ -223,6 +223,11 @@ impl Client {
             Ask::ServiceRestart { name } => {
                 self.method(names::SERVICE, "Restart", &name.as_str()).await
             }
+            Ask::HistoryList { query } => self.method(names::HISTORY, "List", query).await,
+            Ask::HistoryShow { service, host, since, until, points } => {
+                let body = (service, or_empty(host), since, until, points);
+                self.method(names::HISTORY, "Show", &body).await
+            }
             Ask::EventQuery { query } => self.method(names::EVENT, "Query", query).await,
         }
     }

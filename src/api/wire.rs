@@ -38,6 +38,8 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::Disks(view) => text(view, pretty),
         Reply::Machine(view) => text(view, pretty),
         Reply::Services(view) => text(view, pretty),
+        Reply::HistoryList(view) => text(view, pretty),
+        Reply::History(view) => text(view, pretty),
         Reply::Events(view) => text(view, pretty),
         Reply::Done(view) => text(view, pretty),
     }
@@ -81,6 +83,8 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::DiskStatus { .. } => view(document, Reply::Disks),
         Ask::MachineStatus => view(document, Reply::Machine),
         Ask::ServiceList => view(document, Reply::Services),
+        Ask::HistoryList { .. } => view(document, Reply::HistoryList),
+        Ask::HistoryShow { .. } => view(document, Reply::History),
         Ask::EventQuery { .. } => view(document, Reply::Events),
         Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }

@@ -289,6 +289,24 @@ pub enum Ask {
         /// The service, as `ServiceList` calls it.
         name: String,
     },
+    /// The series that are kept.
+    HistoryList {
+        /// In the query language, on host, service and state; `true` for all.
+        query: String,
+    },
+    /// What was: numbers and states of one service.
+    HistoryShow {
+        /// The service.
+        service: String,
+        /// The host; our own, or the only one that has it, when absent.
+        host: Option<String>,
+        /// How long ago, or a local date; empty for a day ago.
+        since: String,
+        /// The same; empty for now.
+        until: String,
+        /// Points at most, about; 0 for the usual.
+        points: u32,
+    },
     /// Events of the index that match a query.
     EventQuery {
         /// In the query language; `true` for all.
@@ -321,6 +339,8 @@ impl Ask {
             | Self::DiskStatus { .. }
             | Self::MachineStatus
             | Self::ServiceList
+            | Self::HistoryList { .. }
+            | Self::HistoryShow { .. }
             | Self::EventQuery { .. }
             // The session is the right: it was given to who had it.
             | Self::VmConsoleRead { .. }
@@ -473,6 +493,10 @@ pub enum Reply {
     Machine(view::MachineView),
     /// To `ServiceList`.
     Services(view::ServicesView),
+    /// To `HistoryList`.
+    HistoryList(view::HistoryListView),
+    /// To `HistoryShow`.
+    History(view::HistoryView),
     /// To `EventQuery`.
     Events(view::EventsView),
     /// To an ask that acts.

@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 mod cards;
+mod history;
 mod snapshot;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 use crate::base::Name;
 
 pub use cards::{Boot, Gpu, Iommu, Rom};
+pub use history::{History, Span};
 pub use snapshot::Snapshot;
 
 const HELP: &str = "\
@@ -149,6 +151,9 @@ pub enum Command {
     /// Events: everything hostd knows, as Riemann events
     #[command(subcommand)]
     Event(Event),
+    /// What was: numbers with percentiles, states and availability
+    #[command(subcommand)]
+    History(History),
     /// The configuration: check it, show it, print its schema
     #[command(subcommand)]
     Config(Config),

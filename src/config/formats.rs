@@ -12,6 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 pub use super::ids::BarSize;
 use super::ids::{ClassCode, IdRange, Sentence};
 use super::moments::{DatasetName, Every, TimeOfDay};
+use super::retentions::Retentions;
 use super::words::{
     Argument, CpuList, DiskSerial, GlassSize, Mac, ShortText, UsbId, UsbName, UsbPort, Uuid,
 };
@@ -99,7 +100,7 @@ const fn known<F: Format>() -> Known {
 }
 
 /// Every format.
-pub const ALL: [Known; 31] = [
+pub const ALL: [Known; 32] = [
     known::<Size>(),
     known::<Span>(),
     known::<SpanOrOff>(),
@@ -131,6 +132,7 @@ pub const ALL: [Known; 31] = [
     known::<TimeOfDay>(),
     known::<Every>(),
     known::<DatasetName>(),
+    known::<Retentions>(),
 ];
 
 /// The format of that name.

@@ -8,6 +8,7 @@ use super::desk::Desk;
 use super::disks::disks;
 use super::formats::{Listen, Text};
 use super::health::health;
+use super::history::history;
 use super::pools::pools;
 use super::quirks::QuirkFiles;
 use super::raw::{RawEvents, RawGpu, RawHost, RawHostSection};
@@ -29,6 +30,7 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         disks: raw.disks.and_then(|r| disks(r, desk)).unwrap_or_default(),
         services: services(raw.services.unwrap_or_default(), desk),
         health: raw.health.map(|r| health(r, desk)).unwrap_or_default(),
+        history: raw.history.map(|r| history(r, desk)).unwrap_or_default(),
         events: raw.events.and_then(|r| events(&r, desk)).unwrap_or_default(),
         vms: Vec::new(),
         quirks: QuirkFiles::default(),

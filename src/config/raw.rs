@@ -10,6 +10,7 @@ mod care;
 mod devices;
 mod disks;
 mod health;
+mod history;
 mod life;
 mod pools;
 mod services;
@@ -22,6 +23,7 @@ pub use self::care::*;
 pub use self::devices::*;
 pub use self::disks::*;
 pub use self::health::*;
+pub use self::history::*;
 pub use self::life::*;
 pub use self::pools::*;
 pub use self::services::*;
@@ -37,7 +39,7 @@ pub type List<T> = Option<Vec<Option<T>>>;
 #[serde(deny_unknown_fields)]
 #[schemars(
     title = "host.yaml",
-    extend("x-later" = ["streams", "history", "upstream", "rules", "notify", "web", "relay"])
+    extend("x-later" = ["streams", "upstream", "rules", "notify", "web", "relay"])
 )]
 pub struct RawHost {
     /// The machine as a whole.
@@ -54,6 +56,8 @@ pub struct RawHost {
     pub services: List<RawService>,
     /// What is measured of the machine itself.
     pub health: Option<RawHealth>,
+    /// What is kept of all events. It is on without this section.
+    pub history: Option<RawHistory>,
     /// Where Riemann clients reach the event engine.
     pub events: Option<RawEvents>,
 }

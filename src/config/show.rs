@@ -46,6 +46,7 @@ pub fn host(config: &Config) -> Json {
         },
         "services": config.services.iter().map(service).collect::<Vec<_>>(),
         "health": health(&config.health),
+        "history": super::history::show(&config.history),
         "events": events(&config.events),
     })
 }

@@ -3,6 +3,7 @@
 mod care;
 mod disks;
 mod health;
+mod history;
 mod pools;
 mod services;
 mod vm;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use self::care::*;
 pub use self::disks::*;
 pub use self::health::*;
+pub use self::history::*;
 pub use self::pools::*;
 pub use self::services::*;
 pub use self::vm::*;
@@ -36,6 +38,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// `health:`.
     pub health: Health,
+    /// `history:`.
+    pub history: History,
     /// `events:`.
     pub events: Events,
     /// `vms/*.yaml`, by name.

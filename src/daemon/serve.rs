@@ -137,7 +137,7 @@ pub(super) fn bus(
 }
 
 /// Resolves when the daemon goes down.
-async fn stopped(mut down: watch::Receiver<bool>) {
+pub(super) async fn stopped(mut down: watch::Receiver<bool>) {
     // An error is the sender's absence, which counts as well.
     let _ = down.wait_for(|down| *down).await;
 }

@@ -30,6 +30,12 @@ pub const CATALOGUE: &[Entry] = &[
         attributes: &[],
     },
     Entry {
+        service: "sink history",
+        metric: "buckets that wait for the disk",
+        states: "ok; warning when nothing can be written, a damaged history was moved aside, or something was left out in the last ten minutes, with the reason",
+        attributes: &[],
+    },
+    Entry {
         service: "iommu",
         metric: "groups",
         states: "ok; warning when there are none and a card is configured",
@@ -365,8 +371,8 @@ mod tests {
     use super::*;
     use crate::ask::view::{
         CardView, CareView, DiskStatsView, DiskView, DisksView, GpuView, GpusView, IommuView,
-        JobView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView, ServicesView, VdevView,
-        VmState, VmStatsView, VmView,
+        JobView, KeepingView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView,
+        ServicesView, VdevView, VmState, VmStatsView, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
     use crate::pci::{Change, What};
@@ -474,6 +480,7 @@ mod tests {
                 jobs: vec![JobView { name: "scrub tank".into(), ..JobView::default() }],
                 ..CareView::default()
             }),
+            Fact::History(KeepingView::default()),
             Fact::Machine(crate::health::tests::everything()),
         ];
         let mut told = Vec::new();

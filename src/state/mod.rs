@@ -19,8 +19,8 @@ pub mod status;
 use std::collections::BTreeMap;
 
 use crate::ask::view::{
-    CareView, DisksView, GpusView, IommuView, MachineView, PoolsView, ServicesView, VmStatsView,
-    VmView,
+    CareView, DisksView, GpusView, IommuView, KeepingView, MachineView, PoolsView, ServicesView,
+    VmStatsView, VmView,
 };
 use crate::base::{Event, Name, Reading, Severity, Timestamp};
 use crate::pci::Change;
@@ -58,6 +58,8 @@ pub enum Fact {
     Machine(MachineView),
     /// What is done for pools by itself.
     Care(CareView),
+    /// How the history goes.
+    History(KeepingView),
     /// Something that hostd cannot do here, or (`None`) can again.
     Unavailable {
         /// What: `events over TCP`, `the system bus`.
@@ -96,6 +98,8 @@ pub struct Snapshot {
     pub machine: Reading<MachineView>,
     /// What is done by itself.
     pub care: Reading<CareView>,
+    /// How the history goes; none when none is kept.
+    pub history: Option<KeepingView>,
     /// What cannot be done here, with the reason and how bad that is.
     pub unavailable: BTreeMap<String, (Severity, String)>,
     /// Whether a card is configured, which needs an IOMMU.
@@ -129,6 +133,7 @@ impl Snapshot {
             disks: not_yet(started),
             machine: not_yet(started),
             care: not_yet(started),
+            history: None,
             unavailable: BTreeMap::new(),
             wants_iommu,
             uses: Vec::new(),
@@ -198,6 +203,11 @@ impl Snapshot {
                 (true, events)
             }
             Fact::Care(view) => replace(&mut self.care, view, events::care),
+            Fact::History(view) => {
+                let events = vec![events::history(&view)];
+                let before = self.history.replace(view);
+                (before != self.history, events)
+            }
             // Told once: how things are now is in the others.
             Fact::Device { change, ours } => (true, vec![events::device(&change, ours)]),
             Fact::Vm(view) => {
@@ -258,6 +268,7 @@ impl Snapshot {
         told.extend(self.services.value().map(events::services).unwrap_or_default());
         told.extend(self.disks.value().map(events::disks).unwrap_or_default());
         told.extend(self.care.value().map(events::care).unwrap_or_default());
+        told.extend(self.history.as_ref().map(events::history));
         self.complete(told, now)
     }
 

@@ -11,6 +11,7 @@ mod disk;
 mod doctor;
 mod event;
 mod gpu;
+mod history;
 mod iommu;
 mod machine;
 mod pool;
@@ -23,6 +24,8 @@ mod usb;
 mod vm;
 
 use std::fmt::Write;
+
+pub use history::{csv, local, number};
 
 use clap::builder::styling::{AnsiColor, Style};
 
@@ -87,6 +90,8 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::Disks(view), Detail::Full) => disk::show(view, look),
         (Reply::Machine(view), _) => machine::list(view, look),
         (Reply::Services(view), _) => service::list(view, look),
+        (Reply::HistoryList(view), _) => history::list(view, look),
+        (Reply::History(view), _) => history::show(view, look),
         (Reply::Events(view), _) => event::list(view, look),
         (Reply::Plan(view), _) => plan(view),
         (Reply::Done(view), _) => done(view),
