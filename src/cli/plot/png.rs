@@ -2,10 +2,10 @@
 
 use font8x8::{BASIC_FONTS, LATIN_FONTS, UnicodeFonts};
 
-use super::{Anchor, Color, SIZE, Shape};
+use super::{Anchor, Color, Shape};
 
-const WIDTH: usize = SIZE.0 as usize;
-const HEIGHT: usize = SIZE.1 as usize;
+const WIDTH: usize = 900;
+const HEIGHT: usize = 360;
 /// Dots of a letter, either way.
 const LETTER: f64 = 8.0;
 
@@ -18,10 +18,10 @@ fn dot(place: f64, most: usize) -> usize {
 }
 
 impl Dots {
-    fn set(&mut self, x: usize, y: usize, Color(r, g, b): Color) {
+    fn set(&mut self, x: usize, y: usize, Color(red, green, blue): Color) {
         if x < WIDTH && y < HEIGHT {
             let at = 3 * (y * WIDTH + x);
-            self.0[at..at + 3].copy_from_slice(&[r, g, b]);
+            self.0[at..at + 3].copy_from_slice(&[red, green, blue]);
         }
     }
 

@@ -154,7 +154,7 @@ pub fn show(view: &HistoryView, look: Look) -> String {
         let _ = write!(text, "\n{}", indent(&states, 2));
     }
     if !view.months.is_empty() {
-        let rows = view.months.iter().map(|month| month_row(month));
+        let rows = view.months.iter().map(month_row);
         let months = table(["MONTH", "AVAILABLE", "KNOWN", "NOT OK"], rows, look);
         let _ = write!(text, "\n{}", indent(&months, 2));
     }

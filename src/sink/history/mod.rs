@@ -11,6 +11,7 @@
 //!   it are merged without losing percentiles
 //! - [`code`]: their bytes
 //! - [`memory`]: events → open buckets → sealed ones, level by level
+//! - [`batch`]: what goes to the writer
 //! - [`store`], [`pack`]: the database, and its upkeep
 //! - [`writer`]: the one thread that writes; nothing else waits for a disk
 //! - [`reader`]: what is asked of it
@@ -22,6 +23,7 @@
 //! merged with the new one, so late events, a clock that jumps back and a
 //! restart in the middle of a bucket all come out right. Read [`memory`] first.
 
+pub mod batch;
 pub mod bucket;
 pub mod code;
 pub mod intervals;

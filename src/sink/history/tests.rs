@@ -1,5 +1,11 @@
 //! The room as a whole, on a clock that is moved by hand.
-#![allow(clippy::disallowed_methods, reason = "tests make files")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "tests make files; small numbers; what is exact is compared exactly"
+)]
 
 mod crash;
 mod faults;
