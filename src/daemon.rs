@@ -15,6 +15,7 @@ mod answer;
 mod care;
 mod disks;
 pub mod guests;
+mod history;
 mod machine;
 mod observe;
 mod pools;
@@ -22,9 +23,9 @@ mod ports;
 mod scan;
 mod serve;
 mod services;
+mod streams;
 mod tail;
 mod upstream;
-mod streams;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -38,6 +39,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::api::{self, socket};
+use crate::ask::view::KeepingView;
 use crate::base::{Name, Severity};
 use crate::config::{Config, QuirkFiles, Upstream};
 use crate::health::smart;
@@ -46,6 +48,8 @@ use crate::host::lock::{Lock, LockError};
 use crate::media::restart::Targets;
 use crate::passthrough::{Boot, Passthrough, safe};
 use crate::riemann::index::{self, Index};
+use crate::riemann::outlet;
+use crate::sink::history::History;
 use crate::state::{Fact, Snapshot, radius};
 use crate::vm::autostart;
 use crate::vm::supervisor::{self, VmHandle};
@@ -93,6 +97,8 @@ struct Shared {
     disks: Arc<Notify>,
     /// The services that are watched now.
     targets: Targets,
+    /// What was; none when no history is kept.
+    past: Option<history::Past>,
 }
 
 impl Shared {
@@ -247,6 +253,16 @@ pub async fn run_reloading(
         warn!("{}", refusal.message);
     }
     drop(deps);
+    let (kept, past) = if config.history.ladder.is_empty() {
+        (None, None)
+    } else {
+        let (out, inlet) = outlet("history", history::CAPACITY);
+        let begun = History::start(host.state.clone(), &config.history);
+        let (kept, reader) = begun.context("the history needs a thread")?;
+        index.attach(out);
+        let (keeping, told) = watch::channel(KeepingView::default());
+        (Some((kept, inlet, keeping)), Some(history::Past { reader, keeping: told }))
+    };
     let (hands, by_hand) = mpsc::channel(ASKS);
     let shared = Shared {
         vms: Arc::new(vms),
@@ -269,6 +285,7 @@ pub async fn run_reloading(
         hands,
         disks: Arc::new(Notify::new()),
         targets: Targets::default(),
+        past,
     };
 
     let mut tasks = Tasks::default();
@@ -303,6 +320,10 @@ pub async fn run_reloading(
     tasks.watch("care", care::run(shared.clone(), by_hand));
     tasks.watch("streams", streams::run(shared.clone(), logged, reloads, interval));
     tasks.watch("machine", machine::watch(shared.clone(), config.health.clone(), interval));
+    if let Some((kept, inlet, keeping)) = kept {
+        let task = history::run(shared.clone(), inlet, kept, keeping, shutdown.clone());
+        tasks.serve("history", task);
+    }
     for (vm, problems) in &wrong {
         let why = problems.lines().last().unwrap_or_default().to_owned();
         shared.unavailable(&format!("VM {vm}"), Some(why)).await;

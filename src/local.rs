@@ -12,7 +12,7 @@
 //! - [`rom_check`], [`rom_save`]: ROM files of a person
 //! - [`test_stream`]: recorded events through the configured streams
 //! - [`vm_import`]: a VM of libvirt or Proxmox as a VM file
-//! - [`picture_save`]: a guest's picture into a person's file
+//! - [`picture_save`], [`plot_save`]: a guest's picture, a plot into a person's file
 //! - [`pool_status_from`]: a saved capture, judged as the daemon would
 
 mod boot;
@@ -23,7 +23,7 @@ mod streams;
 
 use std::path::{Path, PathBuf};
 
-use crate::ask::view::{DisksView, ScreenshotView};
+use crate::ask::view::{DisksView, DoneView, ScreenshotView};
 use crate::ask::{Answer, Ask, Code, Refusal, Reply};
 use crate::base::Name;
 use crate::base::with_sources;
@@ -200,6 +200,8 @@ pub async fn answer(local: &Local, ask: &Ask) -> Answer {
         | Ask::EventTail { .. }
         | Ask::EventSend { .. }
         | Ask::ServiceRestart { .. }
+        | Ask::HistoryList { .. }
+        | Ask::HistoryShow { .. }
         | Ask::EventQuery { .. } => Err(Refusal::new(
             Code::NoDaemon,
             "only the daemon can answer this",
@@ -310,6 +312,12 @@ pub fn picture_save(mut taken: ScreenshotView, to: &Path) -> Answer {
         write(to, &bytes)?;
     }
     Ok(Reply::Screenshot(taken))
+}
+
+/// Writes a plot, with the rights of who asked for it.
+pub fn plot_save(bytes: &[u8], to: &Path) -> Answer {
+    write(to, bytes)?;
+    Ok(Reply::Done(DoneView::changed(format!("{} is written", to.display()))))
 }
 
 /// Writes a file that a person names.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use hostd::api::client::{Client, Where};
 use hostd::ask::view::{Verdict, VmState};
 use hostd::ask::{Answer, Ask, Code, Reply};
-use hostd::base::Severity;
+use hostd::base::{Event, Metric, Severity};
+use hostd::cli::view::{Detail, Look, view};
 use hostd::config::{self, Config, Source};
 use hostd::daemon;
 use hostd::host::dial::RealDial;
@@ -390,6 +391,57 @@ async fn a_port_in_use_is_said_and_had_when_it_is_free() {
         _ => panic!("not events"),
     };
     daemon.until(query, told).await;
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_over_tcp_is_in_the_history_and_stays_there() {
+    let machine = Machine::new();
+    let daemon = machine.daemon().await;
+    let mut riemann =
+        Riemann::connect(&RealDial, machine.events, PATIENCE).await.expect("the event port");
+    let event = |metric: f64, state: &str| Event {
+        host: Some("shed".to_owned()),
+        service: Some("freezer".to_owned()),
+        state: Some(state.to_owned()),
+        metric: Some(Metric::Double(metric)),
+        ..Event::default()
+    };
+    let events = [event(-18.5, "ok"), event(-17.0, "ok"), event(-2.0, "critical")];
+    riemann.send(&events).await.expect("taken");
+    let ask = || Ask::HistoryShow {
+        service: "freezer".to_owned(),
+        host: None,
+        since: "1h".to_owned(),
+        until: String::new(),
+        points: 0,
+    };
+    let all = |reply: &Reply| match reply {
+        Reply::History(view) => view.whole.as_ref().is_some_and(|whole| whole.count == 3),
+        _ => panic!("not a history"),
+    };
+    let shown = daemon.until(ask(), all).await;
+    let look = Look { width: None, color: false, now: hostd::base::Timestamp::default() };
+    let text = view(&shown, Detail::Full, look);
+    for words in ["freezer on shed", "-18.5", "-12.5", "percentiles exact", "critical", "since "] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let list = daemon.ask(Ask::HistoryList { query: "host = \"shed\"".to_owned() }).await;
+    let Ok(Reply::HistoryList(list)) = list else { panic!("not a list") };
+    let listed: Vec<_> = list.series.iter().map(|one| one.service.as_str()).collect();
+    assert_eq!(listed, ["freezer"]);
+    daemon.end().await;
+    // The next hostd has it from the disk.
+    let daemon = machine.daemon().await;
+    daemon.until(ask(), all).await;
+    let unknown = Ask::HistoryShow {
+        service: "nothing".to_owned(),
+        host: None,
+        since: String::new(),
+        until: String::new(),
+        points: 0,
+    };
+    assert_eq!(daemon.ask(unknown).await.expect_err("it is not there").code, Code::NotFound);
     daemon.end().await;
 }
 

@@ -230,6 +230,11 @@ impl Client {
                 self.method(names::EVENT, "Tail", &(query, session.unwrap_or_default())).await
             }
             Ask::EventSend { events } => self.method(names::EVENT, "Send", events).await,
+            Ask::HistoryList { query } => self.method(names::HISTORY, "List", query).await,
+            Ask::HistoryShow { service, host, since, until, points } => {
+                let body = (service, or_empty(host), since, until, points);
+                self.method(names::HISTORY, "Show", &body).await
+            }
             Ask::EventQuery { query } => self.method(names::EVENT, "Query", query).await,
         }
     }

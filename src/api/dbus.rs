@@ -19,7 +19,7 @@ use zbus::{Connection, interface};
 
 pub use self::console::Console;
 pub use self::machine::VirtualMachine;
-pub use self::watched::{Care, Disk, Event, Machine, Pool, Service};
+pub use self::watched::{Care, Disk, Event, History, Machine, Pool, Service};
 
 use super::gate::Door;
 use super::wire::Refused;
@@ -535,6 +535,7 @@ pub fn publish<'a>(builder: Builder<'a>, door: &Door, vms: &[VmView]) -> Builder
         .serve_at(names::OBJECT, Disk(door.clone()))
         .serve_at(names::OBJECT, Machine(door.clone()))
         .serve_at(names::OBJECT, Service(door.clone()))
+        .serve_at(names::OBJECT, History(door.clone()))
         .serve_at(names::OBJECT, Event(door.clone()));
     vms.iter().fold(builder, |builder, vm| {
         builder.serve_at(machine::path(&vm.name), VirtualMachine::new(door.clone(), vm.clone()))
@@ -569,6 +570,7 @@ pub(super) fn introspected() -> Vec<(String, String)> {
         one(&Disk(door.clone())),
         one(&Machine(door.clone())),
         one(&Service(door.clone())),
+        one(&History(door.clone())),
         one(&Event(door.clone())),
     ];
     all.extend(VirtualMachine::example(door).as_ref().map(one));

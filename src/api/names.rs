@@ -30,6 +30,8 @@ pub const DISK: &str = "org.hostd.Host1.Disk";
 pub const MACHINE: &str = "org.hostd.Host1.Machine";
 /// Watched services.
 pub const SERVICE: &str = "org.hostd.Host1.Service";
+/// What was.
+pub const HISTORY: &str = "org.hostd.Host1.History";
 /// Events of the index.
 pub const EVENT: &str = "org.hostd.Host1.Event";
 /// Prefix of the error names.

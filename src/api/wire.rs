@@ -39,6 +39,8 @@ pub fn document(reply: &Reply, pretty: bool) -> Result<String, serde_json::Error
         Reply::Machine(view) => text(view, pretty),
         Reply::Services(view) => text(view, pretty),
         Reply::Tail(view) => text(view, pretty),
+        Reply::HistoryList(view) => text(view, pretty),
+        Reply::History(view) => text(view, pretty),
         Reply::Events(view) => text(view, pretty),
         Reply::Replay(view) => text(view, pretty),
         Reply::Done(view) => text(view, pretty),
@@ -84,6 +86,8 @@ pub fn reply(ask: &Ask, document: &str) -> Result<Reply, serde_json::Error> {
         Ask::MachineStatus => view(document, Reply::Machine),
         Ask::ServiceList | Ask::ServiceStatus { .. } => view(document, Reply::Services),
         Ask::EventTail { .. } => view(document, Reply::Tail),
+        Ask::HistoryList { .. } => view(document, Reply::HistoryList),
+        Ask::HistoryShow { .. } => view(document, Reply::History),
         Ask::EventQuery { .. } => view(document, Reply::Events),
         Ask::GpuBind { .. }
         | Ask::GpuRelease { .. }

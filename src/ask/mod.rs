@@ -294,6 +294,24 @@ pub enum Ask {
         /// The service, as `ServiceList` calls it.
         name: String,
     },
+    /// The series that are kept.
+    HistoryList {
+        /// In the query language, on host, service and state; `true` for all.
+        query: String,
+    },
+    /// What was: numbers and states of one service.
+    HistoryShow {
+        /// The service.
+        service: String,
+        /// The host; our own, or the only one that has it, when absent.
+        host: Option<String>,
+        /// How long ago, or a local date; empty for a day ago.
+        since: String,
+        /// The same; empty for now.
+        until: String,
+        /// Points at most, about; 0 for the usual.
+        points: u32,
+    },
     /// Events of the index that match a query.
     EventQuery {
         /// In the query language; `true` for all.
@@ -340,6 +358,8 @@ impl Ask {
             | Self::ServiceList
             | Self::ServiceStatus { .. }
             | Self::EventTail { .. }
+            | Self::HistoryList { .. }
+            | Self::HistoryShow { .. }
             | Self::EventQuery { .. }
             // The session is the right: it was given to who had it.
             | Self::VmConsoleRead { .. }
@@ -499,6 +519,10 @@ pub enum Reply {
     Services(view::ServicesView),
     /// To `EventTail`.
     Tail(view::TailView),
+    /// To `HistoryList`.
+    HistoryList(view::HistoryListView),
+    /// To `HistoryShow`.
+    History(view::HistoryView),
     /// To `EventQuery`.
     Events(view::EventsView),
     /// To nothing that is asked: hostctl makes it by itself.

@@ -2,6 +2,7 @@
 
 mod cards;
 mod event;
+mod history;
 mod snapshot;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use crate::base::Name;
 
 pub use cards::{Boot, Gpu, Iommu, Rom};
 pub use event::{Event, Sent};
+pub use history::{History, Span};
 pub use snapshot::Snapshot;
 
 const HELP: &str = "\
@@ -151,6 +153,9 @@ pub enum Command {
     /// Events: everything hostd knows, as Riemann events
     #[command(subcommand)]
     Event(Event),
+    /// What was: numbers with percentiles, states and availability
+    #[command(subcommand)]
+    History(History),
     /// The configuration: check it, show it, print its schema
     #[command(subcommand)]
     Config(Config),

@@ -51,6 +51,8 @@ pub fn code(reply: &Reply) -> u8 {
         | Reply::ConsoleData(_)
         | Reply::Screenshot(_)
         | Reply::Log(_)
+        | Reply::HistoryList(_)
+        | Reply::History(_)
         | Reply::Events(_)
         | Reply::Tail(_)
         | Reply::Replay(_)

@@ -9,6 +9,7 @@
 //! - [`run`]: from words to answer to exit code
 //! - [`console`]: a guest's serial port in the terminal
 //! - [`exit`]: which answers are findings
+//! - `plot`: the history as a picture
 //! - [`progress`]: the live step of a VM that is starting or stopping
 //! - [`out`]: the two streams; a closed pipe is not an error
 //! - [`mod@reference`]: the page of all documents that `--json` prints
@@ -21,6 +22,7 @@ pub mod console;
 pub mod events;
 pub mod exit;
 pub mod out;
+mod plot;
 pub mod progress;
 pub mod reference;
 pub mod run;

@@ -8,8 +8,9 @@ use serde_json::Value as Json;
 
 use crate::ask::view::{
     BootPlanView, BootStatusView, CareView, DisksView, DoctorView, DoneView, EventsView, GpusView,
-    IommuView, LogView, MachineView, PlanView, PoolsView, ReplayView, ScreenshotView, ServicesView,
-    SnapshotsView, StatusView, UsbView, VmArgvView, VmPlanView, VmsView,
+    HistoryListView, HistoryView, IommuView, LogView, MachineView, PlanView, PoolsView, ReplayView,
+    ScreenshotView, ServicesView, SnapshotsView, StatusView, UsbView, VmArgvView, VmPlanView,
+    VmsView,
 };
 
 const HEAD: &str = "# JSON documents
@@ -47,6 +48,8 @@ pub fn page() -> String {
     document::<DisksView>(&mut out, "`disk list`, `disk status`");
     document::<MachineView>(&mut out, "`host status`");
     document::<ServicesView>(&mut out, "`service list`, `service status`");
+    document::<HistoryListView>(&mut out, "`history list`");
+    document::<HistoryView>(&mut out, "`history show`");
     document::<EventsView>(&mut out, "`event query`");
     document::<ReplayView>(&mut out, "`event test-stream`");
     document::<DoneView>(

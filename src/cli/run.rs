@@ -7,13 +7,14 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use super::args::{
-    Attachable, Boot, Care, Cli, Command, Config, Disk, Event, Global, Gpu, Iommu, Machine, Pool,
-    Rom, SchemaOf, Scrub, Service, Snapshot, Usb, Vm,
+    Attachable, Boot, Care, Cli, Command, Config, Disk, Event, Global, Gpu, History, Iommu,
+    Machine, Pool, Rom, SchemaOf, Scrub, Service, Snapshot, Span, Usb, Vm,
 };
 use super::console;
 use super::events;
 use super::exit;
 use super::out::{self, Out, WriteError};
+use super::plot;
 use super::progress::Progress;
 use super::view::{self, Detail};
 use crate::api::carry;
@@ -123,6 +124,25 @@ async fn command(cli: Cli) -> Result<u8, WriteError> {
             };
             show(out, sent, Detail::Full, exit::code)
         }
+        Command::History(History::Show { span, csv: true }) => {
+            match answer(out, &cli.global, &past(span, 0)).await {
+                Ok(Reply::History(view)) => out::data(&view::csv(&view)).map(|()| exit::FINE),
+                other => show(out, other, Detail::Full, exit::code),
+            }
+        }
+        Command::History(History::Plot { span, output }) => {
+            let kind = match plot::kind(&output) {
+                Ok(kind) => kind,
+                Err(refusal) => return out.refuse(&refusal),
+            };
+            let drawn = match answer(out, &cli.global, &past(span, PLOTTED)).await {
+                Ok(Reply::History(view)) => plot::draw(&view, kind),
+                Ok(other) => return show(out, Ok(other), Detail::Full, exit::code),
+                Err(refusal) => Err(refusal),
+            };
+            let saved = drawn.and_then(|bytes| local::plot_save(&bytes, &output));
+            show(out, saved, Detail::Full, exit::code)
+        }
         Command::Iommu(Iommu::Show { group }) => {
             let ask = Ask::IommuShow { group: Some(group) };
             show(out, answer(out, &cli.global, &ask).await, Detail::Full, exit::isolated)
@@ -201,6 +221,10 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Service(Service::List) => (Ask::ServiceList, List),
         Command::Service(Service::Status { name }) => (Ask::ServiceStatus { service: name }, Full),
         Command::Service(Service::Restart { name }) => (Ask::ServiceRestart { name }, Full),
+        Command::History(History::List { query }) => (Ask::HistoryList { query }, List),
+        Command::History(History::Show { span, .. } | History::Plot { span, .. }) => {
+            (past(span, 0), Full)
+        }
         Command::Event(Event::Query { query }) => (Ask::EventQuery { query }, List),
         Command::Event(Event::Tail { query }) => (Ask::EventTail { query, session: None }, List),
         Command::Event(Event::Send(_)) => (Ask::EventSend { events: String::new() }, Full),
@@ -211,6 +235,16 @@ fn ask(command: Command) -> (Ask, Detail) {
         Command::Gpu(Gpu::Rom(_)) => (Ask::GpuList, Full),
         Command::Status | Command::Config(_) | Command::Completions { .. } => (Ask::Status, Full),
     }
+}
+
+/// Points of a picture when nobody says.
+const PLOTTED: u32 = 800;
+
+/// The ask for a span of the history.
+fn past(span: Span, usual: u32) -> Ask {
+    let Span { service, on: host, since, until, points } = span;
+    let points = if points == 0 { usual } else { points };
+    Ask::HistoryShow { service, host, since, until, points }
 }
 
 fn scrub_ask(scrub: Scrub) -> Ask {
@@ -337,6 +371,8 @@ fn local(ask: &Ask) -> bool {
         | Ask::EventTail { .. }
         | Ask::EventSend { .. }
         | Ask::ServiceRestart { .. }
+        | Ask::HistoryList { .. }
+        | Ask::HistoryShow { .. }
         | Ask::EventQuery { .. } => false,
     }
 }
@@ -533,6 +569,8 @@ mod tests {
             ("machine", Reply::Machine(samples::machine())),
             ("care", Reply::Care(samples::care())),
             ("service", Reply::Services(samples::services())),
+            ("history_list", Reply::HistoryList(samples::history_list())),
+            ("history", Reply::History(samples::history())),
             ("event", Reply::Events(samples::events())),
             ("replay", Reply::Replay(samples::replay())),
             ("done", Reply::Done(samples::done())),

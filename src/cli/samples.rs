@@ -1,8 +1,10 @@
 //! Replies of a plausible machine, for the tests of this room.
 
 mod cards;
+mod history;
 
 pub use cards::*;
+pub use history::*;
 
 use crate::ask::view::{
     CareView, DependantView, DiskStatsView, DiskView, DisksView, DoneView, EventView, EventsView,

@@ -13,6 +13,7 @@ pub use super::ids::BarSize;
 use super::ids::{ClassCode, IdRange, Sentence};
 use super::moments::{DatasetName, Every, TimeOfDay};
 use super::nets::{Subnet, WebOrigin};
+use super::retentions::Retentions;
 use super::words::{
     Argument, CpuList, DiskSerial, GlassSize, Mac, ShortText, UsbId, UsbName, UsbPort, Uuid,
 };
@@ -100,7 +101,7 @@ const fn known<F: Format>() -> Known {
 }
 
 /// Every format.
-pub const ALL: [Known; 33] = [
+pub const ALL: [Known; 34] = [
     known::<Size>(),
     known::<Span>(),
     known::<SpanOrOff>(),
@@ -134,6 +135,7 @@ pub const ALL: [Known; 33] = [
     known::<DatasetName>(),
     known::<Subnet>(),
     known::<WebOrigin>(),
+    known::<Retentions>(),
 ];
 
 /// The format of that name.

@@ -9,6 +9,7 @@ use super::disks::disks;
 use super::events::{events, web};
 use super::formats::Text;
 use super::health::health;
+use super::history::history;
 use super::pools::pools;
 use super::quirks::QuirkFiles;
 use super::raw::{RawGpu, RawHost, RawHostSection, RawStreams};
@@ -37,6 +38,7 @@ pub fn build(raw: RawHost, desk: &mut Desk<'_, '_>) -> Config {
         events,
         upstream: raw.upstream.map(|r| upstream(r, desk)).unwrap_or_default(),
         streams: raw.streams.map(|RawStreams| streams(desk)).unwrap_or_default(),
+        history: raw.history.map(|r| history(r, desk)).unwrap_or_default(),
         vms: Vec::new(),
         quirks: QuirkFiles::default(),
     }

@@ -11,6 +11,7 @@ mod devices;
 mod disks;
 mod events;
 mod health;
+mod history;
 mod life;
 mod pools;
 mod services;
@@ -26,6 +27,7 @@ pub use self::devices::*;
 pub use self::disks::*;
 pub use self::events::*;
 pub use self::health::*;
+pub use self::history::*;
 pub use self::life::*;
 pub use self::pools::*;
 pub use self::services::*;
@@ -43,7 +45,7 @@ pub type List<T> = Option<Vec<Option<T>>>;
 #[serde(deny_unknown_fields)]
 #[schemars(
     title = "host.yaml",
-    extend("x-later" = ["history", "rules", "notify", "relay"])
+    extend("x-later" = ["rules", "notify", "relay"])
 )]
 pub struct RawHost {
     /// The machine as a whole.
@@ -60,6 +62,8 @@ pub struct RawHost {
     pub services: List<RawService>,
     /// What is measured of the machine itself.
     pub health: Option<RawHealth>,
+    /// What is kept of all events. It is on without this section.
+    pub history: Option<RawHistory>,
     /// Where others reach the event engine.
     pub events: Option<RawEvents>,
     /// The HTTP port for people and Prometheus.

@@ -53,6 +53,7 @@ pub fn host(config: &Config) -> Json {
         },
         "services": config.services.iter().map(service).collect::<Vec<_>>(),
         "health": health(&config.health),
+        "history": super::history::show(&config.history),
         "events": events(&config.events),
         "web": web(&config.web),
         "upstream": super::upstream::show(&config.upstream),

@@ -174,6 +174,11 @@ fn every_kind_of_mistake_in_host_yaml() {
         ("more than all", "health: {disk: {critical: 101}}\n"),
         ("a fraction", "health: {memory: {warning: 0.8}}\n"),
         ("relative mount", "health: {mounts: {ignore: [mnt]}}\n"),
+        ("keeps nothing readable", "history: {keep: 10s}\n"),
+        ("coarse first", "history: {keep: \"1m:1h, 10s:1d\"}\n"),
+        ("no multiple", "history: {keep: \"10s:1h, 25s:1d\"}\n"),
+        ("too small a history", "history: {max-size: 1M}\n"),
+        ("too seldom", "history: {flush: 2h}\n"),
         ("restart of nothing", "services:\n  - {name: s, probe: smb, restart: {}}\n"),
         (
             "restart without a look",

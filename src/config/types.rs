@@ -4,6 +4,7 @@ mod care;
 mod disks;
 mod events;
 mod health;
+mod history;
 mod pools;
 mod services;
 mod streams;
@@ -16,6 +17,7 @@ pub use self::care::*;
 pub use self::disks::*;
 pub use self::events::*;
 pub use self::health::*;
+pub use self::history::*;
 pub use self::pools::*;
 pub use self::services::*;
 pub use self::streams::*;
@@ -41,6 +43,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// `health:`.
     pub health: Health,
+    /// `history:`.
+    pub history: History,
     /// `events:`.
     pub events: Events,
     /// `web:`.

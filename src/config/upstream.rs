@@ -12,7 +12,7 @@ use super::raw::{RawGraphiteFormat, RawGraphiteSink, RawRiemannSink, RawRiemannW
 use super::show::without_null;
 use super::tree::Trail;
 use super::types::{
-    GraphiteFormat, GraphiteSink, RiemannSink, Sink, UpstreamTls, Upstream, Wanted, Way,
+    GraphiteFormat, GraphiteSink, RiemannSink, Sink, Upstream, UpstreamTls, Wanted, Way,
 };
 use super::words::Argument;
 use crate::base::{Bytes, Name};

@@ -226,6 +226,10 @@ async fn answer(shared: &Shared, scans: &Scans, ask: Ask, caller: &Caller) -> An
             shared.pools.notify_one();
             done(scrubbed)
         }
+        Ask::HistoryList { query } => super::history::list(shared.past.as_ref(), &query),
+        Ask::HistoryShow { service, host, since, until, points } => {
+            super::history::show(shared, (service, host), (&since, &until), points).await
+        }
         Ask::CareList { kind } => {
             let mut view = read(&snapshot.care, "the jobs")?;
             view.jobs.retain(|job| kind.as_ref().is_none_or(|kind| job.kind == *kind));

@@ -264,7 +264,7 @@ async fn bytes(host: &Host, path: &Path) -> Tried<Vec<u8>> {
 }
 
 /// Resolves when the daemon goes down.
-async fn stopped(mut down: watch::Receiver<bool>) {
+pub(super) async fn stopped(mut down: watch::Receiver<bool>) {
     // An error is the sender's absence, which counts as well.
     let _ = down.wait_for(|down| *down).await;
 }

@@ -12,6 +12,7 @@
 //! - [`feed`](mod@feed): from the engine into the outbox
 //! - [`riemann`]: to another Riemann (TCP, TLS, UDP)
 //! - [`graphite`]: to a carbon (plaintext, pickle)
+//! - [`history`]: numbers with percentiles, and when what was in which state
 //! - [`metrics`]: `/metrics`, for Prometheus to fetch
 //! - [`standing`]: how a sink is doing; [`backoff`]: pauses between tries
 //!
@@ -20,6 +21,7 @@
 pub mod backoff;
 pub mod feed;
 pub mod graphite;
+pub mod history;
 pub mod metrics;
 pub mod outbox;
 pub mod riemann;

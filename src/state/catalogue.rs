@@ -36,6 +36,12 @@ pub const CATALOGUE: &[Entry] = &[
         attributes: &[],
     },
     Entry {
+        service: "sink history",
+        metric: "buckets that wait for the disk",
+        states: "ok; warning when nothing can be written, a damaged history was moved aside, or something was left out in the last ten minutes, with the reason",
+        attributes: &[],
+    },
+    Entry {
         service: "iommu",
         metric: "groups",
         states: "ok; warning when there are none and a card is configured",
@@ -392,8 +398,8 @@ mod tests {
     use super::*;
     use crate::ask::view::{
         CardView, CareView, DiskStatsView, DiskView, DisksView, GpuView, GpusView, IommuView,
-        JobView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView, ServicesView, SinkView,
-        VdevView, VmState, VmStatsView, VmView,
+        JobView, KeepingView, PoolView, PoolsView, ScanView, ScrubbedView, ServiceView,
+        ServicesView, SinkView, VdevView, VmState, VmStatsView, VmView,
     };
     use crate::base::{Event, Severity, Timestamp};
     use crate::pci::{Change, What};
@@ -501,6 +507,7 @@ mod tests {
                 jobs: vec![JobView { name: "scrub tank".into(), ..JobView::default() }],
                 ..CareView::default()
             }),
+            Fact::History(KeepingView::default()),
             Fact::Machine(crate::health::tests::everything()),
             Fact::Sink(SinkView {
                 name: "fleet".into(),

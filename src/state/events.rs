@@ -3,11 +3,11 @@
 
 use super::{Snapshot, radius};
 use crate::ask::view::{
-    CareView, DiskView, DisksView, FindingView, GpuView, GpusView, IommuView, MachineView,
-    PoolView, PoolsView, ReadingView, ScanView, ServiceView, ServicesView, SinkView, Verdict,
-    VmState, VmStatsView, VmView,
+    CareView, DiskView, DisksView, FindingView, GpuView, GpusView, IommuView, KeepingView,
+    MachineView, PoolView, PoolsView, ReadingView, ScanView, ServiceView, ServicesView, SinkView,
+    Verdict, VmState, VmStatsView, VmView,
 };
-use crate::base::{Event, Metric, Name, Severity, Timestamp, span};
+use crate::base::{Bytes, Event, Metric, Name, Severity, Timestamp, span};
 use crate::pci::{Change, What};
 
 /// The daemon itself; metric = things it cannot do here.
@@ -38,6 +38,18 @@ pub fn losses(lost: &[(&str, u64)]) -> Event {
     };
     Event::new("hostd events", state, text)
         .metric(Metric::Int(i64::try_from(count).unwrap_or(i64::MAX)))
+}
+
+/// How the history goes; metric = buckets that wait for the disk.
+pub fn history(view: &KeepingView) -> Event {
+    let mut said: Vec<_> =
+        view.problem.iter().chain(&view.moved).chain(&view.notes).cloned().collect();
+    let state = if said.is_empty() { Severity::Ok } else { Severity::Warning };
+    if said.is_empty() {
+        said.push(format!("{} series, {} MiB", view.series, Bytes(view.bytes).mib()));
+    }
+    let waiting = Metric::Int(i64::try_from(view.waiting).unwrap_or(i64::MAX));
+    Event::new("sink history", state, said.join("; ")).metric(waiting)
 }
 
 /// The IOMMU as a whole; metric = groups. Where no card is configured nothing

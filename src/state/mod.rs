@@ -20,8 +20,8 @@ pub mod streams;
 use std::collections::BTreeMap;
 
 use crate::ask::view::{
-    CareView, DisksView, GpusView, IommuView, MachineView, PoolsView, ServicesView, SinkView,
-    VmStatsView, VmView,
+    CareView, DisksView, GpusView, IommuView, KeepingView, MachineView, PoolsView, ServicesView,
+    SinkView, VmStatsView, VmView,
 };
 use crate::base::{Event, Name, Reading, Severity, Timestamp};
 use crate::pci::Change;
@@ -63,6 +63,8 @@ pub enum Fact {
     Sink(SinkView),
     /// How the streams are doing.
     Streams(streams::StreamsState),
+    /// How the history goes.
+    History(KeepingView),
     /// Something that hostd cannot do here, or (`None`) can again.
     Unavailable {
         /// What: `events over TCP`, `the system bus`.
@@ -103,6 +105,8 @@ pub struct Snapshot {
     pub care: Reading<CareView>,
     /// Where events are sent besides, by name.
     pub sinks: BTreeMap<String, SinkView>,
+    /// How the history goes; none when none is kept.
+    pub history: Option<KeepingView>,
     /// What cannot be done here, with the reason and how bad that is.
     pub unavailable: BTreeMap<String, (Severity, String)>,
     /// Whether a card is configured, which needs an IOMMU.
@@ -137,6 +141,7 @@ impl Snapshot {
             machine: not_yet(started),
             care: not_yet(started),
             sinks: BTreeMap::new(),
+            history: None,
             unavailable: BTreeMap::new(),
             wants_iommu,
             uses: Vec::new(),
@@ -215,6 +220,11 @@ impl Snapshot {
             }
             // Told each time as well.
             Fact::Streams(state) => (true, vec![streams::event(&state)]),
+            Fact::History(view) => {
+                let events = vec![events::history(&view)];
+                let before = self.history.replace(view);
+                (before != self.history, events)
+            }
             // Told once: how things are now is in the others.
             Fact::Device { change, ours } => (true, vec![events::device(&change, ours)]),
             Fact::Vm(view) => {
@@ -275,6 +285,7 @@ impl Snapshot {
         told.extend(self.services.value().map(events::services).unwrap_or_default());
         told.extend(self.disks.value().map(events::disks).unwrap_or_default());
         told.extend(self.care.value().map(events::care).unwrap_or_default());
+        told.extend(self.history.as_ref().map(events::history));
         self.complete(told, now)
     }
 

@@ -1,5 +1,5 @@
 //! The interfaces of what is watched: pools, disks, the machine, services,
-//! events.
+//! events, and what was.
 
 use zbus::message::Header;
 use zbus::{Connection, interface};
@@ -167,5 +167,38 @@ impl Event {
         #[zbus(connection)] on: &Connection,
     ) -> Result<String, Refused> {
         self.0.ask(Ask::EventSend { events }, on, &from).await
+    }
+}
+
+/// What was.
+pub struct History(pub Door);
+
+#[interface(name = "org.hostd.Host1.History")]
+impl History {
+    /// `hostctl history list`; `query` is `true` for all.
+    async fn list(
+        &self,
+        query: String,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        self.0.ask(Ask::HistoryList { query }, on, &from).await
+    }
+
+    /// `hostctl history show`; `host` is our own when empty, `since` and
+    /// `until` are ages (`2d`) or local dates, `points` is 0 for the usual.
+    #[allow(clippy::too_many_arguments, reason = "as the bus hands them over")]
+    async fn show(
+        &self,
+        service: String,
+        host: String,
+        since: String,
+        until: String,
+        points: u32,
+        #[zbus(header)] from: Header<'_>,
+        #[zbus(connection)] on: &Connection,
+    ) -> Result<String, Refused> {
+        let ask = Ask::HistoryShow { service, host: given(host), since, until, points };
+        self.0.ask(ask, on, &from).await
     }
 }

@@ -10,12 +10,14 @@
 //! - [`talk`]: what a guest shows and is told
 //! - [`vm`], [`pool`], [`service`]: VMs, pools; services, events, the status
 //! - [`disk`], [`machine`], [`care`]: disks, the machine itself, what is done by itself
+//! - [`history`]: what was
 //! - [`sink`]: where events are sent besides
 
 pub mod boot;
 pub mod care;
 pub mod disk;
 pub mod doctor;
+pub mod history;
 pub mod machine;
 pub mod pci;
 pub mod pool;
@@ -35,6 +37,7 @@ pub use boot::*;
 pub use care::*;
 pub use disk::*;
 pub use doctor::*;
+pub use history::*;
 pub use machine::*;
 pub use pci::*;
 pub use pool::*;

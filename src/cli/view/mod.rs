@@ -11,6 +11,7 @@ mod disk;
 mod doctor;
 mod event;
 mod gpu;
+mod history;
 mod iommu;
 mod machine;
 mod pool;
@@ -23,6 +24,8 @@ mod usb;
 mod vm;
 
 use std::fmt::Write;
+
+pub use history::{csv, local, number};
 
 use clap::builder::styling::{AnsiColor, Style};
 
@@ -90,6 +93,8 @@ pub fn view(reply: &Reply, detail: Detail, look: Look) -> String {
         (Reply::Services(view), Detail::List) => service::list(view, look),
         // It is printed as it comes.
         (Reply::Tail(view), _) => view.events.iter().map(event::line).collect(),
+        (Reply::HistoryList(view), _) => history::list(view, look),
+        (Reply::History(view), _) => history::show(view, look),
         (Reply::Events(view), _) => event::list(view, look),
         (Reply::Replay(view), _) => event::replay(view, look),
         (Reply::Plan(view), _) => plan(view),
