@@ -20,7 +20,7 @@
 //! Without streams everything is indexed and goes to every sink that is
 //! attached. With [`Index::set_streams`] hostd's own events still are indexed
 //! and in the history; what else becomes of them, and of the events of others,
-//! is up to the streams ([`ways`](super::ways)).
+//! is up to the streams (`ways.rs`).
 //!
 //! One lock guards everything; it is never held across an await, and a query
 //! that scans holds it only while it copies the references.

@@ -257,9 +257,9 @@ proptest! {
             came
         };
         let mut moving = Vec::new();
-        for i in 0..given.len() {
+        for (i, one) in given.iter().enumerate() {
             let cutoff = latest(&given[..=i]) - 3;
-            if given[i].0 > cutoff {
+            if one.0 > cutoff {
                 let within: Vec<Given> =
                     given[..=i].iter().filter(|one| one.0 > cutoff).copied().collect();
                 moving.push(sum(&within));
