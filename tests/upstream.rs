@@ -177,7 +177,7 @@ async fn into_a_real_carbon(format: GraphiteFormat) {
             let found: Points =
                 found.into_iter().map(|(path, points)| (format!("test.{path}"), points)).collect();
             let count = found.values().map(BTreeMap::len).sum::<usize>();
-            if count as i64 >= SERIES * POINTS {
+            if i64::try_from(count).is_ok_and(|count| count >= SERIES * POINTS) {
                 return found;
             }
             sleep(Duration::from_millis(200)).await;

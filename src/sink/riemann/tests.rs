@@ -185,7 +185,8 @@ async fn what_is_over_is_counted_unless_it_is_wanted() {
 #[tokio::test(start_paused = true)]
 async fn flapping() {
     // Each connection takes three messages and closes at the fourth.
-    let pair = pair(Rig::new(), |_| {}, |_, n| if n % 4 == 0 { Do::Close } else { Do::Ack });
+    let pair =
+        pair(Rig::new(), |_| {}, |_, n| if n.is_multiple_of(4) { Do::Close } else { Do::Ack });
     pair.net.plan.lock().unwrap().extend([true, false, false, true, false, true].repeat(10));
     for batch in 0..50 {
         pair.rig.put(batch * 10..batch * 10 + 10).await;
@@ -203,13 +204,13 @@ async fn closing_mid_frame_costs_at_most_a_window_twice() {
         Rig::new(),
         |_| {},
         |_, n| {
-            if n % 5 == 0 { Do::HalfThenClose } else { Do::Ack }
+            if n.is_multiple_of(5) { Do::HalfThenClose } else { Do::Ack }
         },
     );
     pair.rig.put(0..500).await;
     pair.rig.drained().await;
     let twice = all_came(&pair.got, 0..500);
-    let broken = *pair.net.tries.lock().unwrap() as usize - 1;
+    let broken = usize::try_from(*pair.net.tries.lock().unwrap()).unwrap() - 1;
     assert!(broken > 3 && twice > 0 && twice <= broken * 40, "{twice} {broken}");
     // What was sent again is counted; it came twice at most so often.
     assert!(twice as u64 <= pair.rig.standing.now().again);

@@ -42,7 +42,7 @@ impl Sender {
                 socket.send(&bytes).await.map_err(Broken::Udp)?;
                 self.standing.count(|totals| totals.delivered += events);
                 burst += 1;
-                if burst % BURST == 0 {
+                if usize::is_multiple_of(burst, BURST) {
                     sleep(PAUSE).await;
                 }
             }
