@@ -34,7 +34,7 @@ pub struct RawEvents {
     pub key: Option<Text<AbsolutePath>>,
     /// Whose certificates the clients of `tls` must have, PEM.
     pub client_ca: Option<Text<AbsolutePath>>,
-    /// HTTP: web sockets and server-sent events (`/index`, `/pubsub/index`),
+    /// HTTP: web sockets and server-sent events (`/index`, `/pubsub/TOPIC`),
     /// events in by `POST /events`. Off loopback it needs a token.
     #[schemars(extend("default" = "127.0.0.1:5556"))]
     pub websocket: Option<Text<Listen>>,

@@ -3,7 +3,8 @@
 //!
 //! `/index?query=Q` tells what matches now; with `subscribe=true`, or as
 //! server-sent events without `subscribe=false`, also what comes. `/pubsub/index`
-//! tells only what comes. A subscriber who is slow loses its oldest events; who
+//! tells only what comes, and `/pubsub/<topic>` what streams publish under that
+//! name. A subscriber who is slow loses its oldest events; who
 //! takes nothing at all is cut off.
 
 use std::convert::Infallible;
@@ -39,6 +40,9 @@ const HEARD: usize = 4096;
 /// Longest reason in a web socket's last frame (RFC 6455, 5.5).
 const LAST_WORDS: usize = 123;
 
+/// Longest name of a topic.
+const LONGEST_TOPIC: usize = 64;
+
 /// For a web socket's answer to our last frame.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -51,7 +55,7 @@ pub(super) async fn index(
     headers: HeaderMap,
     upgrade: Upgrade,
 ) -> Response {
-    open(app, stay, uri, headers, upgrade, true).await
+    open(app, stay, uri, headers, upgrade, Source::Index { now: true }).await
 }
 
 pub(super) async fn topic(
@@ -62,20 +66,29 @@ pub(super) async fn topic(
     headers: HeaderMap,
     upgrade: Upgrade,
 ) -> Response {
-    match path {
-        Ok(Path(topic)) if topic == "index" => open(app, stay, uri, headers, upgrade, false).await,
+    let source = match path {
+        Ok(Path(topic)) if topic == "index" => Source::Index { now: false },
+        Ok(Path(topic)) if topic.len() <= LONGEST_TOPIC => Source::Topic(topic),
         Ok(_) | Err(_) => {
             app.index.stats().refuse(Reason::BadRequest);
-            refusal(StatusCode::NOT_FOUND, "there is no such topic; `index` is one")
+            return refusal(StatusCode::NOT_FOUND, "there is no such topic; `index` is one");
         }
-    }
+    };
+    open(app, stay, uri, headers, upgrade, source).await
+}
+
+/// Where events come from.
+enum Source {
+    /// The index; also what is there already.
+    Index { now: bool },
+    /// What streams publish under this name. Nobody may do so yet.
+    Topic(String),
 }
 
 /// What somebody wants to be told.
 struct Wanted {
     query: Query,
-    /// What is there.
-    now: bool,
+    source: Source,
     /// What comes.
     later: bool,
 }
@@ -86,8 +99,9 @@ async fn open(
     uri: Uri,
     headers: HeaderMap,
     upgrade: Upgrade,
-    now: bool,
+    source: Source,
 ) -> Response {
+    let now = matches!(source, Source::Index { now: true });
     let admitted = match app.guard.admit(Wish::Read, &uri, &headers, app.index.stats()) {
         Ok(admitted) => admitted,
         Err(answer) => return *answer,
@@ -104,7 +118,7 @@ async fn open(
             let upgrade =
                 upgrade.max_message_size(HEARD).max_frame_size(HEARD).on_failed_upgrade(|_| {});
             upgrade.on_upgrade(move |socket| async move {
-                let wanted = query.map(|query| Wanted { query, now, later });
+                let wanted = query.map(|query| Wanted { query, source, later });
                 tell(&app, stay, socket, wanted).await;
             })
         }
@@ -116,7 +130,7 @@ async fn open(
             let later = subscribe.as_deref() != Some("false");
             match query {
                 Err(why) => refusal(StatusCode::BAD_REQUEST, &why),
-                Ok(query) => match Feed::of(&app, Wanted { query, now, later }).await {
+                Ok(query) => match Feed::of(&app, Wanted { query, source, later }).await {
                     Ok(feed) => {
                         let events = Sse::new(lines(feed, stay));
                         let alive = KeepAlive::new().interval(app.limits.ping);
@@ -139,10 +153,10 @@ struct Feed {
 
 impl Feed {
     async fn of(app: &App, wanted: Wanted) -> Result<Self, TooManySubscribers> {
-        let Wanted { query, now, later } = wanted;
-        let later = if later { Some(subscribe(&app.index, &query)?) } else { None };
+        let Wanted { query, source, later } = wanted;
+        let later = if later { Some(subscribe(&app.index, &source, &query)?) } else { None };
         let mut found = Vec::new();
-        if now {
+        if matches!(source, Source::Index { now: true }) {
             let turn = app.scans.acquire().await;
             let index = app.index.clone();
             // A panic there has been told; nothing was found then.
@@ -165,8 +179,16 @@ impl Feed {
     }
 }
 
-fn subscribe(index: &Index, query: &Query) -> Result<Subscription, TooManySubscribers> {
-    index.subscribe(query.clone()).inspect_err(|_| index.stats().refuse(Reason::TooManySubscribers))
+fn subscribe(
+    index: &Index,
+    source: &Source,
+    query: &Query,
+) -> Result<Subscription, TooManySubscribers> {
+    let subscription = match source {
+        Source::Index { .. } => index.subscribe(query.clone()),
+        Source::Topic(topic) => index.subscribe_topic(topic, query.clone()),
+    };
+    subscription.inspect_err(|_| index.stats().refuse(Reason::TooManySubscribers))
 }
 
 /// Server-sent events until the server stops.

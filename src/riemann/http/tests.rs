@@ -143,6 +143,29 @@ async fn a_socket_tells_what_is_there_and_closes() {
 }
 
 #[tokio::test]
+async fn a_topic_tells_what_streams_publish() {
+    use crate::config::types::{Op, Step};
+    use crate::query::Query;
+    let server = plain().await;
+    let publish = Op::Publish("news".to_owned());
+    server.index.set_streams(&[Step { op: publish, then: Vec::new(), otherwise: Vec::new() }]);
+    let mut news = server.socket("/pubsub/news?query=metric%20%3E%201").await;
+    let heard = async {
+        loop {
+            server.index.apply(Origin::Outside, vec![event("a", "x", 1), event("a", "x", 2)]);
+            if let Ok(event) = timeout(Duration::from_millis(50), news.next()).await {
+                return event.unwrap().unwrap();
+            }
+        }
+    };
+    let heard = timeout(PATIENCE, heard).await.unwrap();
+    assert!(heard.to_text().unwrap().contains("\"metric\":2"), "{heard:?}");
+    assert!(server.index.query(&Query::all()).is_empty(), "these steps do not index");
+    drop(news);
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_socket_that_subscribes_hears_what_comes() {
     let server = plain().await;
     server.index.apply(Origin::Outside, vec![event("a", "x", 1)]);
@@ -303,7 +326,8 @@ async fn strangers_and_their_pages_are_refused() {
     assert_eq!(open.index.stats().refused(Reason::BadHost), 1);
     let answer = open.raw("GET /nowhere HTTP/1.0\r\nHost: localhost\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 404") && answer.contains("/index?query="), "{answer}");
-    let answer = open.raw("GET /pubsub/other HTTP/1.0\r\nHost: localhost\r\n\r\n").await;
+    let long = format!("GET /pubsub/{} HTTP/1.0\r\nHost: localhost\r\n\r\n", "x".repeat(65));
+    let answer = open.raw(&long).await;
     assert!(answer.starts_with("HTTP/1.0 404") && answer.contains("`index` is one"), "{answer}");
     open.end().await;
     server.end().await;
