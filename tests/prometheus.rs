@@ -137,9 +137,8 @@ async fn prometheus_reads_what_hostd_knows() {
             sleep(Duration::from_millis(100)).await;
         }
     };
-    if timeout(PATIENCE, scraped).await.is_err() {
-        panic!("never fetched: {:?}", prometheus.ask("/api/v1/targets").await);
-    }
+    let fetched = timeout(PATIENCE, scraped).await.is_ok();
+    assert!(fetched, "never fetched: {:?}", prometheus.ask("/api/v1/targets").await);
     for (expression, value) in [
         ("node_zfs_zpool_state{zpool=\"tank\",state=\"degraded\"}", 1.0),
         ("node_zfs_zpool_state{zpool=\"tank\",state=\"online\"}", 0.0),
