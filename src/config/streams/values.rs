@@ -1,5 +1,6 @@
 //! The values in a step: queries, fields, durations, numbers, and what is said
 //! of those that are wrong.
+#![allow(clippy::single_match_else, reason = "both arms are read as one table")]
 
 use std::time::Duration;
 
