@@ -291,7 +291,7 @@ pub async fn run_reloading(
     let mut tasks = Tasks::default();
     // Before anything is published.
     if config.upstream != Upstream::default() {
-        tasks.serve("upstream", upstream::upstream(shared.clone(), &config.upstream, &shutdown));
+        tasks.serve("upstream", upstream::upstream(&shared, &config.upstream, &shutdown));
     }
     let clock = Arc::clone(&host.clock);
     let writer = observe::Writer {

@@ -1,6 +1,6 @@
 //! hostctl as a person runs it: its streams, exit codes and documents,
 //! against a daemon of canned answers on a private socket, or none.
-#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@
 //!   every five seconds for every event, so that each one leaves it, too
 //! - `defaults`: the daemon with an empty file, asked by nobody
 //! - `collectd`: cpu, load, memory, swap, df, disk, interface, uptime, sensors,
-//!   sent by write_riemann over UDP
+//!   sent by `write_riemann` over UDP
 //!
 //! Times are those of the processor, children included, as the kernel counts them
 //! for the process; so a busy machine makes them a little larger, not another's.

@@ -282,13 +282,12 @@ fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, Refu
         let ago = i64::try_from(ago).unwrap_or(i64::MAX).min(now.secs());
         return Ok(Timestamp::from_secs(now.secs() - ago));
     }
-    let at: Option<Zoned> = match text.parse::<jiff::Timestamp>() {
-        Ok(at) => Some(at.to_zoned(zone.clone())),
-        Err(_) => {
-            let civil = text.parse::<DateTime>().ok();
-            let civil = civil.or_else(|| text.parse::<Date>().ok().map(DateTime::from));
-            civil.and_then(|civil| civil.to_zoned(zone.clone()).ok())
-        }
+    let at: Option<Zoned> = if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        Some(at.to_zoned(zone.clone()))
+    } else {
+        let civil = text.parse::<DateTime>().ok();
+        let civil = civil.or_else(|| text.parse::<Date>().ok().map(DateTime::from));
+        civil.and_then(|civil| civil.to_zoned(zone.clone()).ok())
     };
     at.map(|at| Timestamp::from_secs(at.timestamp().as_second())).ok_or_else(|| {
         let text: String = text.chars().take(40).collect();

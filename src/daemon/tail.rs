@@ -90,10 +90,10 @@ impl Tails {
         let tail = reading.tail.as_mut().ok_or_else(gone)?;
         let mut events = Vec::new();
         // The first answer is at once: it tells that events are heard from now on.
-        if session.is_some() {
-            if let Ok(first) = timeout(PATIENCE, tail.events.next()).await {
-                events.push(EventView::from(first.as_ref()));
-            }
+        if session.is_some()
+            && let Ok(first) = timeout(PATIENCE, tail.events.next()).await
+        {
+            events.push(EventView::from(first.as_ref()));
         }
         while events.len() < AT_ONCE {
             let Some(event) = tail.events.try_next() else { break };

@@ -30,13 +30,13 @@ const DROPPED: Duration = Duration::from_secs(300);
 /// Everything that is sent out, until the daemon goes down; what was published
 /// up to then is in the outboxes. What is published from this call on is sent.
 pub(super) fn upstream(
-    shared: Shared,
+    shared: &Shared,
     to: &Upstream,
     down: &watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + 'static + use<> {
     let mut sinks: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
     for one in &to.riemann {
-        let (one, inlet) = (one.clone(), inlet(&shared, &one.sink));
+        let (one, inlet) = (one.clone(), inlet(shared, &one.sink));
         let (shared, down) = (shared.clone(), down.clone());
         sinks.push(Box::pin(async move {
             let sink = one.sink.clone();
@@ -53,7 +53,7 @@ pub(super) fn upstream(
         }));
     }
     for one in &to.graphite {
-        let (one, inlet) = (one.clone(), inlet(&shared, &one.sink));
+        let (one, inlet) = (one.clone(), inlet(shared, &one.sink));
         let (shared, down) = (shared.clone(), down.clone());
         sinks.push(Box::pin(async move {
             let sink = one.sink.clone();
@@ -162,9 +162,8 @@ fn view(sink: &Sink, gauge: &Gauge, totals: &Totals, worst: &mut Worst) -> SinkV
         .map_or(String::new(), |oldest| format!(", the oldest for {}", span::show(oldest)));
     match (totals.connected, gauge.waiting) {
         (true, 0) => words.push(format!("{} has everything", sink.address)),
-        (true, n) => words.push(format!("{n} events wait for {}{since}", sink.address)),
         (false, 0) => words.push(format!("nothing waits for {}", sink.address)),
-        (false, n) => words.push(format!("{n} events wait for {}{since}", sink.address)),
+        (_, n) => words.push(format!("{n} events wait for {}{since}", sink.address)),
     }
     words.extend(totals.problem.clone());
     words.extend(gauge.trouble.as_ref().map(|why| {

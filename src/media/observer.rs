@@ -186,7 +186,9 @@ impl Observer {
             let old = std::mem::replace(&mut self.excused, units);
             let all: BTreeSet<&String> = old.keys().chain(self.excused.keys()).collect();
             let all: Vec<String> = all.into_iter().cloned().collect();
-            all.iter().for_each(|unit| self.poke(Some(unit)));
+            for unit in &all {
+                self.poke(Some(unit));
+            }
         }
     }
 

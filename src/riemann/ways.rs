@@ -183,7 +183,7 @@ impl Index {
             Target::Index | Target::Topic(_) => None,
         });
         let there = |name: &str| content.outlets.iter().any(|sink| sink.outlet.name() == name);
-        names.filter(|name| !there(name)).map(|name| name.to_string()).collect()
+        names.filter(|name| !there(name)).map(ToString::to_string).collect()
     }
 
     /// What the streams hold and have lost: events, children, losses.

@@ -195,11 +195,14 @@ fn times(view: &HistoryView, scale: &Scale, out: &mut Vec<Shape>) {
     ];
     let (from, to) = (view.from.secs(), view.to.secs());
     let step = STEPS.into_iter().find(|step| (to - from) / step <= 8).unwrap_or(to - from).max(1);
-    let form = match step {
-        ..43_200 if to - from < 86_400 => "%H:%M",
-        ..86_400 => "%a %H:%M",
-        ..2_592_000 => "%d %b",
-        _ => "%b %Y",
+    let form = if step < 43_200 && to - from < 86_400 {
+        "%H:%M"
+    } else if step < 86_400 {
+        "%a %H:%M"
+    } else if step < 2_592_000 {
+        "%d %b"
+    } else {
+        "%b %Y"
     };
     let offset = i64::from(view.offset);
     let mut at = from + (step - (from + offset).rem_euclid(step)) % step;

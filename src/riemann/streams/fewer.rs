@@ -102,22 +102,22 @@ impl Memory for Rollup {
 pub struct Batch {
     full: usize,
     grid: Grid,
-    batch: Buffer,
+    list: Buffer,
 }
 
 impl Batch {
     /// Before the first window.
     pub fn new(window: Window, held: &Arc<Held>) -> Self {
-        Self { full: window.count, grid: Grid::new(window.every), batch: Buffer::new(held) }
+        Self { full: window.count, grid: Grid::new(window.every), list: Buffer::new(held) }
     }
 }
 
 impl Memory for Batch {
     fn push(&mut self, event: &Arc<Event>, cx: &mut Cx<'_>, then: &mut Steps) {
         self.grid.open(cx.now);
-        self.batch.push(event);
-        if self.batch.len() >= self.full {
-            then.push_list(&self.batch.take(), true, cx);
+        self.list.push(event);
+        if self.list.len() >= self.full {
+            then.push_list(&self.list.take(), true, cx);
         }
     }
 
@@ -127,7 +127,7 @@ impl Memory for Batch {
 
     fn fire(&mut self, cx: &mut Cx<'_>, then: &mut Steps) {
         self.grid.close();
-        let batch = self.batch.take();
+        let batch = self.list.take();
         if !batch.is_empty() {
             then.push_list(&batch, true, cx);
         }

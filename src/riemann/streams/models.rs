@@ -162,7 +162,7 @@ proptest! {
     fn stable(given in sequence()) {
         let mut expected = Came::new();
         for group in given.chunk_by(|a, b| a.2 % 3 == b.2 % 3) {
-            let next = given.iter().skip_while(|one| !std::ptr::eq(*one, &group[group.len() - 1])).nth(1);
+            let next = given.iter().skip_while(|one| !std::ptr::eq(*one, &raw const group[group.len() - 1])).nth(1);
             let until = next.map_or(end(&given), |next| next.0);
             if until - group[0].0 >= 3 {
                 expected.extend(group.iter().map(of));

@@ -151,13 +151,12 @@ impl Steps {
                 *place = old.iter_mut().find(same).and_then(Option::take);
             }
         }
-        let nodes = new.into_iter().zip(steps).map(|(kept, step)| match kept {
-            Some(mut node) => {
+        let nodes = new.into_iter().zip(steps).map(|(kept, step)| {
+            if let Some(mut node) = kept {
                 told.kept += 1;
                 node.reload(step, held, told);
                 node
-            }
-            None => {
+            } else {
                 told.new += count(step);
                 Node::new(step, held)
             }
@@ -217,7 +216,7 @@ impl Node {
             Op::Batch(window) => memory(Box::new(Batch::new(*window, held))),
             Op::FillIn { every, event } => memory(Box::new(FillIn::new(*every, event))),
             Op::Rate(every) => memory(Box::new(Rate::new(*every))),
-            Op::Ddt(None) => memory(Box::new(Slope::default())),
+            Op::Ddt(None) => memory(Box::<Slope>::default()),
             Op::Ddt(Some(every)) => memory(Box::new(Derivative::new(*every))),
             Op::Ewma(weight) => memory(Box::new(Ewma::new(*weight))),
             Op::Percentiles { points, every } => {

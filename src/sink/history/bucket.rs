@@ -95,12 +95,16 @@ impl Bucket {
         match (&mut self.values, &other.values) {
             (Values::Raw(values), Values::Raw(more)) => values.extend_from_slice(more),
             (Values::Sketch(sketch), Values::Raw(more)) => {
-                more.iter().for_each(|value| sketch.add(*value));
+                for value in more {
+                    sketch.add(*value);
+                }
             }
             (Values::Sketch(sketch), Values::Sketch(more)) => sketch.merge(more),
             (Values::Raw(values), Values::Sketch(more)) => {
                 let mut sketch = more.clone();
-                values.iter().for_each(|value| sketch.add(*value));
+                for value in values.iter() {
+                    sketch.add(*value);
+                }
                 self.values = Values::Sketch(sketch);
             }
         }
@@ -112,7 +116,9 @@ impl Bucket {
             && values.len() > raw
         {
             let mut sketch = Box::<Sketch>::default();
-            values.iter().for_each(|value| sketch.add(*value));
+            for value in values {
+                sketch.add(*value);
+            }
             self.values = Values::Sketch(sketch);
         }
     }

@@ -42,7 +42,9 @@ pub fn write(out: &mut Vec<u8>, bucket: &Bucket) {
         Values::Raw(values) => {
             out.push(0);
             number(out, values.len() as u64);
-            values.iter().for_each(|value| double(out, &mut before, *value));
+            for value in values {
+                double(out, &mut before, *value);
+            }
         }
         Values::Sketch(sketch) => {
             out.push(1 + sketch.level);
@@ -62,7 +64,9 @@ pub fn write(out: &mut Vec<u8>, bucket: &Bucket) {
                     );
                     last = *key;
                 }
-                bins.iter().for_each(|(_, count)| number(out, u64::from(*count)));
+                for (_, count) in bins {
+                    number(out, u64::from(*count));
+                }
             }
         }
     }

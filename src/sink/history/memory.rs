@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use super::batch::{Batch, Change, Counters, Row};
 use super::bucket::{Bucket, raw};
 use super::code;
-use crate::base::{Event, Timestamp};
+use crate::base::{Event, Metric, Timestamp};
 use crate::config::{Archive, History as Settings};
 
 /// How long a bucket waits for late events, in seconds.
@@ -216,7 +216,7 @@ impl Memory {
     pub fn take(&mut self, event: &Event, now: Timestamp) {
         let now = now.secs();
         let time = event.time.map_or(now, Timestamp::secs);
-        let value = event.metric.map(|metric| metric.as_f64());
+        let value = event.metric.map(Metric::as_f64);
         let bad = value.is_some_and(|value| !value.is_finite());
         if bad {
             self.counters.no_number += 1;

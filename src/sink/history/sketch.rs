@@ -1,6 +1,6 @@
-//! Percentiles that stay right when they are merged: a DDSketch (Masson, Rim
+//! Percentiles that stay right when they are merged: a `DDSketch` (Masson, Rim
 //! and Lee, VLDB 2019) whose bins are few and sparse, with the collapse of
-//! UDDSketch (Epicoco et al., 2020).
+//! `UDDSketch` (Epicoco et al., 2020).
 //!
 //! Values fall into bins whose bounds grow by a factor, so that the middle of a
 //! bin is off by 1 % of the value at most. When there are more than

@@ -53,7 +53,7 @@ pub struct Store {
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// SQLite says so.
+    /// `SQLite` says so.
     #[error("{0}")]
     Sql(#[from] rusqlite::Error),
     /// Its folder cannot be made.

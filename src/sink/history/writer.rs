@@ -98,7 +98,9 @@ impl History {
     /// Takes events in.
     pub fn take(&self, events: &[Arc<Event>], now: Timestamp) {
         let mut memory = lock(&self.memory);
-        events.iter().for_each(|event| memory.take(event, now));
+        for event in events {
+            memory.take(event, now);
+        }
     }
 
     /// Seals what is complete, and hands it over when it is time.

@@ -65,11 +65,11 @@ fn kill_at_random(times: i64) {
         let said = lines.map_while(Result::ok);
         let said = said.filter_map(|line| line.strip_prefix("flushed ")?.parse::<i64>().ok());
         let flushed = said.last().or(flushed).expect("the child has flushed something");
-        check(Bench::at(path, Settings::default()), flushed);
+        check(&Bench::at(path, Settings::default()), flushed);
     }
 }
 
-fn check(bench: Bench, flushed: i64) {
+fn check(bench: &Bench, flushed: i64) {
     let whole: String =
         bench.store.db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(whole, "ok");

@@ -24,7 +24,9 @@ fn close(told: f64, exact: f64, error: f64) -> bool {
 
 fn bucket(values: &[f64], step: u32) -> Bucket {
     let mut bucket = Bucket::default();
-    values.iter().for_each(|value| bucket.add(*value, raw(step)));
+    for value in values {
+        bucket.add(*value, raw(step));
+    }
     bucket
 }
 
@@ -32,7 +34,9 @@ proptest! {
     #[test]
     fn a_sketch_is_within_its_stated_error(values in values()) {
         let mut sketch = Sketch::default();
-        values.iter().for_each(|value| sketch.add(*value));
+        for value in &values {
+            sketch.add(*value);
+        }
         let mut sorted = values;
         sorted.sort_by(f64::total_cmp);
         prop_assert_eq!(sketch.count(), sorted.len() as u64);
