@@ -4,9 +4,9 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hostd::base::{Event, Metric, Severity, Timestamp};
 use hostd::host::spool::{RealSpool, Spool};
 use hostd::sink::outbox::{Limits, Outbox};
@@ -33,16 +33,19 @@ fn outbox(c: &mut Criterion) {
         });
         let (mut cursor, most) = (outbox.acked(), batch);
         group.bench_function(format!("read and acknowledged, {batch} at once"), |b| {
-            b.iter_batched(
-                || outbox.append(&events, now),
-                |()| {
+            b.iter_custom(|rounds| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..rounds {
+                    outbox.append(&events, now);
+                    let begun = Instant::now();
                     let kept = outbox.read(cursor, most, usize::MAX);
                     cursor = kept.last().map_or(cursor, |kept| kept.seq);
                     outbox.ack(cursor, now);
-                    kept
-                },
-                BatchSize::PerIteration,
-            );
+                    spent += begun.elapsed();
+                    black_box(kept);
+                }
+                spent
+            });
         });
     }
     group.finish();
