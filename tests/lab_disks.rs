@@ -73,9 +73,11 @@ fn named(lab: &Lab, serial: &str) -> Result<String> {
 
 fn well(lab: &Lab) -> Result<()> {
     for serial in ["nvme0", "nvme1"] {
-        let disk = until(lab, &named(lab, serial)?, "read", |disk| !disk["read"].is_null())?;
+        // Its pool may be read after it.
+        let its = |disk: &Value| !disk["read"].is_null() && disk["pool"] == "fast";
+        let disk = until(lab, &named(lab, serial)?, "read, and in its pool", its)?;
         ensure!(disk["health"] == "ok" && disk["power"] == "active", "{disk}");
-        ensure!(disk["serial"] == serial && disk["pool"] == "fast", "{disk}");
+        ensure!(disk["serial"] == serial, "{disk}");
     }
     let spins = until(lab, "sda", "read", |disk| !disk["read"].is_null())?;
     ensure!(spins["transport"] == "sata" && spins["serial"] == "sata0", "{spins}");

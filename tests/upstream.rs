@@ -29,6 +29,9 @@ use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The one that has what Debian packages.
+const PYTHON: &str = "/usr/bin/python3";
+
 /// A port that was free a moment ago.
 fn free() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -173,7 +176,7 @@ async fn into_a_real_carbon(format: GraphiteFormat) {
             let until = (now.secs() + 60).to_string();
             let args = ["-c", READ, whisper.to_str().expect("a path"), &from, &until];
             let found: Points =
-                serde_json::from_str(&run("python3", &args, "graphite-carbon")).expect("JSON");
+                serde_json::from_str(&run(PYTHON, &args, "graphite-carbon")).expect("JSON");
             let found: Points =
                 found.into_iter().map(|(path, points)| (format!("test.{path}"), points)).collect();
             let count = found.values().map(BTreeMap::len).sum::<usize>();
