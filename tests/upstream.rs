@@ -99,7 +99,7 @@ for top, _, names in os.walk(sys.argv[1]):
         path = os.path.relpath(file, sys.argv[1])[:-4].replace('/', '.')
         (start, end, step), values = whisper.fetch(file, int(sys.argv[2]), int(sys.argv[3]))
         times = range(start, end, step)
-        out[path] = {str(t): v for t, v in zip(times, values) if v is not None}
+        out[path] = {str(t): repr(v) for t, v in zip(times, values) if v is not None}
 print(json.dumps(out))
 ";
 
@@ -175,10 +175,14 @@ async fn into_a_real_carbon(format: GraphiteFormat) {
             let (whisper, from) = (dir.path().join("whisper/test"), (begin - 5).to_string());
             let until = (now.secs() + 60).to_string();
             let args = ["-c", READ, whisper.to_str().expect("a path"), &from, &until];
-            let found: Points =
+            let found: BTreeMap<String, BTreeMap<String, String>> =
                 serde_json::from_str(&run(PYTHON, &args, "graphite-carbon")).expect("JSON");
-            let found: Points =
-                found.into_iter().map(|(path, points)| (format!("test.{path}"), points)).collect();
+            // As text: a JSON number may lose its last bit.
+            let value = |(at, text): (String, String)| (at, text.parse().expect("a number"));
+            let points = found.into_iter().map(|(path, points)| {
+                (format!("test.{path}"), points.into_iter().map(value).collect())
+            });
+            let found: Points = points.collect();
             let count = found.values().map(BTreeMap::len).sum::<usize>();
             if i64::try_from(count).is_ok_and(|count| count >= SERIES * POINTS) {
                 return found;
