@@ -1,6 +1,6 @@
 //! A bounded queue of events that never makes the sender wait: when it is full
 //! the oldest goes, and is counted. [`Subscription`](super::Subscription)s and
-//! [`outlet`](super::outlet)s are made of it.
+//! [`outlet`](mod@super::outlet)s are made of it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
