@@ -55,11 +55,14 @@ fn disk(lab: &Lab, name: &str) -> Result<Value> {
 fn until(lab: &Lab, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
     let end = Instant::now() + Duration::from_secs(150);
     loop {
-        let disk = disk(lab, name)?;
-        if is(&disk) {
-            return Ok(disk);
+        // Right after hostd's start the disks are not known yet.
+        let disk = disk(lab, name).map_err(|error| format!("{error:#}"));
+        if let Ok(disk) = &disk
+            && is(disk)
+        {
+            return Ok(disk.clone());
         }
-        ensure!(Instant::now() < end, "{name} should be {what}: {disk:#}");
+        ensure!(Instant::now() < end, "{name} should be {what}: {disk:#?}");
         std::thread::sleep(Duration::from_secs(1));
     }
 }
