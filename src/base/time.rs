@@ -39,6 +39,13 @@ impl Timestamp {
         self.0 as f64 / 1e6
     }
 
+    /// The moment so many seconds after 1970 began, to the nearest microsecond;
+    /// what is too far away becomes the last there is, what is no number 1970.
+    pub fn from_secs_f64(seconds: f64) -> Self {
+        #[allow(clippy::cast_possible_truncation, reason = "saturates")]
+        Self((seconds * 1e6).round() as i64)
+    }
+
     /// How long `earlier` lies back; zero if it does not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

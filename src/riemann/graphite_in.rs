@@ -10,21 +10,19 @@
 //! that is too long ends the connection, since nobody knows what follows.
 
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::select;
-use tokio::time::{Instant, sleep, timeout_at};
-use tracing::warn;
+use tokio::time::{Instant, timeout_at};
 
 use super::accept::{self, Guest, Room};
 use super::connection::End;
 use super::door::Door;
 use super::index::{Index, Origin};
 use super::stats::Reason;
-use super::udp::MAX_DATAGRAM;
+use super::udp;
 use crate::base::{Event, Metric, Timestamp};
 
 /// Longest line, without its end.
@@ -35,9 +33,6 @@ pub const TAG: &str = "graphite";
 
 /// How much is read at once.
 const CHUNK: usize = 64 * 1024;
-
-/// Pause after an error of the socket, so that a lasting one does not spin.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What peers may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +98,7 @@ fn timestamp(text: &str, now: Timestamp) -> Option<Timestamp> {
     if seconds == -1.0 {
         return Some(now);
     }
-    #[allow(clippy::cast_possible_truncation, reason = "within bounds")]
-    (0.0..=LAST).contains(&seconds).then_some(Timestamp((seconds * 1e6) as i64))
+    (0.0..=LAST).contains(&seconds).then(|| Timestamp::from_secs_f64(seconds))
 }
 
 /// Takes in all complete lines; returns how many bytes they were.
@@ -183,33 +177,15 @@ async fn serve(index: Index, limits: Limits, guest: Guest) -> End {
 
 /// Serves over UDP those whom the door lets in until `shutdown` is ready.
 pub async fn udp(socket: UdpSocket, index: Index, door: Door, shutdown: impl Future<Output = ()>) {
-    let mut shutdown = pin!(shutdown);
-    // One byte more for what is too long, one for the end of the last line.
-    let mut buffer = vec![0; MAX_DATAGRAM + 2];
-    loop {
-        let received = select! {
-            received = socket.recv_from(&mut buffer[..=MAX_DATAGRAM]) => received,
-            () = &mut shutdown => return,
-        };
-        match received {
-            Ok((_, peer)) if door.right(peer.ip()).is_none() => {
-                index.stats().refuse(Reason::NotAllowed);
-            }
-            Ok((length, _)) if length > MAX_DATAGRAM => {
-                index.stats().refuse(Reason::DatagramTooLarge);
-            }
-            Ok((length, _)) => {
-                if let Some(end) = buffer.get_mut(length) {
-                    *end = b'\n';
-                }
-                take(&index, buffer.get(..=length).unwrap_or_default());
-            }
-            Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "cannot receive datagrams");
-                sleep(PAUSE).await;
-            }
-        }
-    }
+    let mut lines = Vec::new();
+    let take_all = |datagram: &[u8], _| {
+        lines.clear();
+        lines.extend_from_slice(datagram);
+        // The end of the last line.
+        lines.push(b'\n');
+        take(&index, &lines);
+    };
+    udp::datagrams(&socket, &index, &door, shutdown, take_all).await;
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The UDP server: a message per datagram, no replies.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -35,6 +36,22 @@ pub async fn run_behind(
     door: Door,
     shutdown: impl Future<Output = ()>,
 ) {
+    let take = |datagram: &[u8], peer: SocketAddr| match session::take(&index, &caps, datagram) {
+        Outcome::Done => {}
+        Outcome::Refused(why) => debug!(%peer, why, "refused a datagram"),
+        Outcome::Asks(_) => index.stats().refuse(Reason::NoAnswers),
+    };
+    datagrams(&socket, &index, &door, shutdown, take).await;
+}
+
+/// Receives from those whom the door lets in until `shutdown` is ready.
+pub(super) async fn datagrams(
+    socket: &UdpSocket,
+    index: &Index,
+    door: &Door,
+    shutdown: impl Future<Output = ()>,
+    mut take: impl FnMut(&[u8], SocketAddr),
+) {
     let mut shutdown = pin!(shutdown);
     // One byte more, to tell the longest from those that are too long.
     let mut buffer = vec![0; MAX_DATAGRAM + 1];
@@ -50,13 +67,7 @@ pub async fn run_behind(
             Ok((length, _)) if length > MAX_DATAGRAM => {
                 index.stats().refuse(Reason::DatagramTooLarge);
             }
-            Ok((length, peer)) => {
-                match session::take(&index, &caps, buffer.get(..length).unwrap_or_default()) {
-                    Outcome::Done => {}
-                    Outcome::Refused(why) => debug!(%peer, why, "refused a datagram"),
-                    Outcome::Asks(_) => index.stats().refuse(Reason::NoAnswers),
-                }
-            }
+            Ok((length, peer)) => take(buffer.get(..length).unwrap_or_default(), peer),
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "cannot receive datagrams");
                 sleep(PAUSE).await;

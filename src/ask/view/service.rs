@@ -155,8 +155,6 @@ impl From<EventView> for Event {
                 Metric::Double(value)
             }
         };
-        #[allow(clippy::cast_possible_truncation, reason = "saturates")]
-        let time = |secs: f64| Timestamp((secs * 1e6) as i64);
         Self {
             host: event.host,
             service: event.service,
@@ -165,7 +163,7 @@ impl From<EventView> for Event {
             metric: event.metric.map(metric),
             tags: event.tags,
             ttl: event.ttl,
-            time: event.time.map(time),
+            time: event.time.map(Timestamp::from_secs_f64),
             attributes: event.attributes,
         }
     }

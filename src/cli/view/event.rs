@@ -25,8 +25,7 @@ fn or_dash(text: Option<&str>) -> String {
 fn age(event: &EventView, look: Look) -> String {
     match event.time {
         None => "-".to_owned(),
-        #[allow(clippy::cast_possible_truncation, reason = "saturates, and is only shown")]
-        Some(secs) => look.age(Timestamp((secs * 1e6) as i64)),
+        Some(secs) => look.age(Timestamp::from_secs_f64(secs)),
     }
 }
 
@@ -49,11 +48,8 @@ pub fn list(view: &EventsView, look: Look) -> String {
 
 /// One event on a line, with its time.
 pub fn line(event: &EventView) -> String {
-    let time = event.time.map_or_else(
-        || "-".to_owned(),
-        #[allow(clippy::cast_possible_truncation, reason = "saturates, and is only shown")]
-        |secs| Timestamp((secs * 1e6) as i64).iso(),
-    );
+    let time =
+        event.time.map_or_else(|| "-".to_owned(), |secs| Timestamp::from_secs_f64(secs).iso());
     let metric = event.metric.map_or_else(|| "-".to_owned(), |metric| metric.to_string());
     let words = [
         time,
@@ -70,8 +66,7 @@ pub fn line(event: &EventView) -> String {
 pub fn replay(view: &ReplayView, look: Look) -> String {
     let rows = view.outputs.iter().map(|came| {
         let event = &came.event;
-        #[allow(clippy::cast_possible_truncation, reason = "saturates, and is only shown")]
-        let at = Timestamp((came.at * 1e6).round() as i64);
+        let at = Timestamp::from_secs_f64(came.at);
         [
             at.iso(),
             cell(&came.to),

@@ -117,9 +117,7 @@ fn event(word: &str) -> Option<Event> {
 }
 
 fn seconds(text: &str) -> Option<Timestamp> {
-    #[allow(clippy::cast_possible_truncation, reason = "saturates")]
-    let micros = |seconds: f64| Timestamp((seconds * 1e6).round() as i64);
-    text.parse().ok().map(micros)
+    text.parse().ok().map(Timestamp::from_secs_f64)
 }
 
 fn short(target: &Target, event: &Event) -> String {

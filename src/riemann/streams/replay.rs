@@ -81,9 +81,7 @@ fn flat(value: Value) -> (Value, Option<Timestamp>) {
     for (key, value) in object {
         match (key.as_str(), value) {
             ("time", Value::Number(seconds)) => {
-                #[allow(clippy::cast_possible_truncation, reason = "saturates")]
-                let micros = |seconds: f64| Timestamp((seconds * 1e6).round() as i64);
-                time = seconds.as_f64().map(micros);
+                time = seconds.as_f64().map(Timestamp::from_secs_f64);
             }
             ("attributes", Value::Object(attributes)) => out.extend(attributes),
             (_, value) => {
